@@ -1,0 +1,60 @@
+"""Identities of a connection."""
+
+import pytest
+
+from wire.codes import ErrorCode
+from zkpy.errors import ZkError
+from zkpy.pipeline.auth import Authenticator, digest_id, identities_of_address
+
+ADDRESS = "10.0.0.7"
+ADMIN = "super:xQJmxLMiHGwaqBvst5y6rkB6HQs="
+"""Of super:admin, as ZooKeeper's DigestAuthenticationProvider prints it."""
+
+
+def test_connection_begins_as_its_address() -> None:
+    assert identities_of_address(ADDRESS) == (("ip", ADDRESS),)
+
+
+@pytest.mark.parametrize(
+    ("credential", "expected"),
+    [
+        (b"super:admin", ADMIN),
+        (b"jane", "jane:ihw1mtNDbNKhWOPmQg6Po0eCGIQ="),
+        (b"a:b:c", "a:9KBDzW4LuJl2D1H/zaNjOq6NGO4="),
+    ],
+)
+def test_digest_id(credential: bytes, expected: str) -> None:
+    assert digest_id(credential) == expected
+
+
+def test_digest_earns_its_id() -> None:
+    assert Authenticator().authenticate("digest", b"super:admin", ADDRESS) == (("digest", ADMIN),)
+
+
+def test_super_digest_earns_super() -> None:
+    authenticator = Authenticator(super_digest=ADMIN)
+    earned = authenticator.authenticate("digest", b"super:admin", ADDRESS)
+    assert earned == (("digest", ADMIN), ("super", ""))
+    other = authenticator.authenticate("digest", b"super:other", ADDRESS)
+    assert [scheme for scheme, _ in other] == ["digest"]
+
+
+def test_ip_is_what_the_connection_has_and_not_what_it_says() -> None:
+    assert Authenticator().authenticate("ip", b"10.9.9.9", ADDRESS) == (("ip", ADDRESS),)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "auth"),
+    [
+        ("digest", b"\xff\xfe:x"),
+        ("world", b"anyone"),
+        ("super", b""),
+        ("auth", b""),
+        ("sasl", b"jane"),
+        ("", b""),
+    ],
+)
+def test_refused(scheme: str, auth: bytes) -> None:
+    with pytest.raises(ZkError) as refused:
+        Authenticator(super_digest=ADMIN).authenticate(scheme, auth, ADDRESS)
+    assert refused.value.code == ErrorCode.AUTH_FAILED

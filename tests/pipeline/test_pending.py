@@ -1,0 +1,162 @@
+"""The overlay of prepared changes: what it shows, undoes and forgets."""
+
+import attrs
+import pytest
+
+from tests.pipeline import leader as ask
+from tests.pipeline.leader import ANN, BOB, JANE, Preparing
+from wire.codes import Perm
+from wire.records import ACL, OPEN_ACL
+from zkpy.pipeline.pending import NodeView, Pending
+from zkpy.state import lifetimes
+from zkpy.state.tree import DataTree
+
+NEW = NodeView(0, 0, 0, 0, 3, 0, OPEN_ACL)
+
+
+@pytest.fixture
+def pending() -> Pending:
+    return Pending(DataTree.founded())
+
+
+def change(pending: Pending, zxid: int, **views: NodeView | None) -> None:
+    """One transaction that leaves those views at /<name>."""
+    pending.begin()
+    for name, view in views.items():
+        if view is None:
+            pending.remove(f"/{name}")
+        else:
+            pending.put(f"/{name}", view)
+    pending.keep()
+    pending.seal(zxid)
+
+
+def seen(pending: Pending, path: str) -> NodeView:
+    view = pending.view(path)
+    assert view is not None, path
+    return view
+
+
+def test_view_of_the_tree_has_all_facts() -> None:
+    leader = Preparing()
+    acl = ask.acl_for(Perm.ALL)
+    leader.run(ask.create("/a", data=b"four", acl=acl))
+    for step in (ask.create("/a/x"), ask.create("/a/y"), ask.delete("/a/x")):
+        leader.run(step, identities=JANE)
+    leader.run(ask.set_data("/a", data=b"seven77"), identities=JANE)
+    leader.run(ask.set_acl("/a", acl), identities=JANE)
+    leader.run(ask.set_acl("/a", acl), identities=JANE)
+    view = seen(leader.pending, "/a")
+    assert attrs.astuple(view, recurse=False) == (1, 2, 2, 1, 7, 0, tuple(acl))
+
+
+@pytest.mark.parametrize(
+    ("request_", "owner"),
+    [
+        (ask.create("/a", data=None), 0),
+        (ask.ephemeral("/a"), ANN),
+        (ask.container("/a"), lifetimes.CONTAINER_OWNER),
+        (ask.create_ttl("/a", 5), lifetimes.owner_of_ttl(5)),
+    ],
+)
+def test_view_tells_the_real_owner_before_and_after(request_: ask.Step, owner: int) -> None:
+    """The tree's Stat shows 0 for containers; the rules of children need to know."""
+    leader = Preparing()
+    leader.propose(request_)
+    before = seen(leader.pending, "/a")
+    leader.apply_all()
+    after = seen(leader.pending, "/a")
+    assert before is not after
+    assert attrs.astuple(before) == attrs.astuple(after)
+    assert after.owner == owner
+
+
+def test_view_of_nothing(pending: Pending) -> None:
+    assert pending.view("/a") is None
+
+
+def test_newest_change_is_seen(pending: Pending) -> None:
+    change(pending, 1, a=NEW)
+    assert pending.view("/a") is NEW
+    change(pending, 2, a=None)
+    assert pending.view("/a") is None
+    newer = attrs.evolve(NEW, version=4)
+    change(pending, 3, a=newer)
+    assert pending.view("/a") is newer
+
+
+def test_removal_hides_what_the_tree_still_has(pending: Pending) -> None:
+    change(pending, 1, zookeeper=None)
+    assert pending.view("/zookeeper") is None
+    pending.applied(1)
+    assert pending.view("/zookeeper") is not None, "from the tree again"
+
+
+def test_change_is_forgotten_when_the_last_one_is_applied(pending: Pending) -> None:
+    change(pending, 1, a=NEW, b=NEW)
+    change(pending, 2, a=attrs.evolve(NEW, version=1))
+    assert len(pending) == 2
+    pending.applied(1)
+    assert (len(pending), seen(pending, "/a").version, pending.view("/b")) == (1, 1, None)
+    pending.applied(2)
+    assert (len(pending), pending.view("/a")) == (0, None)
+
+
+def test_applied_covers_everything_up_to_it(pending: Pending) -> None:
+    """Not every entry leaves a change: an error transaction in between leaves none."""
+    change(pending, 1, a=NEW)
+    change(pending, 2)
+    change(pending, 3, b=NEW)
+    change(pending, 5, c=NEW)
+    pending.applied(4)
+    assert [pending.view(path) for path in ("/a", "/b", "/c")] == [None, None, NEW]
+
+
+def test_path_touched_twice_by_one_transaction(pending: Pending) -> None:
+    pending.begin()
+    pending.put("/a", NEW)
+    pending.remove("/a")
+    pending.put("/a", NEW)
+    pending.keep()
+    pending.seal(1)
+    pending.applied(1)
+    assert (len(pending), pending.view("/a")) == (0, None)
+
+
+def test_undo_restores_what_was_seen_before(pending: Pending) -> None:
+    change(pending, 1, a=NEW, b=None)
+    pending.begin()
+    for path in ("/a", "/b", "/c", "/a"):
+        pending.put(path, attrs.evolve(NEW, version=9))
+    pending.remove("/a")
+    pending.remove("/zookeeper")
+    pending.undo()
+    assert [pending.view(path) for path in ("/a", "/b", "/c")] == [NEW, None, None]
+    assert pending.view("/zookeeper") is not None
+    change(pending, 2, c=NEW)
+    pending.applied(1)
+    assert [pending.view(path) for path in ("/a", "/c")] == [None, NEW]
+
+
+def test_undo_needs_a_begin(pending: Pending) -> None:
+    with pytest.raises(AssertionError):
+        pending.undo()
+    pending.begin()
+    pending.keep()
+    with pytest.raises(AssertionError):
+        pending.undo()
+
+
+def test_owned_by_knows_pending_ephemerals(pending: Pending) -> None:
+    anns, bobs = (attrs.evolve(NEW, owner=session) for session in (ANN, BOB))
+    change(pending, 1, a=anns, b=anns, c=bobs, d=NEW)
+    change(pending, 2, b=None)
+    assert pending.owned_by(ANN) == ["/a"]
+    assert pending.owned_by(BOB) == ["/c"]
+
+
+def test_acl_of_the_tree_is_shared_where_it_is_open() -> None:
+    """`is OPEN_ACL` is the short way past the ACL check."""
+    leader = Preparing()
+    leader.run(ask.create("/a", acl=[ACL(31, "world", "anyone")]))
+    assert seen(leader.pending, "/a").acl is OPEN_ACL

@@ -1,0 +1,444 @@
+"""A standalone member from its clients' side: bytes in, bytes out."""
+
+import pytest
+
+from tests.replica.harness import Client, World
+from wire import records
+from wire.client import ClientConnection, Request, Role, WatchEvent
+from wire.codes import XID_AUTH, XID_PING, XID_SET_WATCHES, ErrorCode, OpCode
+from wire.records import ACL, OPEN_ACL
+from zkpy.errors import CorruptionError
+from zkpy.pipeline.auth import digest_id
+
+CREATED, DELETED, CHANGED, CHILDREN = 1, 2, 3, 4
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def client(world: World) -> Client:
+    return world.connect()
+
+
+def test_a_fresh_member_serves_without_any_timer(world: World) -> None:
+    assert world.replica.zab.serving
+    assert world.connect().granted.timeout_ms == 10_000
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted"), [(0, 4000), (800, 4000), (15_000, 15_000), (80_000, 40_000)]
+)
+def test_the_session_timeout_is_negotiated_within_bounds(
+    world: World, asked: int, granted: int
+) -> None:
+    assert world.connect(timeout_ms=asked).granted.timeout_ms == granted
+
+
+def test_session_ids_carry_the_server_and_passwords_are_not_alike(world: World) -> None:
+    first, second = world.connect().granted, world.connect().granted
+    assert first.session_id >> 56 == second.session_id >> 56 == 1
+    assert second.session_id == first.session_id + 1
+    assert first.password != second.password
+    assert first.password is not None and len(first.password) == 16
+
+
+def test_create_get_set_delete(client: Client) -> None:
+    assert client.create("/a", b"one").body == records.CreateResponse("/a")
+    got = client.get("/a")
+    assert isinstance(got.body, records.GetDataResponse)
+    assert got.body.data == b"one"
+    assert got.body.stat.czxid == got.body.stat.mzxid == got.zxid
+    changed = client.ask(OpCode.SET_DATA, records.SetDataRequest("/a", b"two", 0))
+    assert isinstance(changed.body, records.SetDataResponse)
+    assert changed.body.stat.version == 1
+    assert changed.body.stat.mzxid == changed.zxid
+    assert client.ask(OpCode.DELETE, records.DeleteRequest("/a", 0)).error == ErrorCode.BAD_VERSION
+    assert client.ask(OpCode.DELETE, records.DeleteRequest("/a", 1)).error == 0
+    assert client.get("/a").error == ErrorCode.NO_NODE
+
+
+def test_a_write_is_answered_only_once_it_is_durable(world: World, client: Client) -> None:
+    world.disk_works = False
+    xid = client.send(OpCode.CREATE, records.CreateRequest("/a", b"", list(OPEN_ACL), 0))
+    world.run()
+    assert client.replies == []
+    assert world.replica.state.tree.nodes.get("/a") is None
+    world.save()
+    world.run()
+    assert client.reply(xid).error == 0
+
+
+def test_what_arrives_while_the_disk_works_is_one_batch(world: World, client: Client) -> None:
+    world.disk_works = False
+    for name in "abcd":
+        client.send(OpCode.CREATE, records.CreateRequest(f"/{name}", b"", list(OPEN_ACL), 0))
+        world.step()
+    assert len(world.pending) == 1, "a batch is written only after the one before it"
+    world.save()
+    world.step()
+    (batch,) = world.pending
+    assert [len(step.entries) for step in batch.steps] == [3]  # type: ignore[union-attr]
+
+
+def test_replies_keep_the_order_of_requests(world: World, client: Client) -> None:
+    """A read behind a write waits for exactly it, and does not see the write behind (C2, C4)."""
+    client.create("/a", b"0")
+    xids = []
+    for value in (b"1", b"2"):
+        xids.append(client.send(OpCode.SET_DATA, records.SetDataRequest("/a", value, -1)))
+        xids.append(client.send(OpCode.GET_DATA, records.GetDataRequest("/a", False)))
+    world.run()
+    replies = client.replies[1:]
+    assert [reply.xid for reply in replies] == xids
+    assert [r.body.data for r in replies[1::2]] == [b"1", b"2"]  # type: ignore[union-attr]
+    assert [reply.zxid for reply in replies] == sorted(reply.zxid for reply in replies)
+    assert replies[1].zxid == replies[0].zxid
+    assert replies[2].zxid == replies[0].zxid + 1
+
+
+def test_a_read_alone_does_not_wait_for_writes_of_others(world: World, client: Client) -> None:
+    other = world.connect()
+    world.disk_works = False
+    other.send(OpCode.CREATE, records.CreateRequest("/a", b"", list(OPEN_ACL), 0))
+    assert client.get("/a").error == ErrorCode.NO_NODE
+
+
+def test_the_event_comes_before_the_reply_that_shows_the_change(
+    world: World, client: Client
+) -> None:
+    writer = world.connect()
+    client.ask(OpCode.EXISTS, records.ExistsRequest("/a", True))
+    writer.create("/a")
+    client.get("/a", watch=True)
+    writer.ask(OpCode.SET_DATA, records.SetDataRequest("/a", b"x", -1))
+    writer.ask(OpCode.DELETE, records.DeleteRequest("/a", -1))
+    assert client.watch_events == [(CREATED, "/a"), (CHANGED, "/a")]
+    kinds = [type(event).__name__ for event in client.events]
+    assert kinds[-3:] == ["WatchEvent", "Reply", "WatchEvent"]
+
+
+def test_an_event_carries_the_zxid_of_its_change(world: World, client: Client) -> None:
+    client.ask(OpCode.EXISTS, records.ExistsRequest("/a", True))
+    created = client.create("/a")
+    (event,) = [event for event in client.events if isinstance(event, WatchEvent)]
+    assert event.zxid == created.zxid
+
+
+def test_a_delete_tells_every_kind_of_watcher(world: World, client: Client) -> None:
+    client.create("/p")
+    client.create("/p/a")
+    client.get("/p/a", watch=True)
+    client.ask(OpCode.GET_CHILDREN, records.GetChildrenRequest("/p/a", True))
+    client.ask(OpCode.GET_CHILDREN, records.GetChildrenRequest("/p", True))
+    client.ask(OpCode.DELETE, records.DeleteRequest("/p/a", -1))
+    assert client.watch_events == [(DELETED, "/p/a"), (CHILDREN, "/p")]
+
+
+def test_events_are_for_those_who_may_read(world: World, client: Client) -> None:
+    """CVE-2024-23944: the ACL is checked when the event is delivered."""
+    client.ask(OpCode.AUTH, records.AuthPacket(0, "digest", b"ann:secret"))
+    mine = [ACL(31, "digest", digest_id(b"ann:secret"))]
+    stranger = world.connect()
+    stranger.ask(OpCode.ADD_WATCH, records.AddWatchRequest("/s", 1))
+    client.ask(OpCode.ADD_WATCH, records.AddWatchRequest("/s", 1))
+    client.ask(OpCode.CREATE, records.CreateRequest("/s", b"", mine, 0))
+    client.ask(OpCode.DELETE, records.DeleteRequest("/s", -1))
+    assert client.watch_events == [(CREATED, "/s"), (DELETED, "/s")]
+    assert stranger.watch_events == []
+
+
+def test_set_watches_on_reconnect(world: World, client: Client) -> None:
+    client.create("/kept")
+    client.create("/gone")
+    since = client.create("/changed").zxid
+    client.ask(OpCode.DELETE, records.DeleteRequest("/gone", -1))
+    client.ask(OpCode.SET_DATA, records.SetDataRequest("/changed", b"", -1))
+    body = records.SetWatches(since, ["/kept", "/gone", "/changed"], ["/new", "/kept"], ["/"])
+    client.send(OpCode.SET_WATCHES, body, xid=XID_SET_WATCHES)
+    world.run()
+    assert client.watch_events == [
+        (DELETED, "/gone"),
+        (CHANGED, "/changed"),
+        (CREATED, "/kept"),
+        (CHILDREN, "/"),
+    ]
+    assert {e.zxid for e in client.events if isinstance(e, WatchEvent)} == {-1}
+    client.create("/new")
+    assert client.watch_events[-1] == (CREATED, "/new")
+
+
+def test_close_session_removes_ephemerals_then_answers_then_closes(
+    world: World, client: Client
+) -> None:
+    other = world.connect()
+    client.create("/e", flags=1)
+    other.ask(OpCode.EXISTS, records.ExistsRequest("/e", True))
+    reply = client.ask(OpCode.CLOSE_SESSION)
+    assert (reply.error, client.closed) == (0, True)
+    assert other.watch_events == [(DELETED, "/e")]
+    assert other.get("/e").error == ErrorCode.NO_NODE
+
+
+def test_what_is_pipelined_behind_close_session_is_not_done(world: World, client: Client) -> None:
+    """ZOOKEEPER-1208: such a create used to leave an ephemeral that nobody deletes."""
+    close = client.connection.send(Request(1, OpCode.CLOSE_SESSION, None))
+    late = world.connect()
+    late_create = late.connection.send(
+        Request(2, OpCode.CREATE, records.CreateRequest("/e", b"", list(OPEN_ACL), 1))
+    )
+    world.replica.receive_client(client.link, close + late_create, world.now)
+    world.run()
+    assert late.get("/e").error == ErrorCode.NO_NODE
+
+
+def test_a_session_outlives_its_connection_and_moves(world: World, client: Client) -> None:
+    client.create("/e", flags=1)
+    granted = client.granted
+    world.replica.client_down(client.link, world.now)
+    again = world.connect(
+        session_id=granted.session_id, password=granted.password, last_zxid_seen=3
+    )
+    assert again.granted == granted
+    assert again.get("/e").error == 0
+
+
+def test_a_second_connection_takes_the_session_over(world: World, client: Client) -> None:
+    granted = client.granted
+    again = world.connect(session_id=granted.session_id, password=granted.password)
+    assert again.granted.session_id == granted.session_id
+    assert client.closed and not again.closed
+
+
+@pytest.mark.parametrize("wrong", ["password", "session_id"])
+def test_a_session_is_denied_to_whoever_does_not_know_it(
+    world: World, client: Client, wrong: str
+) -> None:
+    granted = client.granted
+    claim = {"session_id": granted.session_id, "password": granted.password}
+    claim[wrong] = bytes(16) if wrong == "password" else granted.session_id + 1
+    denied = world.connect(**claim)
+    assert (denied.granted.timeout_ms, denied.granted.session_id) == (0, 0)
+    assert denied.granted.password == bytes(16)
+    assert denied.closed and not client.closed
+
+
+def test_a_client_that_has_seen_more_is_sent_away_without_an_answer(world: World) -> None:
+    ahead = world.connect(last_zxid_seen=1 << 40)
+    assert ahead.closed and ahead.events == []
+    assert "has seen zxid 0x10000000000" in world.replica.take_notices()[0]
+
+
+def test_an_old_client_is_answered_without_the_read_only_byte(world: World) -> None:
+    old = world.connect(read_only=None)
+    assert old.granted.read_only is None
+    assert world.connect().granted.read_only is False
+
+
+def test_silence_ends_a_session_and_a_ping_keeps_it(world: World, client: Client) -> None:
+    lively = world.connect()
+    client.create("/e", flags=1)
+    for _ in range(6):
+        world.advance(2_000)
+        lively.send(OpCode.PING, xid=XID_PING)
+        world.run()
+    assert client.closed and not lively.closed
+    assert lively.get("/e").error == ErrorCode.NO_NODE
+
+
+def test_expiry_is_never_early(world: World, client: Client) -> None:
+    world.advance(10_000)
+    assert not client.closed
+    world.advance(2_000)
+    assert client.closed
+
+
+def test_a_pause_of_the_server_itself_expires_nobody(world: World, client: Client) -> None:
+    world.now += 60_000
+    world.replica.handle_timer(world.now)
+    world.run()
+    assert not client.closed
+    assert client.create("/still").error == 0
+
+
+def test_ping(client: Client) -> None:
+    assert client.send(OpCode.PING, xid=XID_PING) == XID_PING
+    client.world.run()
+    assert client.replies[-1].xid == XID_PING
+
+
+def test_a_refused_auth_packet_ends_the_connection(world: World, client: Client) -> None:
+    client.send(OpCode.AUTH, records.AuthPacket(0, "unknown-scheme", b""), xid=XID_AUTH)
+    world.run()
+    assert client.replies[-1].error == ErrorCode.AUTH_FAILED
+    assert client.closed
+
+
+def test_sync_waits_for_what_was_proposed_before(world: World, client: Client) -> None:
+    other = world.connect()
+    world.disk_works = False
+    other.send(OpCode.CREATE, records.CreateRequest("/a", b"", list(OPEN_ACL), 0))
+    sync = client.send(OpCode.SYNC, records.SyncRequest("/a"))
+    read = client.send(OpCode.GET_DATA, records.GetDataRequest("/a", False))
+    write = client.send(OpCode.SET_DATA, records.SetDataRequest("/a", b"x", -1))
+    again = client.send(OpCode.GET_DATA, records.GetDataRequest("/a", False))
+    world.run()
+    assert client.replies == []
+    world.disk_works = True
+    world.run()
+    assert [reply.xid for reply in client.replies] == [sync, read, write, again]
+    assert client.reply(sync).body == records.SyncResponse("/a")
+    assert client.reply(read).body.data == b""  # type: ignore[union-attr]
+    assert client.reply(again).body.data == b"x"  # type: ignore[union-attr]
+    zxids = [reply.zxid for reply in client.replies]
+    assert zxids == sorted(zxids)
+
+
+def test_multi_is_all_or_nothing(client: Client) -> None:
+    create = records.CreateRequest("/a", b"", list(OPEN_ACL), 0)
+    missing = records.DeleteRequest("/none", -1)
+    failed = client.ask(
+        OpCode.MULTI,
+        records.MultiRequest(
+            [(OpCode.CREATE, create), (OpCode.DELETE, missing), (OpCode.CREATE, create)]
+        ),
+    )
+    assert failed.error == 0
+    assert isinstance(failed.body, records.MultiResponse)
+    assert [result.error for result in failed.body.results] == [
+        0,
+        ErrorCode.NO_NODE,
+        ErrorCode.RUNTIME_INCONSISTENCY,
+    ]
+    assert client.get("/a").error == ErrorCode.NO_NODE
+    done = client.ask(
+        OpCode.MULTI,
+        records.MultiRequest(
+            [
+                (OpCode.CREATE, create),
+                (OpCode.CHECK, records.CheckVersionRequest("/a", 0)),
+                (OpCode.SET_DATA, records.SetDataRequest("/a", b"x", 0)),
+            ]
+        ),
+    )
+    assert isinstance(done.body, records.MultiResponse)
+    assert [result.opcode for result in done.body.results] == [1, 13, 5]
+    got = client.get("/a").body
+    assert isinstance(got, records.GetDataResponse)
+    assert got.stat.czxid == got.stat.mzxid == done.zxid
+
+
+@pytest.mark.parametrize("opcode", [999, OpCode.CHECK, OpCode.DELETE_CONTAINER])
+def test_an_opcode_that_is_not_for_clients(world: World, client: Client, opcode: int) -> None:
+    """Stand-alone check too; deleteContainer, which ZooKeeper takes unchecked, is the server's."""
+    bodies = {
+        OpCode.CHECK: records.CheckVersionRequest("/", 0),
+        OpCode.DELETE_CONTAINER: records.DeleteContainerRequest("/"),
+    }
+    reply = client.ask(opcode, bodies.get(opcode))  # type: ignore[arg-type,call-overload]
+    assert reply.error == ErrorCode.UNIMPLEMENTED
+    assert client.closed
+
+
+def test_a_broken_frame_closes_that_one_connection(world: World, client: Client) -> None:
+    other = world.connect()
+    client.create("/a")
+    good = client.connection.send(Request(7, OpCode.GET_DATA, records.GetDataRequest("/a", False)))
+    world.replica.receive_client(client.link, good + b"\xff\xff\xff\xff\0\0\0\0\0\0\0\0", world.now)
+    world.run()
+    assert client.reply(7).error == 0
+    assert client.closed
+    assert other.get("/a").error == 0
+    assert "closing the connection of 127.0.0.1:40000" in world.replica.take_notices()[-1]
+
+
+def test_four_letter_words_come_out_for_the_shell(world: World) -> None:
+    raw = world.raw()
+    world.replica.receive_client(raw.link, b"ruok", world.now)
+    assert world.replica.take_admin() == [(raw.link, "ruok")]
+    assert world.replica.take_admin() == []
+
+
+def test_a_request_sent_before_the_session_is_there_waits_for_it(world: World) -> None:
+    """Hasty clients send requests right behind the connect request."""
+    raw = world.raw()
+    hello = ClientConnection(Role.CLIENT, 1 << 20).send(
+        records.ConnectRequest(0, 0, 10_000, 0, bytes(16), False)
+    )
+    exists_root = bytes.fromhex("0000000e0000000100000003000000012f00")
+    world.replica.receive_client(raw.link, hello + exists_root, world.now)
+    world.run()
+    handshake = 4 + 37
+    assert len(raw.data) == handshake + 4 + 16 + 68
+    assert raw.data[handshake + 4 : handshake + 8] == bytes([0, 0, 0, 1])
+
+
+def test_restart_brings_everything_back(world: World, client: Client) -> None:
+    client.create("/a", b"x")
+    client.create("/e", flags=1)
+    client.create("/s-", flags=2)
+    before = world.replica.state.digest
+    again = World(world.recovered())
+    assert again.replica.state.digest != before or again.replica.state.zxid > 0
+    assert again.replica.state.zxid > world.replica.state.zxid, "a new epoch was opened"
+    assert again.replica.state.tree.nodes == world.replica.state.tree.nodes
+    back = again.connect(
+        session_id=client.granted.session_id,
+        password=client.granted.password,
+        last_zxid_seen=world.replica.state.zxid,
+    )
+    assert back.get("/e").error == 0
+    assert back.create("/s-", flags=2).body == records.CreateResponse("/s-0000000003")
+
+
+def test_a_log_that_leads_to_another_tree_is_not_served(world: World, client: Client) -> None:
+    client.create("/a")
+    client.create("/b")
+    recovered = world.recovered()
+    recovered.digests[-1] = (recovered.digests[-1][0], recovered.digests[-1][1] ^ 1)
+    with pytest.raises(CorruptionError, match="digest"):
+        World(recovered)
+
+
+def test_an_image_is_made_slice_by_slice_while_requests_are_served() -> None:
+    from zkpy.effects import ImageBegin, ImageChunk, ImageEnd
+    from zkpy.state.image import load
+
+    world = World(snap_entries=20, image_slice_nodes=2)
+    client = world.connect()
+    for number in range(25):
+        client.create(f"/n{number}")
+    steps = world.image_steps
+    assert isinstance(steps[0], ImageBegin) and isinstance(steps[-1], ImageEnd)
+    chunks = [step.data for step in steps if isinstance(step, ImageChunk)]
+    assert len(chunks) > 3
+    loaded = load(chunks)
+    assert loaded.zxid == steps[0].zxid == steps[-1].zxid
+    assert loaded.digest == steps[-1].digest
+
+
+def test_a_long_workload_leaves_no_cyclic_garbage() -> None:
+    """DESIGN.md, decision 5: the server runs with the collector off."""
+    import gc
+
+    world = World()
+    keeper = world.connect()
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(50):
+            client = world.connect()
+            client.create(f"/e{number}", flags=1)
+            client.get(f"/e{number}", watch=True)
+            keeper.get(f"/none{number}")
+            keeper.ask(OpCode.EXISTS, records.ExistsRequest(f"/e{number}", True))
+            client.ask(OpCode.CLOSE_SESSION)
+            del world.clients[client.link]
+            del client
+        found = gc.collect()
+    finally:
+        gc.enable()
+    assert found == 0
+    assert world.replica.clients.watches.count == 0

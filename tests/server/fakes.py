@@ -1,0 +1,208 @@
+"""A scripted core and disk for the shell, and a server that runs on them."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from zkpy.config import ClientAddress, Config
+from zkpy.effects import DiskBatch, ImageEnd, ImageStep, Ready
+from zkpy.limits import Limits
+from zkpy.replica.status import Status
+from zkpy.server.app import Server
+from zkpy.server.clients import bind
+
+T = TypeVar("T")
+LIMIT_S = 20
+Reader = asyncio.StreamReader
+Writer = asyncio.StreamWriter
+
+
+class FakeCore:
+    """Answers `x` at once with `x`, in the next pass; `w` once a disk batch is durable.
+
+    A test sets `next` to what the coming pass is to ask for besides.
+    """
+
+    def __init__(self) -> None:
+        self.overloaded = False
+        self.image_paused = False
+        self.notices: list[str] = []
+        self.next = Ready()
+        self.due: int | None = None
+        self.calls: list[tuple[object, ...]] = []
+        self.passes = 0
+        self.admin: list[tuple[int, str]] = []
+        self.changed = asyncio.Event()
+        self.fails_on: str | None = None
+        self._unsaved: dict[int, bytes] = {}
+        self._in_flight: dict[int, bytes] = {}
+
+    def names(self) -> list[object]:
+        return [call[0] for call in self.calls]
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait for a call after which the condition holds."""
+        while not condition():
+            self.changed.clear()
+            await self.changed.wait()
+
+    async def until_called(self, name: str, times: int) -> None:
+        await self.until(lambda: self.names().count(name) >= times)
+
+    def _note(self, *call: object) -> None:
+        if call[0] == self.fails_on:
+            raise AssertionError(f"{call[0]} failed")
+        self.calls.append(call)
+        self.changed.set()
+
+    def client_up(self, link: int, address: str, now: int) -> None:
+        self._note("up", link, address)
+
+    def client_down(self, link: int, now: int) -> None:
+        self._note("down", link)
+
+    def receive_client(self, link: int, data: bytes, now: int) -> None:
+        self._note("receive", link, data)
+        if data.startswith(b"4"):
+            self.admin.append((link, data[1:].decode()))
+        elif data.startswith(b"w"):
+            self._unsaved[link] = data
+        else:
+            self.next.clients.append((link, data))
+
+    def saved(self, number: int, now: int) -> None:
+        self._note("saved", number)
+        self.next.clients.extend(self._in_flight.items())
+        self._in_flight = {}
+
+    def image_saved(self, zxid: int, now: int) -> None:
+        self._note("image_saved", zxid)
+
+    def handle_timer(self, now: int) -> None:
+        self._note("timer", now)
+        self.due = None
+
+    def deadline(self) -> int | None:
+        return self.due
+
+    def take_admin(self) -> list[tuple[int, str]]:
+        asked, self.admin = self.admin, []
+        return asked
+
+    def ready(self) -> Ready:
+        self.passes += 1
+        ready, self.next = self.next, Ready()
+        if self._unsaved and not self._in_flight:
+            self._in_flight, self._unsaved = self._unsaved, {}
+            ready.disk = DiskBatch(self.passes, [])
+        self._note("ready")
+        return ready
+
+
+class FakeDisk:
+    """Holds every batch until `gate` is open; fails when told to."""
+
+    def __init__(self) -> None:
+        self.calls: list[object] = []
+        self.entered = threading.Event()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.image_gate = threading.Event()
+        self.image_gate.set()
+        self.failure: Exception | None = None
+
+    async def until_writing(self) -> None:
+        """Wait until a batch is in the thread's hands."""
+        assert await asyncio.to_thread(self.entered.wait, LIMIT_S)
+
+    def execute(self, batch: DiskBatch) -> None:
+        self.entered.set()
+        assert self.gate.wait(LIMIT_S)
+        if self.failure is not None:
+            raise self.failure
+        self.calls.append(("execute", batch.number))
+
+    def image_step(self, step: ImageStep) -> int | None:
+        assert self.image_gate.wait(LIMIT_S)
+        self.calls.append(step)
+        return step.zxid if isinstance(step, ImageEnd) else None
+
+    def purge(self, retain: int) -> None:
+        self.calls.append(("purge", retain))
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+
+def look() -> Status:
+    return Status("standalone", 5, 4, 3, 2, 1, 0, 0, 0, 0, ())
+
+
+class Bench:
+    """A running server with its fakes; `async with` stops it."""
+
+    def __init__(self, **settings: object) -> None:
+        limits = settings.pop("limits", Limits())
+        assert isinstance(limits, Limits)
+        self.core = FakeCore()
+        self.disk = FakeDisk()
+        self.config = Config(
+            "/nowhere",
+            "/nowhere",
+            ClientAddress("127.0.0.1", 0),
+            limits,
+            **settings,  # type: ignore[arg-type]
+        )
+        self.server = Server(self.config, self.core, self.disk, bind(self.config.client), look)
+        self._writers: list[Writer] = []
+
+    async def __aenter__(self) -> "Bench":
+        self.running = asyncio.create_task(self.server.run())
+        await self.core.until(lambda: self.core.passes)
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        self.disk.gate.set()
+        self.disk.image_gate.set()
+        if not self.running.done():
+            self.server.stop()
+        await self.running
+        for writer in self._writers:
+            writer.close()
+
+    async def run_pass(self) -> None:
+        """One pass, with whatever the core asks for in it, carried out."""
+        settled = self.core.passes
+        self.server.driver.request_pass()
+        await self.core.until(lambda: self.core.passes > settled)
+
+    async def connect(self) -> tuple[Reader, Writer]:
+        """A client that the core knows of."""
+        before = self.core.names().count("up")
+        reader, writer = await self.connect_raw()
+        await self.core.until_called("up", before + 1)
+        return reader, writer
+
+    async def connect_raw(self) -> tuple[Reader, Writer]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.server.address.port)
+        self._writers.append(writer)
+        return reader, writer
+
+
+def play(scene: Callable[[], Awaitable[T]], loop: Callable[[], asyncio.AbstractEventLoop]) -> T:
+    """Run one test on a new event loop, bounded in time; gc is left as it was found."""
+    import gc
+
+    async def bounded() -> T:
+        async with asyncio.timeout(LIMIT_S):
+            return await scene()
+
+    enabled = gc.isenabled()
+    try:
+        with asyncio.Runner(loop_factory=loop) as runner:
+            return runner.run(bounded())
+    finally:
+        gc.unfreeze()
+        if enabled:
+            gc.enable()

@@ -1,0 +1,122 @@
+"""ACLs: who may, what is stored, what is shown (PROTOCOL A8)."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wire.codes import ErrorCode, Perm
+from wire.errors import RemoteProtocolError
+from wire.records import ACL, OPEN_ACL
+from zkpy.errors import ZkError
+from zkpy.state import acl as acls_of
+from zkpy.state.acl import AclPool, allowed, fix_up, visible
+
+ANN = ("digest", "ann:hash")
+HOST = ("ip", "10.1.2.3")
+ANN_ALL = (ACL(31, "digest", "ann:hash"),)
+
+
+@pytest.mark.parametrize(
+    ("acl", "perm", "identities", "expected"),
+    [
+        (OPEN_ACL, Perm.ADMIN, [], True),
+        (acls_of.READ_ONLY_ACL, Perm.READ, [], True),
+        (acls_of.READ_ONLY_ACL, Perm.WRITE, [HOST, ANN], False),
+        ((), Perm.ADMIN, [], True),
+        (ANN_ALL, Perm.READ, [HOST], False),
+        (ANN_ALL, Perm.READ, [HOST, ANN], True),
+        (ANN_ALL, Perm.READ, [("sasl", "ann:hash")], False),
+        ((ACL(1, "digest", "ann:hash"),), Perm.WRITE, [ANN], False),
+        (ANN_ALL, Perm.ADMIN, [("super", "")], True),
+        ((ACL(31, "world", "nobody"),), Perm.READ, [HOST], False),
+        ((ACL(0, "world", "anyone"), *ANN_ALL), Perm.READ, [ANN], True),
+        ((ACL(1, "ip", "10.1.2.3"),), Perm.READ, [HOST], True),
+        ((ACL(1, "ip", "10.1.2.4"),), Perm.READ, [HOST], False),
+        ((ACL(1, "ip", "10.1.0.0/16"),), Perm.READ, [HOST], True),
+        ((ACL(1, "ip", "10.1.99.99/16"),), Perm.READ, [HOST], True),
+        ((ACL(1, "ip", "10.2.0.0/16"),), Perm.READ, [HOST], False),
+        ((ACL(1, "ip", "0.0.0.0/0"),), Perm.READ, [HOST], True),
+        ((ACL(1, "ip", "::/0"),), Perm.READ, [HOST], False),
+        ((ACL(1, "ip", "fd00::/8"),), Perm.READ, [("ip", "fd12::1")], True),
+        ((ACL(1, "ip", "not an address"),), Perm.READ, [HOST], False),
+    ],
+)
+def test_allowed(
+    acl: tuple[ACL, ...], perm: Perm, identities: list[tuple[str, str]], expected: bool
+) -> None:
+    assert allowed(acl, perm, identities) is expected
+
+
+def test_fix_up_drops_doubles_and_keeps_order() -> None:
+    given_acl = [ACL(1, "world", "anyone"), *ANN_ALL, ACL(1, "world", "anyone")]
+    assert fix_up(given_acl, []) == (ACL(1, "world", "anyone"), *ANN_ALL)
+
+
+def test_auth_becomes_every_authenticated_identity() -> None:
+    identities = [HOST, ANN, ("sasl", "bob"), ("super", "")]
+    fixed = fix_up([ACL(3, "auth", "")], identities)
+    assert fixed == (ACL(3, "digest", "ann:hash"), ACL(3, "sasl", "bob"))
+
+
+def test_auth_and_the_same_identity_by_name_make_one_entry() -> None:
+    assert fix_up([ACL(31, "auth", ""), *ANN_ALL], [ANN]) == ANN_ALL
+
+
+@pytest.mark.parametrize(
+    "acl",
+    [
+        [],
+        [ACL(31, "auth", "")],
+        [ACL(31, "world", "someone")],
+        [ACL(31, "super", "")],
+        [ACL(31, "", "")],
+        [ACL(31, "unheard-of", "x")],
+        [ACL(31, "digest", "ann")],
+        [ACL(31, "digest", "ann:")],
+        [ACL(31, "digest", "ann:a:b")],
+        [ACL(31, "ip", "")],
+        [ACL(31, "ip", "10.0.0.256")],
+        [ACL(31, "ip", "10.0.0.1/33")],
+        [ACL(31, "ip", "10.0.0.1/")],
+        [ACL(31, "ip", "10.0.0.1/-1")],
+        [ACL(31, "ip", "10.0.0.1/255.0.0.0")],
+        [ACL(31, "x509", "")],
+        [*OPEN_ACL, ACL(31, "digest", "ann")],
+    ],
+)
+def test_fix_up_refuses(acl: list[ACL]) -> None:
+    with pytest.raises(ZkError) as caught:
+        fix_up(acl, [HOST])
+    assert caught.value.code == ErrorCode.INVALID_ACL
+
+
+@pytest.mark.parametrize("name", ["10.0.0.1", "10.0.0.1/0", "10.0.0.1/32", "::1", "fe80::/128"])
+def test_fix_up_takes_addresses(name: str) -> None:
+    assert fix_up([ACL(1, "ip", name)], []) == (ACL(1, "ip", name),)
+
+
+def test_hashes_are_shown_to_administrators_only() -> None:
+    acl = (ACL(1, "world", "anyone"), *ANN_ALL, ACL(1, "ip", "10.0.0.1"))
+    assert visible(acl, [ANN]) == acl
+    assert visible(acl, [HOST]) == (acl[0], ACL(31, "digest", "ann:x"), acl[2])
+
+
+@given(st.lists(st.builds(ACL, st.integers(0, 31), st.text(max_size=9), st.text(max_size=9))))
+def test_packed_form_comes_back(entries: list[ACL]) -> None:
+    assert acls_of.unpack(acls_of.pack(entries)) == tuple(entries)
+
+
+def test_damaged_packed_form_is_refused() -> None:
+    with pytest.raises(RemoteProtocolError):
+        acls_of.unpack(acls_of.pack(ANN_ALL)[:-1])
+
+
+def test_pool_shares_and_forgets() -> None:
+    pool = AclPool()
+    packed = acls_of.pack(ANN_ALL)
+    first = pool.take(packed, ANN_ALL)
+    assert pool.take(packed, (ACL(31, "digest", "ann:hash"),)) is first
+    pool.drop(packed)
+    assert len(pool) == 1
+    pool.drop(packed)
+    assert len(pool) == 0

@@ -1,0 +1,479 @@
+"""zoo.cfg text and options -> Config: every key, every refusal, every warning."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zkpy import config
+from zkpy.config import (
+    ANY_ADDRESS,
+    ClientAddress,
+    Config,
+    PeerAddress,
+    Setting,
+    load,
+    option_setting,
+    parse,
+    parse_server,
+    read_properties,
+    standalone,
+)
+from zkpy.errors import ConfigError
+from zkpy.limits import Limits
+
+BASE = "dataDir=/data\nclientPort=2181\n"
+
+
+def read(text: str, server_id: int | None = None) -> Config:
+    return parse(read_properties(BASE + text, "zoo.cfg"), "zoo.cfg", server_id)
+
+
+def refusal(text: str, server_id: int | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        read(text, server_id)
+    return str(caught.value)
+
+
+# --- the properties file --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "value"),
+    [
+        ("a=b", "a", "b"),
+        ("a = b ", "a", "b"),
+        ("a:b", "a", "b"),
+        ("a b", "a", "b"),
+        ("  a\t=\tb c", "a", "b c"),
+        ("a==b", "a", "=b"),
+        ("a", "a", ""),
+        (r"a\=b=c", "a=b", "c"),
+        (r"a=C:\\zk\\data", "a", r"C:\zk\data"),
+        (r"a=\u0041\tb", "a", "A\tb"),
+        ("a=b\\\n   c", "a", "bc"),
+        ("a=b\\\n# no comment", "a", "b# no comment"),
+        ("a=b # no comment either", "a", "b # no comment either"),
+        ("zookeeper.a=b", "a", "b"),
+    ],
+)
+def test_lines_as_java_reads_them(line: str, key: str, value: str) -> None:
+    (setting,) = read_properties(line, "f")
+    assert (setting.key, setting.value) == (key, value)
+
+
+def test_comments_and_blank_lines_are_skipped_and_lines_counted() -> None:
+    text = "\ufeff# one\r\n! two\r\n\r\n   # four\r\na=1\\\r\n  2\r\nb=3"
+    assert read_properties(text, "f") == [Setting("a", "12", "f:5"), Setting("b", "3", "f:7")]
+
+
+def test_line_without_key_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"f:2: there is no key"):
+        read_properties("a=b\n=c", "f")
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused(text: str) -> None:
+    said = "zoo.cfg"
+    try:
+        read(text)
+    except ConfigError as refused:
+        said = str(refused)
+    assert said.startswith("zoo.cfg")
+
+
+@given(
+    st.dictionaries(
+        st.text(min_size=1).filter(lambda key: not key.startswith("zookeeper.")),
+        st.text().map(str.strip),
+    )
+)
+def test_escaped_settings_come_back(settings: dict[str, str]) -> None:
+    text = "".join(f"{escape(key)}={escape(value)}\n" for key, value in settings.items())
+    assert {found.key: found.value for found in read_properties(text, "f")} == settings
+
+
+def escape(text: str) -> str:
+    """Every character as Java's own writer does with those beyond ASCII."""
+    units = text.encode("utf-16-be", "surrogatepass")
+    codes = [int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2)]
+    return "".join(f"\\u{code:04x}" for code in codes)
+
+
+# --- keys -----------------------------------------------------------------------------
+
+
+def test_defaults() -> None:
+    found = read("")
+    assert found.data_dir == found.log_dir == "/data"
+    assert found.client == ClientAddress(ANY_ADDRESS, 2181)
+    assert found.limits == Limits()
+    assert found.four_letter_words == ("srvr",)
+    assert found.autopurge
+    assert (found.server_id, found.servers, found.warnings) == (1, (), ())
+
+
+def test_honoured_keys() -> None:
+    found = read(
+        """
+        dataLogDir=/log
+        clientPortAddress=10.0.0.1
+        clientPortListenBacklog=50
+        tickTime=1000
+        initLimit=4
+        syncLimit=2
+        maxClientCnxns=0
+        maxCnxns=9
+        globalOutstandingLimit=77
+        jute.maxbuffer=0x1fffff
+        snapCount=5000
+        preAllocSize=1024
+        autopurge.snapRetainCount=5
+        autopurge.purgeInterval=0
+        4lw.commands.whitelist=stat, ruok
+        fsync.warningthresholdms=20
+        clientTcpKeepAlive=true
+        DigestAuthenticationProvider.superDigest=super:abc=
+        zookeeper.skipACL=yes
+        enforceQuota=true
+        extendedTypesEnabled=true
+        readonlymode.enabled=true
+        reconfigEnabled=true
+        datadir.autocreate=false
+        electionAlg=3
+        peerType=observer
+        """
+    )
+    assert found.log_dir == "/log"
+    assert found.client == ClientAddress("10.0.0.1", 2181)
+    assert found.limits == Limits(
+        tick_ms=1000,
+        init_ticks=4,
+        sync_ticks=2,
+        session_timeout_min_ms=2000,
+        session_timeout_max_ms=20000,
+        frame_bytes_max=0x1FFFFF,
+        entry_bytes_max=2 * 0x1FFFFF,
+        connections_per_address_max=0,
+        connections_max=9,
+        outstanding_max=77,
+        snap_entries=5000,
+    )
+    assert (found.listen_backlog, found.segment_bytes) == (50, 1024 * 1024)
+    assert (found.autopurge, found.snapshots_retained) == (False, 5)
+    assert found.four_letter_words == ("stat", "ruok", "srvr")
+    assert (found.sync_warning_ms, found.tcp_keepalive) == (20, True)
+    assert (found.super_digest, found.skip_acl) == ("super:abc=", True)
+    assert found.enforce_quota
+    assert found.extended_types
+    assert found.read_only_mode
+    assert found.reconfig_enabled
+    assert found.observer
+    assert not found.data_dir_autocreate
+    assert found.warnings == ()
+
+
+def test_session_timeouts_given_in_full() -> None:
+    limits = read("minSessionTimeout=-1\nmaxSessionTimeout=90000").limits
+    assert (limits.session_timeout_min_ms, limits.session_timeout_max_ms) == (4000, 90000)
+
+
+def test_extra_buffer_adds_to_the_largest_request() -> None:
+    assert read("jute.maxbuffer.extrasize=5").limits.entry_bytes_max == 0xFFFFF + 5
+
+
+@pytest.mark.parametrize(("text", "on"), [("0", False), ("1", True), ("24", True), ("10m", True)])
+def test_purge_interval_switches_purging(text: str, on: bool) -> None:
+    assert read(f"autopurge.purgeInterval={text}").autopurge is on
+
+
+def test_listen_backlog_of_minus_one_is_the_default() -> None:
+    assert read("clientPortListenBacklog=-1").listen_backlog == read("").listen_backlog
+
+
+@pytest.mark.parametrize("text", ["::", "[::]", "*"])
+def test_every_address(text: str) -> None:
+    assert read(f"clientPortAddress={text}").client.host == ANY_ADDRESS
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("tickTime=fast", "tickTime=fast: a whole number of milliseconds, from 1 to"),
+        ("tickTime=1_000", "a whole number"),
+        ("tickTime=0", "tickTime=0: "),
+        ("clientPort=65536", "a whole number, from 0 to 65535"),
+        ("skipACL=perhaps", "true or false is needed"),
+        ("electionAlg=1", "3 is the only election algorithm"),
+        ("peerType=leader", "participant or observer"),
+        ("autopurge.purgeInterval=often", "a whole number of hours"),
+        ("dataLogDir=", "a value is needed"),
+        ("minSessionTimeout=50000", "must not be above the largest, 40000 ms"),
+        ("maxSessionTimeout=3000", "the smallest session time-out, 4000 ms"),
+    ],
+)
+def test_bad_values_are_refused_with_line_key_and_remedy(line: str, complaint: str) -> None:
+    said = refusal(line)
+    assert said.startswith(f"zoo.cfg:3: {line.partition('=')[0]}")
+    assert complaint in said
+
+
+def test_secrets_are_not_shown() -> None:
+    said = refusal("DigestAuthenticationProvider.superDigest=")
+    assert said == "zoo.cfg:3: DigestAuthenticationProvider.superDigest: a value is needed"
+    found = read("ssl.keyStore.password=sesame\nDigestAuthenticationProvider.superDigest=open")
+    shown = repr(found) + "".join(found.warnings)
+    assert "sesame" not in shown
+    assert "open" not in shown
+    assert found.properties["ssl.keyStore.password"] == "sesame"
+
+
+@pytest.mark.parametrize("missing", ["dataDir", "clientPort"])
+def test_what_a_file_must_hold(missing: str) -> None:
+    lines = [line for line in BASE.splitlines() if not line.startswith(missing)]
+    with pytest.raises(ConfigError, match=rf"^zoo.cfg: {missing} is not set: a line like"):
+        parse(read_properties("\n".join(lines), "zoo.cfg"), "zoo.cfg")
+
+
+# --- warnings -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "warning"),
+    [
+        ("admin.serverPort=8080", "admin.serverPort is not supported yet and has no effect"),
+        ("forceSync=no", "forceSync is not supported yet and has no effect"),
+        ("server.realm=X", "server.realm is not supported yet and has no effect"),
+        ("nio.numWorkerThreads=4", "nio.numWorkerThreads concerns ZooKeeper's Java server"),
+        ("serverCnxnFactory=x", "serverCnxnFactory concerns ZooKeeper's Java server"),
+        ("sslQuorum=true", "sslQuorum is not supported yet: THE PROTECTION IT ASKS FOR"),
+        ("enforce.auth.enabled=true", "THE PROTECTION IT ASKS FOR IS NOT IN FORCE"),
+        ("snapcount=1", "snapcount is not a known key (did you mean snapCount?)"),
+        ("colour=red", "colour is not a known key; it is kept as a property zookeeper.colour"),
+        ("autopurge.snapRetainCount=1", "autopurge.snapRetainCount is raised to 3"),
+    ],
+)
+def test_keys_without_effect_are_named_once(line: str, warning: str) -> None:
+    (said,) = read(line).warnings
+    assert said.startswith("zoo.cfg:3: ")
+    assert warning in said
+
+
+@pytest.mark.parametrize("line", ["forceSync=yes", "sslQuorum=false", "admin.enableServer=FALSE"])
+def test_keys_that_ask_for_what_is_done_anyway_are_not_named(line: str) -> None:
+    assert read(line).warnings == ()
+
+
+def test_unknown_keys_are_kept_as_properties() -> None:
+    assert read("colour=red").properties["colour"] == "red"
+
+
+def test_relative_data_directory_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = parse(read_properties("dataDir=data\nclientPort=1", "f"), "f")
+    assert found.data_dir == str(tmp_path / "data")
+    assert "f:1: dataDir is a relative path" in found.warnings[0]
+
+
+def test_no_key_is_in_two_tables() -> None:
+    tables = [set(config.HONOURED), set(config.UNSUPPORTED), set(config.MEANINGLESS)]
+    assert len(set.union(*tables)) == sum(map(len, tables))
+
+
+def test_keys_of_the_administrators_guide_are_known() -> None:
+    """A sample of each of its sections; unknown ones would be warned of as such."""
+    keys = """
+    advancedFlowControlEnabled audit.impl.class authProvider.sasl client.certReload cnxTimeout
+    commitLogCount commitProcessor.numWorkerThreads connectToLearnerMasterLimit
+    connectionDropIncrease connection_throttle_fill_time db.autocreate digest.enabled
+    emulate353TTLNodes fastleader.maxNotificationInterval fips-mode flushDelay jvm.pause.monitor
+    kerberos.removeHostFromPrincipal largeRequestThreshold leader.maxConcurrentSnapSyncs
+    leaderServes learner.asyncSending localSessionsEnabled maxResponseCacheSize
+    messageTracker.Enabled metricsProvider.httpPort multiAddress.enabled
+    netty.server.earlyDropSecureConnectionHandshakes nio.numSelectorThreads
+    observer.reconnectDelayMs observerMasterPort oraclePath portUnification
+    quorum.auth.server.saslLoginContext quorum.cnxn.threads.size quorumListenOnAllIPs
+    request_throttler.shutdownTimeout requestThrottleLimit secureClientPort
+    serializeLastProcessedZxid.enabled sessionRequireClientSASLAuth snapSizeLimitInKb
+    snapshot.compression.method snapshot.trust.empty ssl.quorum.keyStore.location
+    sslQuorumReloadCertFiles standaloneEnabled superUser syncEnabled tcpKeepAlive
+    throttledOpWaitTime txnLogSizeLimitInKb watchManagerName X509AuthenticationProvider.superUser
+    znode.container.checkIntervalMs
+    """.split()
+    found = read("".join(f"{key}=other\n" for key in keys))
+    assert [said for said in found.warnings if "not a known key" in said] == []
+    assert len(found.warnings) == len(keys)
+
+
+# --- the ensemble ---------------------------------------------------------------------
+
+THREE = """
+server.1=zk1:2888:3888;2181
+server.2=zk2:2888:3888:participant;10.0.0.2:2182
+server.3=[fd00::3]:2888:3888:observer
+"""
+
+
+def test_server_lines() -> None:
+    found = read(THREE, 1)
+    one, two, three = found.servers
+    assert one.addresses == (PeerAddress("zk1", 2888, 3888),)
+    assert one.client == ClientAddress(ANY_ADDRESS, 2181)
+    assert two.client == ClientAddress("10.0.0.2", 2182)
+    assert three.addresses == (PeerAddress("fd00::3", 2888, 3888),)
+    assert (three.observer, three.client) == (True, None)
+    assert two.text == "zk2:2888:3888:participant;10.0.0.2:2182"
+    assert (found.server_id, found.observer) == (1, False)
+
+
+def test_server_with_several_addresses() -> None:
+    spec = parse_server(1, "a:1:2:observer|[::1]:3:4:OBSERVER;[::1]:5")
+    assert spec.addresses == (PeerAddress("a", 1, 2), PeerAddress("::1", 3, 4))
+    assert (spec.observer, spec.client) == (True, ClientAddress("::1", 5))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "host",
+        "host:1",
+        "host:1:1",
+        "host:1:x",
+        ":1:2",
+        "host:1:70000",
+        "host:1:2:king",
+        "host:1:2:observer:5",
+        "host:1:2;",
+        "host:1:2;a:b:3",
+        "a:1:2:observer|b:1:2:participant",
+    ],
+)
+def test_bad_server_lines_are_refused(value: str) -> None:
+    assert refusal(f"server.1={value}", 1).startswith("zoo.cfg:3: server.1=")
+
+
+@pytest.mark.parametrize(
+    ("text", "server_id", "complaint"),
+    [
+        ("server.x=h:1:2", 1, "server.N with a whole number N is needed"),
+        ("server.256=h:1:2", 1, "server ids go from 0 to 255"),
+        (THREE, None, "/data/myid: the file is missing"),
+        (THREE, 4, "there is no server.4, but myid says"),
+        ("server.1=h:1:2:observer", 1, "at least one participant is needed"),
+        ("server.1=h:1:2;2182", 1, "clientPort=2181: server.1 says *:2182 instead"),
+        ("server.1=h:1:2\ngroup.1=1:2", 1, "there is no server.2"),
+        ("server.1=h:1:2\nweight.2=1", 1, "there is no server.2"),
+        ("server.1=h:1:2\nweight.1=x", 1, "a whole number, from 0"),
+        ("server.1=h:1:2\ngroup.1=x", 1, "server ids are needed, as in 1:2:3"),
+        (THREE + "group.1=1", 1, "there are groups, and it is in none"),
+        (THREE + "group.1=1:2\ngroup.2=2:3", 1, "server 2 is in two groups"),
+    ],
+)
+def test_bad_ensembles_are_refused(text: str, server_id: int | None, complaint: str) -> None:
+    assert complaint in refusal(text, server_id)
+
+
+def test_groups_and_weights() -> None:
+    found = read(THREE + "group.1=1:2\ngroup.2=3\nweight.1=2\nweight.3=0", 3)
+    assert found.groups == {1: 1, 2: 1, 3: 2}
+    assert found.weights == {1: 2, 3: 0}
+    assert found.observer
+
+
+def test_own_line_gives_the_client_port() -> None:
+    text = "dataDir=/data\nserver.1=h:1:2;127.0.0.1:4000"
+    found = parse(read_properties(text, "f"), "f", 1)
+    assert found.client == ClientAddress("127.0.0.1", 4000)
+
+
+def test_peer_type_that_contradicts_the_own_line_is_warned_of() -> None:
+    found = read("peerType=participant\nserver.1=a:1:2:observer\nserver.2=b:1:2", 1)
+    assert found.observer
+    assert found.warnings == ("zoo.cfg:3: peerType contradicts server.1, which counts",)
+
+
+# --- files and options ----------------------------------------------------------------
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "zoo.cfg"
+    path.write_text(f"dataDir={tmp_path / 'data'}\nclientPort=2181\n")
+    return path
+
+
+def test_load(zoo: Path) -> None:
+    (zoo.parent / "data" / "myid").write_text("7\n")
+    found = load(str(zoo))
+    assert (found.server_id, found.source) == (7, str(zoo))
+    assert found.limits.tick_ms == 3000  # ZooKeeper's, where the file does not say
+
+
+def test_bad_myid(zoo: Path) -> None:
+    (zoo.parent / "data" / "myid").write_text("seven")
+    with pytest.raises(ConfigError, match=r"data/myid: a number from 0 to 255 is needed"):
+        load(str(zoo))
+
+
+def test_missing_file() -> None:
+    with pytest.raises(ConfigError, match=r"^/none/zoo.cfg: it cannot be read: No such file"):
+        load("/none/zoo.cfg")
+
+
+def test_latin_comment_is_no_obstacle(zoo: Path) -> None:
+    zoo.write_bytes("# für uns\n".encode("latin-1") + zoo.read_bytes())
+    assert load(str(zoo)).client.port == 2181
+
+
+def test_dynamic_file(zoo: Path) -> None:
+    dynamic = zoo.with_name("zoo.cfg.dynamic.100000000")
+    dynamic.write_text("server.1=a:1:2;2181\nversion=100000000\n")
+    zoo.write_text(zoo.read_text() + f"dynamicConfigFile={dynamic}\n")
+    (zoo.parent / "data" / "myid").write_text("1")
+    assert load(str(zoo)).servers[0].server_id == 1
+    dynamic.write_text("snapCount=1")
+    with pytest.raises(ConfigError, match=r"dynamic.100000000:1: snapCount=1: only server.N"):
+        load(str(zoo))
+    zoo.write_text(zoo.read_text() + "server.1=a:1:2\n")
+    with pytest.raises(ConfigError, match=r"zoo.cfg:4: server.1=a:1:2: it belongs in"):
+        load(str(zoo))
+
+
+def test_options_win_over_the_file(zoo: Path) -> None:
+    found = load(
+        str(zoo), [option_setting("zookeeper.clientPort=9"), option_setting("snapCount=8")]
+    )
+    assert (found.client.port, found.limits.snap_entries) == (9, 8)
+    assert found.warnings == (f"-D: clientPort replaces the value given at {zoo}:2",)
+
+
+@pytest.mark.parametrize("text", ["", "key", "=value", "zookeeper.=x"])
+def test_bad_option(text: str) -> None:
+    with pytest.raises(ConfigError, match="key=value is needed"):
+        option_setting(text)
+
+
+def test_bad_option_value_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"^-D: snapCount=x: a whole number of transactions"):
+        standalone("/data", options=[option_setting("snapCount=x")])
+
+
+def test_standalone_without_a_file(tmp_path: Path) -> None:
+    found = standalone(str(tmp_path / "new"), 4000)
+    assert found.client == ClientAddress("127.0.0.1", 4000)
+    assert found.data_dir == str(tmp_path / "new")
+    assert (found.server_id, found.limits, found.warnings) == (1, Limits(), ())
+
+
+def test_standalone_with_options(tmp_path: Path) -> None:
+    (tmp_path / "myid").write_text("3")
+    options = [f"dataDir={tmp_path}", "clientPortAddress=0.0.0.0", "tickTime=500"]
+    found = standalone("elsewhere", options=map(option_setting, options))
+    assert found.data_dir == str(tmp_path)
+    assert found.client == ClientAddress("0.0.0.0", 2181)
+    assert (found.server_id, found.limits.tick_ms, found.warnings) == (3, 500, ())

@@ -1,0 +1,1 @@
+"""ZooKeeper's wire format, without IO: codecs and connection objects."""

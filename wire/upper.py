@@ -1,0 +1,148 @@
+"""What the replicas of an ensemble tell each other about clients, over zab's links.
+
+In and out: `encode(message)` and `decode(bytes)`, one CBOR array each:
+
+    [kind, field, field ...]
+
+    1 Forward   learner -> leader   writes of the learner's clients, in order
+    2 Claim     learner -> leader   a client came back with this session: is it still good?
+    3 Claimed   leader -> learner   its time-out, 0 if it is not
+    4 Sync      learner -> leader   when is all done that was proposed before you read this?
+    5 Synced    leader -> learner   once you have applied this zxid
+
+zab carries them as opaque bytes; they die with the leadership that they were sent under.
+"""
+
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any, Final, TypeAlias
+
+import attrs
+import cbor2
+
+from wire.codes import OpCode
+from wire.errors import RemoteProtocolError
+from wire.jute import Record, int32, record
+from wire.records import REQUESTS
+
+
+@record
+class OpenSession(Record):
+    """Body of createSession, which no client sends as a request: the time-out negotiated."""
+
+    timeout_ms: int32
+
+
+@attrs.define(eq=True, weakref_slot=False)
+class ForwardedWrite:
+    """One write: `number` names it on its server, `body` is the request's record in jute."""
+
+    number: int
+    opcode: int
+    session: int
+    cxid: int
+    body: bytes
+    identities: tuple[tuple[str, str], ...]
+
+
+@attrs.define(eq=True, weakref_slot=False)
+class Forward:
+    """`incarnation` tells the lives of the sending server apart."""
+
+    incarnation: int
+    writes: list[ForwardedWrite]
+
+
+@attrs.define(eq=True, weakref_slot=False)
+class Claim:
+    """`link` is the learner's name for the client's connection."""
+
+    link: int
+    session: int
+    password: bytes = attrs.field(repr=False)
+
+
+@attrs.define(eq=True, weakref_slot=False)
+class Claimed:
+    link: int
+    session: int
+    timeout_ms: int
+
+
+@attrs.define(eq=True, weakref_slot=False)
+class Sync:
+    number: int
+
+
+@attrs.define(eq=True, weakref_slot=False)
+class Synced:
+    number: int
+    zxid: int
+
+
+Message: TypeAlias = Forward | Claim | Claimed | Sync | Synced
+
+
+def encode(message: Message) -> bytes:
+    kind, fields_of = _ENCODERS[type(message)]
+    return cbor2.dumps([kind, *fields_of(message)])
+
+
+def decode(data: bytes) -> Message:
+    """RemoteProtocolError for anything that `encode` does not make."""
+    try:
+        kind, *fields = cbor2.loads(data)
+        message = _DECODERS[kind](*fields)
+    except (cbor2.CBORDecodeError, KeyError, TypeError, ValueError) as error:
+        raise RemoteProtocolError(f"unreadable message of a peer: {error}") from error
+    if not all(isinstance(value, _TYPES[type(message)]) for value in fields):
+        raise RemoteProtocolError(f"wrong types in {type(message).__name__}")
+    return message
+
+
+def parse_body(opcode: int, body: bytes) -> Any:
+    """The request's record in a ForwardedWrite; RemoteProtocolError if it is none."""
+    shape = OpenSession if opcode == OpCode.CREATE_SESSION else REQUESTS.get(opcode)
+    return shape.parse(body, 0, len(body)) if shape is not None else None
+
+
+def _forward_fields(message: Forward) -> tuple[object, ...]:
+    return message.incarnation, [attrs.astuple(write, recurse=False) for write in message.writes]
+
+
+def _make_forward(incarnation: int, writes: list[Any]) -> Forward:
+    return Forward(incarnation, [_make_write(*write) for write in writes])
+
+
+def _make_write(
+    number: int, opcode: int, session: int, cxid: int, body: bytes, identities: Any
+) -> ForwardedWrite:
+    named = tuple((str(scheme), str(name)) for scheme, name in identities)
+    if not isinstance(body, bytes) or not all(
+        isinstance(value, int) for value in (number, opcode, session, cxid)
+    ):
+        raise ValueError("wrong types in a forwarded write")
+    return ForwardedWrite(number, opcode, session, cxid, body, named)
+
+
+_ENCODERS: Final[dict[type, tuple[int, Callable[[Any], tuple[object, ...]]]]] = {
+    Forward: (1, _forward_fields),
+    Claim: (2, attrgetter("link", "session", "password")),
+    Claimed: (3, attrgetter("link", "session", "timeout_ms")),
+    Sync: (4, lambda message: (message.number,)),
+    Synced: (5, attrgetter("number", "zxid")),
+}
+_DECODERS: Final[dict[int, Callable[..., Message]]] = {
+    1: _make_forward,
+    2: Claim,
+    3: Claimed,
+    4: Sync,
+    5: Synced,
+}
+_TYPES: Final[dict[type, tuple[type, ...]]] = {
+    Forward: (int, list),
+    Claim: (int, bytes),
+    Claimed: (int,),
+    Sync: (int,),
+    Synced: (int,),
+}

@@ -1,0 +1,5 @@
+"""`python -m zkpy`: the same as the command `zkpy`."""
+
+from zkpy.cli import main
+
+main()

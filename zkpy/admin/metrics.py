@@ -1,0 +1,57 @@
+"""Counters and summaries of one server, kept by the shell, read by commands.
+
+Nothing here is touched once per request: a client's read and what is written to it
+are each one step of the loop, whatever number of requests they hold.
+"""
+
+import attrs
+
+NS_PER_MS = 1_000_000
+
+
+@attrs.define(eq=False)
+class Summary:
+    """Count, sum, least and greatest of a duration in nanoseconds."""
+
+    count: int = 0
+    total_ns: int = 0
+    min_ns: int = 0
+    max_ns: int = 0
+
+    def add(self, duration_ns: int) -> None:
+        if duration_ns > self.max_ns:
+            self.max_ns = duration_ns
+        if duration_ns < self.min_ns or not self.count:
+            self.min_ns = duration_ns
+        self.count += 1
+        self.total_ns += duration_ns
+
+    @property
+    def average_ms(self) -> float:
+        """In milliseconds, to four places, as ZooKeeper prints it."""
+        return round(self.total_ns / NS_PER_MS / self.count, 4) if self.count else 0.0
+
+    @property
+    def min_ms(self) -> int:
+        return self.min_ns // NS_PER_MS
+
+    @property
+    def max_ms(self) -> int:
+        return self.max_ns // NS_PER_MS
+
+
+@attrs.define(eq=False)
+class Metrics:
+    """What the shell counts.  Requests and replies are counted where they are told apart."""
+
+    latency: Summary = attrs.Factory(Summary)
+    """From the arrival of a client's bytes to the next bytes written to it: one sample for
+    whatever number of requests arrived and were answered together."""
+    sync: Summary = attrs.Factory(Summary)
+    """Writing one batch to the log, until it is durable."""
+    connections_accepted: int = 0
+    connections_rejected: int = 0
+    connections_dropped: int = 0
+    """Clients that did not read what was sent to them."""
+    bytes_received: int = 0
+    bytes_sent: int = 0

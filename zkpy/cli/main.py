@@ -1,0 +1,51 @@
+"""The group of commands, and the short form that starts a server.
+
+`zkpy zoo.cfg` and `zkpy -Dkey=value zoo.cfg` mean `zkpy serve ...`: this is how
+ZooKeeper's own main class is called, so that zkpy can stand in its place.
+"""
+
+import importlib
+import os
+from typing import Final
+
+import click
+
+from zkpy import __version__
+
+COMMANDS: Final = {"serve": "zkpy.cli.serve"}
+"""Name -> module, which holds a click command under the same name."""
+
+
+class LazyGroup(click.Group):
+    """Knows the names of its commands; imports one when it is wanted."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        command = getattr(importlib.import_module(module), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="zkpy %(version)s")
+def zkpy() -> None:
+    """A coordination server that speaks the ZooKeeper protocol."""
+
+
+def run(arguments: list[str]) -> None:
+    if is_short_form(arguments):
+        arguments = ["serve", *arguments]
+    zkpy(args=arguments, prog_name="zkpy")
+
+
+def is_short_form(arguments: list[str]) -> bool:
+    """Whether the arguments start a server without the word serve."""
+    if not arguments or arguments[0] in COMMANDS:
+        return False
+    first = arguments[0]
+    return first.startswith("-D") or first.endswith(".cfg") or os.path.isfile(first)

@@ -1,0 +1,234 @@
+"""What the core asks of the world, as plain records.
+
+The core (zab, state, pipeline, replica) performs no IO.  It describes what must
+be written and sent; a shell - the asyncio server or the simulator - does it and
+reports back.  Messages are opaque values here, so that storage and shells need
+not know the protocol.
+
+Records that pass by the thousand are plain slotted classes: building a frozen
+one costs four times as much.  They are never changed once handed over.
+"""
+
+import struct
+from enum import IntEnum
+from typing import Final
+from zlib import crc32
+
+import attrs
+
+
+class EntryKind(IntEnum):
+    """What a log entry means to zab."""
+
+    TXN = 0
+    """A transaction of the tree: opaque to zab."""
+    CONFIG = 1
+    """A voter set, in force for counting from its proposal on."""
+    EPOCH = 2
+    """Opens an epoch: the first entry of a leader, the last act of synchronisation."""
+
+
+@attrs.define(eq=True)
+class Entry:
+    """One entry of the replicated log."""
+
+    zxid: int
+    kind: int
+    """An EntryKind, as a plain int."""
+    data: bytes
+    chain: int
+    """32-bit hash over this entry and, through its predecessor's, all before it.
+
+    Equal zxid and chain mean equal logs up to there (see `zab.window`)."""
+
+
+@attrs.define(frozen=True)
+class Identity:
+    """Who a member is and what it promised: the one metadata record on disk.
+
+    A data directory without it belongs to a *blank* member, which counts in no
+    quorum (DESIGN.md, decision 8).
+    """
+
+    cluster_id: bytes
+    """16 random bytes, drawn when the ensemble was founded."""
+    server_id: int
+    founding: bool
+    """True until this member has seen the founding complete; it still counts as blank."""
+    accepted_epoch: int
+    """The highest epoch promised to a leader; durable before the promise is sent."""
+    voters: bytes
+    """The last committed voter set, in zab's encoding."""
+    proposed_voters: bytes
+    """The last proposed voter set; equal to `voters` when no change is under way."""
+    generation: int = 1
+    """Which generation of log and images is in force.
+
+    A SNAP is received into a new generation; replacing this record adopts it
+    whole, so an interrupted one leaves the old state as it was."""
+
+
+@attrs.define
+class Truncate:
+    """Cut the log so that `zxid` is its last entry, exactly and durably."""
+
+    zxid: int
+
+
+@attrs.define
+class Append:
+    """Write entries as one batch: one write, one header, one fdatasync."""
+
+    entries: list[Entry]
+    committed: int
+    """Commit watermark known when the batch was made; 0 if none."""
+    digest_zxid: int
+    """The zxid at which `digest` was the digest of the tree."""
+    digest: int
+
+
+@attrs.define
+class WriteIdentity:
+    """Replace the identity record atomically (temp file, fsync, rename, directory fsync)."""
+
+    identity: Identity
+
+
+@attrs.define
+class BeginGeneration:
+    """Start a new, empty generation beside the one in force: an image will follow."""
+
+    generation: int
+    zxid: int
+    """The image's zxid."""
+    chain: int
+    """Chain value of the log at that zxid."""
+
+
+@attrs.define
+class GenerationChunk:
+    """A piece of the image that the new generation starts from, in order."""
+
+    data: bytes
+
+
+@attrs.define
+class EndGeneration:
+    """The image is complete; entries appended from now on go behind it.
+
+    The generation counts only once a WriteIdentity names it."""
+
+    digest: int
+
+
+@attrs.define
+class AbandonGeneration:
+    """Forget the generation being built: its SNAP was interrupted.
+
+    Entries appended from now on go behind the log in force again."""
+
+    generation: int
+
+
+DiskStep = (
+    Truncate
+    | Append
+    | WriteIdentity
+    | BeginGeneration
+    | GenerationChunk
+    | EndGeneration
+    | AbandonGeneration
+)
+
+
+@attrs.define
+class DiskBatch:
+    """Steps to carry out in order; when all are durable, report `saved(number)`.
+
+    At most one batch is under way: the next one is handed out only after
+    `saved`, which is the group commit and keeps rule D4 (a later batch proves
+    that every earlier one was durable)."""
+
+    number: int
+    steps: list[DiskStep]
+
+
+@attrs.define
+class ImageBegin:
+    """Start writing an image of the own state at `zxid` in the background."""
+
+    zxid: int
+    chain: int
+
+
+@attrs.define
+class ImageChunk:
+    data: bytes
+
+
+@attrs.define
+class ImageEnd:
+    """Trailer of the image; when it is durable, report `image_saved(zxid)`."""
+
+    zxid: int
+    digest: int
+
+
+ImageStep = ImageBegin | ImageChunk | ImageEnd
+
+
+@attrs.define
+class Ready:
+    """All that one pass of the core asks for, in the order given within each field."""
+
+    disk: DiskBatch | None = None
+    peers: list[tuple[int, object]] = attrs.Factory(list)
+    """(server id, message): FIFO per server."""
+    votes: list[tuple[int, object]] = attrs.Factory(list)
+    """(server id, notification): datagrams, may be lost."""
+    clients: list[tuple[int, bytes]] = attrs.Factory(list)
+    """(client link, bytes): at most one element per link and pass."""
+    closes: list[int] = attrs.Factory(list)
+    """Client links to close once their bytes are written."""
+    peer_closes: list[int] = attrs.Factory(list)
+    """Server ids whose link must be closed."""
+    image: list[ImageStep] = attrs.Factory(list)
+    halt: str | None = None
+    """Why the server must stop now; nothing else in this record may be sent."""
+
+
+@attrs.define
+class Recovered:
+    """What a data directory held at start: values, read by `storage`."""
+
+    identity: Identity | None
+    image_zxid: int
+    """0 and chain 0 if there is no image: the empty tree."""
+    image_chain: int
+    image: list[bytes]
+    """The image's chunks, empty if there is none."""
+    image_digest: int
+    entries: list[Entry]
+    """Log entries after the image, contiguous."""
+    committed: int
+    """The highest commit watermark found in a batch header or image."""
+    digests: list[tuple[int, int]]
+    """(zxid, digest) pairs from batch headers after the image, for checking the replay."""
+    suspect: str | None = None
+    """Why this member must not count until it was synchronised anew (D5); None if sound."""
+    notes: list[str] = attrs.Factory(list)
+    """What recovery found and put right (a torn tail, a damaged image), for the operator's log."""
+
+
+CHAIN_START: Final = 0
+"""Chain value of the empty log."""
+
+_LINK: Final = struct.Struct(">qB")
+
+
+def chain_next(chain: int, zxid: int, kind: int, data: bytes) -> int:
+    """The chain value behind one more entry; `CHAIN_START` is that of the empty log.
+
+    CRC-32 over the entry, seeded with the chain before it.
+    """
+    return crc32(data, crc32(_LINK.pack(zxid, kind), chain))

@@ -1,0 +1,36 @@
+"""Every bound and time-out of the core, in one frozen record.
+
+`config` fills it; everything may import it.  The unit is the last word of each
+name.  A queue without a bound here is a bug.
+"""
+
+import attrs
+
+
+@attrs.define(frozen=True)
+class Limits:
+    tick_ms: int = 2000
+    """ZooKeeper's unit of time: `tickTime`."""
+    init_ticks: int = 10
+    sync_ticks: int = 5
+    session_timeout_min_ms: int = 4000
+    session_timeout_max_ms: int = 40000
+    frame_bytes_max: int = 0xFFFFF
+    """`jute.maxbuffer`: a longer request closes its connection."""
+    entry_bytes_max: int = 0xFFFFF + 0xFFFFF
+    """A transaction above this is refused before it is proposed (`jute.maxbuffer` plus extra size)."""
+    connections_per_address_max: int = 60
+    """`maxClientCnxns`; 0 means no bound."""
+    connections_max: int = 0
+    outstanding_per_connection_max: int = 1000
+    """Requests in flight on one connection before its socket is no longer read."""
+    outstanding_max: int = 1000
+    """`globalOutstandingLimit`: writes in flight in the server before clients are no longer read."""
+    output_bytes_max: int = 64 * 1024 * 1024
+    """Unsent bytes of one connection at which it is dropped: a client that never reads."""
+    snap_entries: int = 100_000
+    """`snapCount`: entries between images (each server draws from half of it to all of it)."""
+    image_slice_nodes: int = 400
+    """Znodes encoded in one pass while an image is made."""
+    window_bytes_max: int = 32 * 1024 * 1024
+    """Committed entries kept in memory for synchronising learners by DIFF."""

@@ -1,0 +1,56 @@
+"""Who a connection is: identities that ACLs are matched against.
+
+A connection starts as its network address and gains an identity with each auth
+packet that its scheme accepts.  Nothing here outlives the connection.
+"""
+
+import base64
+import hashlib
+import hmac
+
+import attrs
+
+from wire.codes import ErrorCode
+from zkpy.errors import ZkError
+from zkpy.pipeline.request import Identities
+
+
+def identities_of_address(address: str) -> Identities:
+    """What every connection is before it authenticates."""
+    return (("ip", address),)
+
+
+def digest_id(credential: bytes) -> str:
+    """`user:base64(sha1("user:password"))`, as ACLs of scheme `digest` name it.
+
+    SHA-1 is the protocol's choice; the hash is an identifier here, and whoever
+    can read it still needs the password to claim it.
+    """
+    user = credential.partition(b":")[0].decode()
+    hashed = base64.b64encode(hashlib.sha1(credential, usedforsecurity=False).digest())
+    return f"{user}:{hashed.decode()}"
+
+
+@attrs.define(frozen=True)
+class Authenticator:
+    """The schemes that this server accepts in auth packets."""
+
+    super_digest: str | None = None
+    """`DigestAuthenticationProvider.superDigest`: the id that may do everything."""
+
+    def authenticate(self, scheme: str, auth: bytes, address: str) -> Identities:
+        """The identities that an auth packet earns, or ZkError(AUTH_FAILED)."""
+        if scheme == "digest":
+            return self._digest(auth)
+        if scheme == "ip":
+            return identities_of_address(address)
+        raise ZkError(ErrorCode.AUTH_FAILED)
+
+    def _digest(self, auth: bytes) -> Identities:
+        try:
+            name = digest_id(auth)
+        except UnicodeDecodeError as error:
+            raise ZkError(ErrorCode.AUTH_FAILED) from error
+        if self.super_digest and hmac.compare_digest(name.encode(), self.super_digest.encode()):
+            return (("digest", name), ("super", ""))
+        return (("digest", name),)

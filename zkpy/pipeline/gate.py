@@ -1,0 +1,77 @@
+"""Order per connection, and the way back from a commit to who waits for it.
+
+A connection's requests take effect and are answered in the order in which they
+were sent (C2).  Writes travel through the log; a read that was sent behind a
+write waits here until that write was applied, and is then answered from exactly
+that state, before the next entry is applied (DESIGN.md, decision 13).
+
+Commits are matched by (server id, incarnation, forward number), never by session
+and xid: clients start their xids again on every connection.
+"""
+
+from collections import deque
+from typing import Protocol
+
+import attrs
+
+from wire.client import Request
+from wire.txn import TxnHeader
+
+
+class Queued(Protocol):
+    """What the gate needs of a connection."""
+
+    queue: deque["Waiting"]
+
+
+@attrs.define(eq=False)
+class Waiting:
+    """A request that is not answered yet."""
+
+    link: Queued
+    request: Request
+    number: int
+    """Forward number of a write; 0 for a read that waits behind one."""
+
+
+class Gate:
+    """Writes on their way, by forward number."""
+
+    def __init__(self, server: int, incarnation: int) -> None:
+        self.server = server
+        self.incarnation = incarnation
+        self._writes: dict[int, Waiting] = {}
+        self._last_number = 0
+
+    def __len__(self) -> int:
+        """Writes on their way."""
+        return len(self._writes)
+
+    def admit_write(self, link: Queued, request: Request) -> int:
+        """Queue a write; its forward number."""
+        self._last_number += 1
+        number = self._last_number
+        waiting = Waiting(link, request, number)
+        self._writes[number] = waiting
+        link.queue.append(waiting)
+        return number
+
+    def admit_read(self, link: Queued, request: Request) -> None:
+        """Queue a read behind the connection's unanswered writes."""
+        link.queue.append(Waiting(link, request, 0))
+
+    def match(self, header: TxnHeader) -> Waiting | None:
+        """Who waits for this transaction on this server, if anybody does."""
+        if header.origin != self.server or header.incarnation != self.incarnation:
+            return None
+        return self.take(header.number)
+
+    def take(self, number: int) -> Waiting | None:
+        """Who waits under this forward number; None if the connection is gone."""
+        return self._writes.pop(number, None)
+
+    def forget(self, link: Queued) -> None:
+        """The connection is gone: its writes may still commit, nobody is answered."""
+        for waiting in link.queue:
+            self._writes.pop(waiting.number, None)
+        link.queue.clear()

@@ -1,0 +1,405 @@
+"""The clients of this server: handshakes, requests, replies, events.
+
+Reads are answered here at once.  Writes, session claims and syncs go to the office
+of the present role and come back as committed entries, or through `claimed` and
+`synced`.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from wire.client import FourLetterWord, Request, encode_event, encode_reply
+from wire.codes import XID_PING, ErrorCode, EventType, OpCode, Perm
+from wire.errors import RemoteProtocolError
+from wire.records import AuthPacket, ConnectRequest, ConnectResponse, SyncRequest
+from wire.txn import TxnHeader
+from wire.upper import OpenSession
+from zkpy import zxid as zxids
+from zkpy.errors import ZkError
+from zkpy.limits import Limits
+from zkpy.pipeline.auth import Authenticator
+from zkpy.pipeline.gate import Gate, Waiting
+from zkpy.pipeline.optable import OPS, Op, Work, write_reply
+from zkpy.pipeline.reads import Reads
+from zkpy.pipeline.request import NO_NUMBER, Write
+from zkpy.pipeline.watches import Firing, WatchTable
+from zkpy.replica.links import ClientLink, LinkTable
+from zkpy.replica.office import Office
+from zkpy.state.acl import AclList, allowed
+from zkpy.state.apply import Applied, ReplicatedState
+
+_PASSWORD_NONE: Final = bytes(16)
+
+
+class Clients:
+    """All client connections of one member, under one office at a time."""
+
+    def __init__(
+        self,
+        server_id: int,
+        incarnation: int,
+        state: ReplicatedState,
+        limits: Limits,
+        authenticator: Authenticator,
+        wall_ms: int,
+    ) -> None:
+        self._server_id = server_id
+        self._incarnation = incarnation
+        self._limits = limits
+        self._authenticator = authenticator
+        self._session_ids = _SessionIds(server_id, wall_ms)
+        self.watches = WatchTable()
+        self.links = LinkTable(limits.frame_bytes_max)
+        self.packets_received = 0
+        self.notices: list[str] = []
+        self._admin: list[tuple[int, str]] = []
+        self.adopt_state(state)
+
+    def adopt_state(self, state: ReplicatedState) -> None:
+        """Read from this state from now on."""
+        self._state = state
+        self._reads = Reads(state, self.watches)
+
+    def enter(self, office: Office, serving: bool) -> None:
+        """A role begins: connections of the one before it end, and all that waited in them."""
+        for link in list(self.links.by_id.values()):
+            self._close(link)
+        self._office = office
+        self._serving = serving
+        self.gate = Gate(self._server_id, self._incarnation)
+        self._synced: deque[tuple[int, int]] = deque()
+
+    # --- connections ---
+
+    def up(self, link: int, address: str, now: int) -> None:
+        self.links.open(link, address, now)
+
+    def receive(self, link_id: int, data: bytes, now: int) -> None:
+        link = self.links.by_id.get(link_id)
+        if link is not None:  # else it was closed in this very pass
+            link.heard_ms = now
+            self._take_events(link, data)
+
+    def down(self, link_id: int) -> None:
+        """The connection is gone.  Its session lives on until it is closed or expires."""
+        link = self.links.by_id.get(link_id)
+        if link is not None:
+            self.links.drop(link)
+            self._forget(link)
+
+    def take_admin(self) -> list[tuple[int, str]]:
+        """(link, four-letter word) asked since the last call."""
+        asked, self._admin = self._admin, []
+        return asked
+
+    def _take_events(self, link: ClientLink, data: bytes) -> None:
+        connection = link.connection
+        events = connection.receive_data(data)
+        count = len(events)
+        link.received += count
+        self.packets_received += count
+        for event in events:
+            if type(event) is Request:
+                self._on_request(link, event)
+            else:
+                _ON_FIRST[type(event)](self, link, event)
+            if link.closed:
+                return
+        if connection.error is not None:
+            self._refuse(link, connection.error)
+
+    def _refuse(self, link: ClientLink, error: RemoteProtocolError) -> None:
+        self.notices.append(f"closing the connection of {link.address}: {error}")
+        self._close(link)
+
+    def _close(self, link: ClientLink) -> None:
+        self.links.close(link)
+        self._forget(link)
+
+    def _forget(self, link: ClientLink) -> None:
+        self.gate.forget(link)
+        self.watches.forget(link.id)
+        link.held.clear()
+
+    # --- requests ---
+
+    def _on_request(self, link: ClientLink, request: Request) -> None:
+        op = OPS.get(request.opcode)
+        if op is not None and op.read is not None and not link.queue:
+            self._answer_read(link, request, op)
+        elif link.syncing:
+            link.held.append(request)
+        elif op is not None and op.work is Work.WRITE:
+            self._on_write(link, request)
+        elif link.queue and request.opcode != OpCode.SYNC:
+            self.gate.admit_read(link, request)
+        else:
+            self._serve_local(link, request)
+
+    def _answer_read(self, link: ClientLink, request: Request, op: Op) -> None:
+        assert op.read is not None
+        zxid = self._state.zxid
+        try:
+            reply = encode_reply(request.xid, zxid, 0, op.read(self._reads, link, request.body))
+        except ZkError as refusal:
+            reply = encode_reply(request.xid, zxid, refusal.code)
+        self.links.emit(link, reply)
+
+    def _on_write(self, link: ClientLink, request: Request) -> None:
+        number = self.gate.admit_write(link, request)
+        self._office.submit(
+            Write(
+                request.opcode,
+                link.session,
+                request.xid,
+                request.body,
+                link.identities,
+                self._server_id,
+                self._incarnation,
+                number,
+            )
+        )
+
+    def _serve_waiting(self, link: ClientLink) -> None:
+        """Answer what is at the head of the queue and only waited for the write before it."""
+        queue = link.queue
+        while queue and queue[0].number == NO_NUMBER:
+            request = queue.popleft().request
+            op = OPS.get(request.opcode)
+            if op is not None and op.read is not None:
+                self._answer_read(link, request, op)
+            else:
+                self._serve_local(link, request)
+
+    def _serve_local(self, link: ClientLink, request: Request) -> None:
+        _LOCAL.get(request.opcode, Clients._unknown)(self, link, request)
+
+    def _reply(self, link: ClientLink, request: Request, zxid: int, body: bytes = b"") -> None:
+        self.links.emit(link, encode_reply(request.xid, zxid, 0, body))
+
+    def _reply_error(self, link: ClientLink, request: Request, code: ErrorCode) -> None:
+        self.links.emit(link, encode_reply(request.xid, self._state.zxid, code))
+
+    # --- requests about the connection itself ---
+
+    def _unknown(self, link: ClientLink, request: Request) -> None:
+        """As ZooKeeper: the answer is UNIMPLEMENTED, then the connection is closed."""
+        self._reply_error(link, request, ErrorCode.UNIMPLEMENTED)
+        self._close(link)
+
+    def _not_served(self, link: ClientLink, request: Request) -> None:
+        self._reply_error(link, request, _NOT_SERVED[request.opcode])
+
+    def _ping(self, link: ClientLink, request: Request) -> None:
+        self.links.emit(link, encode_reply(XID_PING, self._state.zxid, 0))
+
+    def _auth(self, link: ClientLink, request: Request) -> None:
+        """A second identity adds to the first; a refused one ends the connection."""
+        body = request.body
+        assert isinstance(body, AuthPacket)
+        try:
+            earned = self._authenticator.authenticate(body.scheme, body.auth or b"", link.host)
+        except ZkError as refusal:
+            self.links.emit(link, encode_reply(request.xid, 0, refusal.code))
+            self._close(link)
+            return
+        link.identities = tuple(dict.fromkeys((*link.identities, *earned)))
+        self.links.emit(link, encode_reply(request.xid, 0, 0))
+
+    def _set_watches(self, link: ClientLink, request: Request) -> None:
+        missed = self._reads.set_watches(link, request.body)  # type: ignore[arg-type]
+        self._notify(missed, -1, {})
+        self._reply(link, request, self._state.zxid)
+
+    # --- sync ---
+
+    def _sync(self, link: ClientLink, request: Request) -> None:
+        """Answered when all that was proposed before is applied here.
+
+        What the client sends behind it is held back, not even passed on: a read
+        behind the sync is answered only once the sync is, and must not then show a
+        later write of its own connection (C2); nor may that write, applied
+        meanwhile, be answered with a lower zxid than the read (C3).
+        """
+        number = self.gate.admit_write(link, request)
+        link.syncing = True
+        self._office.sync(number)
+
+    def synced(self, number: int, barrier: int) -> None:
+        """The sync is done once `barrier` is applied here."""
+        self._synced.append((barrier, number))
+        self._finish_syncs()
+
+    def _finish_syncs(self) -> None:
+        synced = self._synced
+        while synced and synced[0][0] <= self._state.zxid:
+            barrier, number = synced.popleft()
+            waiting = self.gate.take(number)
+            if waiting is not None:
+                self._answer_sync(waiting, barrier)
+
+    def _answer_sync(self, waiting: Waiting, barrier: int) -> None:
+        link, body = waiting.link, waiting.request.body
+        assert isinstance(link, ClientLink) and link.queue[0] is waiting
+        assert isinstance(body, SyncRequest)
+        link.queue.popleft()
+        link.syncing = False
+        self._reply(link, waiting.request, barrier, body.encode())
+        self._serve_waiting(link)
+        while link.held and not link.syncing and not link.closed:
+            self._on_request(link, link.held.popleft())
+
+    # --- handshake ---
+
+    def _on_word(self, link: ClientLink, event: FourLetterWord) -> None:
+        self._admin.append((link.id, event.word))
+
+    def _on_connect(self, link: ClientLink, request: ConnectRequest) -> None:
+        """Checks in ZooKeeper's order (PROTOCOL A4)."""
+        if not self._serving:
+            self._close(link)
+        elif request.last_zxid_seen > self._state.zxid:
+            self.notices.append(
+                f"refusing session {request.session_id:#x} of {link.address}: it has seen zxid "
+                f"{zxids.show(request.last_zxid_seen)}, our last is "
+                f"{zxids.show(self._state.zxid)}; the client must try another server"
+            )
+            self._close(link)
+        elif request.session_id:
+            link.password = request.password or b""
+            self._office.claim(link, request.session_id, link.password)
+        else:
+            self._open_session(link, request.timeout_ms)
+
+    def _open_session(self, link: ClientLink, asked_ms: int) -> None:
+        limits = self._limits
+        timeout_ms = max(asked_ms, limits.session_timeout_min_ms)
+        timeout_ms = min(timeout_ms, limits.session_timeout_max_ms)
+        link.session = self._session_ids.draw(self._state)
+        self._on_write(link, Request(0, OpCode.CREATE_SESSION, OpenSession(timeout_ms)))
+
+    def claimed(self, link_id: int, session: int, timeout_ms: int) -> None:
+        """The office's word on a session that a client came back with; 0: it is gone."""
+        link = self.links.by_id.get(link_id)
+        if link is None:
+            return
+        if timeout_ms:
+            self._grant(link, session, timeout_ms, link.password)
+        else:
+            self._deny(link)
+
+    def _grant(self, link: ClientLink, session: int, timeout_ms: int, password: bytes) -> None:
+        left = self.links.attach(link, session, timeout_ms)
+        if left is not None:
+            self._close(left)
+        response = ConnectResponse(0, timeout_ms, session, password, False)
+        self.links.emit(link, link.connection.send(response))
+        link.password = b""
+        self._take_events(link, b"")  # what a hasty client has sent already
+
+    def _deny(self, link: ClientLink) -> None:
+        """Time-out 0 tells the client that its session is gone."""
+        refusal = ConnectResponse(0, 0, 0, _PASSWORD_NONE, False)
+        self.links.emit(link, link.connection.send(refusal))
+        self._close(link)
+
+    # --- what was applied ---
+
+    def applied(self, zxid: int, header: TxnHeader, applied: Applied) -> None:
+        """Events, then the reply, then the reads that waited for exactly this state."""
+        if self.watches.count:
+            firings = self.watches.trigger(applied.changes)
+            if firings:
+                self._notify(firings, zxid, applied.lost_acls or {})
+        waiting = self.gate.match(header)
+        if waiting is not None:
+            self._answer_write(waiting, applied, zxid)
+        if self._synced:
+            self._finish_syncs()
+
+    def session_closed(self, session: int) -> None:
+        """The session is gone; the reply, if its client asked for that, is out already."""
+        link = self.links.by_session.get(session)
+        if link is not None:
+            self._close(link)
+
+    def _answer_write(self, waiting: Waiting, applied: Applied, zxid: int) -> None:
+        link, request = waiting.link, waiting.request
+        assert isinstance(link, ClientLink) and link.queue[0] is waiting
+        link.queue.popleft()
+        if request.opcode == OpCode.CREATE_SESSION:
+            self._answer_open(link, applied)
+        elif applied.error == ErrorCode.SESSION_MOVED:
+            self._close(link)  # without a reply: the client may be served elsewhere (PROTOCOL A4)
+        elif applied.error:
+            self.links.emit(link, encode_reply(request.xid, zxid, applied.error))
+        else:
+            body = write_reply(request.opcode, request.body, applied)
+            self.links.emit(link, encode_reply(request.xid, zxid, 0, body))
+        if link.queue:
+            self._serve_waiting(link)
+
+    def _answer_open(self, link: ClientLink, applied: Applied) -> None:
+        session = self._state.sessions.get(link.session)
+        if applied.error or session is None:
+            self._deny(link)
+        else:
+            self._grant(link, link.session, session.timeout_ms, session.password)
+
+    def _notify(self, firings: list[Firing], zxid: int, lost: dict[str, AclList]) -> None:
+        """Events to those who may read the path, by the ACL at the change (PROTOCOL A7)."""
+        last: tuple[EventType, str] | None = None
+        encoded = b""
+        for link_id, event, path in firings:
+            link = self.links.by_id[link_id]
+            acl = self._acl_at_event(event, path, lost)
+            if acl is not None and not allowed(acl, Perm.READ, link.identities):
+                continue
+            if last != (event, path):
+                last, encoded = (event, path), encode_event(zxid, event, path)
+            self.links.emit(link, encoded)
+
+    def _acl_at_event(
+        self, event: EventType, path: str, lost: dict[str, AclList]
+    ) -> AclList | None:
+        """None when everybody may read; a multi can delete a znode and make it anew."""
+        gone, there = lost.get(path), self._state.tree.acls.get(path)
+        if event is EventType.NODE_DELETED and gone is not None:
+            return gone
+        return there if there is not None else gone
+
+
+class _SessionIds:
+    """Ids as ZooKeeper makes them: server id in the top byte, then start time, then a counter."""
+
+    def __init__(self, server_id: int, wall_ms: int) -> None:
+        start = (wall_ms << 24 & 0xFFFFFFFFFFFFFFFF) >> 8
+        self._next = start & 0x00FFFFFFFFFFFFFF | (server_id & 0xFF) << 56
+
+    def draw(self, state: ReplicatedState) -> int:
+        """A signed 64-bit id that no live session has, should the clock have gone back."""
+        while True:
+            self._next += 1
+            session = self._next - (1 << 64) if self._next >> 63 else self._next
+            if session not in state.sessions:
+                return session
+
+
+_LOCAL: Final[dict[int, Callable[[Clients, ClientLink, Request], None]]] = {
+    OpCode.PING: Clients._ping,
+    OpCode.AUTH: Clients._auth,
+    OpCode.SET_WATCHES: Clients._set_watches,
+    OpCode.SET_WATCHES2: Clients._set_watches,
+    OpCode.SYNC: Clients._sync,
+    OpCode.RECONFIG: Clients._not_served,
+    OpCode.SASL: Clients._not_served,
+}
+_NOT_SERVED: Final[dict[int, ErrorCode]] = {
+    OpCode.RECONFIG: ErrorCode.RECONFIG_DISABLED,
+    OpCode.SASL: ErrorCode.AUTH_FAILED,
+}
+_ON_FIRST: Final[dict[type, Callable[[Clients, ClientLink, Any], None]]] = {
+    ConnectRequest: Clients._on_connect,
+    FourLetterWord: Clients._on_word,
+}

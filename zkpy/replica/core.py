@@ -1,0 +1,369 @@
+"""Replica: one member of the ensemble, without IO.
+
+In: bytes of clients, messages of peers, word that a disk batch is durable, time.
+Out: `ready()`, once per pass, with everything that must be written and sent.
+
+A request walks through it like this:
+
+    receive_client -> wire.ClientConnection -> Request           (replica.clients)
+      read   no write of its own unanswered: Reads, reply into the link's buffer;
+             otherwise it waits in the gate
+      write  gate -> office: the leader prepares and proposes, a learner forwards
+    saved -> zab.take_committed -> for each entry: apply, events, reply, waiting reads
+
+Order inside a pass (DESIGN.md, decision 13): after each applied entry come its
+events, its reply and the reads that waited for exactly it; only then the next.
+
+A role is a value of zab's.  What it means here is one row of `_OFFICES`; pending
+changes, session deadlines and the gate belong to an office and go with it.
+"""
+
+import random
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+
+from wire import upper
+from wire.errors import RemoteProtocolError
+from wire.txn import CloseSessionTxn
+from zkpy import zxid as zxids
+from zkpy.effects import Entry, EntryKind, ImageBegin, ImageChunk, ImageEnd, Ready, Recovered
+from zkpy.errors import CorruptionError
+from zkpy.limits import Limits
+from zkpy.pipeline.auth import Authenticator
+from zkpy.pipeline.prepare import Rules
+from zkpy.replica.clients import Clients
+from zkpy.replica.leading import Leading
+from zkpy.replica.learning import Learning
+from zkpy.replica.office import Office
+from zkpy.state.apply import ReplicatedState
+from zkpy.state.image import ImageWriter, load
+from zkpy.zab.window import Window
+from zkpy.zab.zab import Role, Zab, ZabOptions
+
+
+@attrs.define(frozen=True)
+class ReplicaOptions:
+    """What a member is told about itself."""
+
+    server_id: int
+    zab: ZabOptions
+    standalone: bool = True
+    """Configured without other servers: what `srvr` calls the mode."""
+    limits: Limits = attrs.Factory(Limits)
+    rules: Rules = attrs.Factory(Rules)
+    authenticator: Authenticator = attrs.Factory(Authenticator)
+
+
+class Replica:
+    """One member.  Every call is synchronous; `now` is monotonic, in ms."""
+
+    def __init__(
+        self,
+        options: ReplicaOptions,
+        recovered: Recovered,
+        *,
+        rng: random.Random,
+        wall_clock: Callable[[], int],
+        now: int,
+    ) -> None:
+        """Raises CorruptionError if the log leads to another tree than was recorded."""
+        self.options = options
+        self._rng = rng
+        self._wall_clock = wall_clock
+        self._now = now
+        self.state = _load_state(recovered)
+        self.zab = Zab(
+            options.server_id,
+            recovered.identity,
+            Window(
+                recovered.image_zxid,
+                recovered.image_chain,
+                recovered.entries,
+                recovered.committed,
+                options.limits.window_bytes_max,
+            ),
+            options.zab,
+            rng,
+            now,
+            suspect=recovered.suspect,
+        )
+        self.incarnation = rng.getrandbits(63)
+        self.clients = Clients(
+            options.server_id,
+            self.incarnation,
+            self.state,
+            options.limits,
+            options.authenticator,
+            wall_clock(),
+        )
+        self.images = _Images(options.limits, rng, recovered)
+        self._recorded = dict(recovered.digests)
+        self._enter_office()
+        self._apply_committed()
+
+    # --- clients ---
+
+    def client_up(self, link: int, address: str, now: int) -> None:
+        """A client connected from `host:port`; `link` names the connection, once."""
+        self._advance(now)
+        self.clients.up(link, address, now)
+
+    def receive_client(self, link: int, data: bytes, now: int) -> None:
+        """Bytes from a client.  Replies come with the next `ready`."""
+        self._now = now
+        self.clients.receive(link, data, now)
+
+    def client_down(self, link: int, now: int) -> None:
+        """The connection is gone, whoever closed it."""
+        self._advance(now)
+        self.clients.down(link)
+
+    def take_admin(self) -> list[tuple[int, str]]:
+        """(link, four-letter word) asked since the last call; the shell answers and closes."""
+        return self.clients.take_admin()
+
+    def take_notices(self) -> list[str]:
+        """What an operator may want to read in the log."""
+        notices = self.clients.notices[:]
+        self.clients.notices.clear()
+        return notices
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether clients should not be read for the moment: too many writes are on their way."""
+        return len(self.clients.gate) > self.options.limits.outstanding_max
+
+    # --- peers ---
+
+    def link_up(self, sid: int, now: int) -> None:
+        self._advance(now)
+        self.zab.link_up(sid, now)
+        self._after_zab()
+
+    def link_down(self, sid: int, now: int) -> None:
+        self._advance(now)
+        self.zab.link_down(sid, now)
+        self._after_zab()
+
+    def receive_peer(self, sid: int, message: object, now: int) -> None:
+        self._advance(now)
+        self.zab.receive(sid, message, now)
+        self._after_zab()
+
+    def receive_vote(self, sid: int, notification: object, now: int) -> None:
+        self._advance(now)
+        self.zab.receive_vote(sid, notification, now)
+        self._after_zab()
+
+    # --- disk and time ---
+
+    def saved(self, number: int, now: int) -> None:
+        """The disk batch of that number is durable."""
+        self._advance(now)
+        self.zab.saved(number, now)
+        self._after_zab()
+
+    def image_saved(self, zxid: int, now: int) -> None:
+        """The image at `zxid` is durable."""
+        self._advance(now)
+
+    def handle_timer(self, now: int) -> None:
+        """Call when `deadline` has come (or earlier; that does no harm)."""
+        self._advance(now)
+        self.zab.handle_timer(now)
+        self._after_zab()
+        self._office.handle_timer(now)
+
+    def _advance(self, now: int) -> None:
+        pause = now - self._now
+        if pause > self.options.limits.tick_ms:
+            self._office.paused(pause)
+        self._now = now
+
+    # --- zab ---
+
+    def _after_zab(self) -> None:
+        """What an input did to zab: a new role first, then commits, then messages."""
+        if self._standing() != self._entered:
+            self._enter_office()
+        self._apply_committed()
+        for sid, data in self.zab.take_upper():
+            self._receive_upper(sid, data)
+        for sid, payload in self.zab.take_pings():
+            self._office.touched(sid, payload, self._now)
+        self._office.progress()
+
+    def _standing(self) -> tuple[Role, int | None, int, bool]:
+        zab = self.zab
+        return zab.role, zab.leader, zab.epoch, zab.serving
+
+    def _enter_office(self) -> None:
+        self._entered = self._standing()
+        role = self.zab.role if self.zab.serving else Role.LOOKING
+        self._office = _OFFICES[role](self)
+        self.clients.enter(self._office, self.zab.serving)
+
+    def _lead(self) -> Office:
+        return Leading(
+            self.options.server_id,
+            self.state,
+            self.zab,
+            self.clients,
+            limits=self.options.limits,
+            rules=self.options.rules,
+            rng=self._rng,
+            wall_clock=self._wall_clock,
+            heard_ms=self.clients.links.heard_ms,
+            notices=self.clients.notices,
+            now=self._now,
+        )
+
+    def _learn(self) -> Office:
+        return Learning(
+            self.zab.leader, self.incarnation, self.zab, self.clients, self.clients.links
+        )
+
+    def _look(self) -> Office:
+        return Learning(None, self.incarnation, self.zab, self.clients, self.clients.links)
+
+    def _receive_upper(self, sid: int, data: bytes) -> None:
+        try:
+            message = upper.decode(data)
+        except RemoteProtocolError as error:
+            self.clients.notices.append(f"ignoring a message of server {sid}: {error}")
+        else:
+            self._office.receive(sid, message, self._now)
+
+    def _apply_committed(self) -> None:
+        for entry in self.zab.take_committed():
+            self._apply(entry)
+
+    def _apply(self, entry: Entry) -> None:
+        """One committed entry, through the one apply; then whoever waited for it."""
+        self.images.count_entry()
+        if entry.kind != EntryKind.TXN:
+            self.state.apply_other(entry.zxid)
+        else:
+            header, txn = self._office.decoded(entry)
+            applied = self.state.apply(entry.zxid, header, txn)
+            self._office.applied(entry.zxid, header, txn, self._now)
+            self.clients.applied(entry.zxid, header, applied)
+            if type(txn) is CloseSessionTxn:
+                self.clients.session_closed(header.session)
+        if self._recorded:
+            self._check_replay(entry.zxid)
+
+    def _check_replay(self, zxid: int) -> None:
+        """The digests in the log's own batch headers must be met again."""
+        recorded = self._recorded.pop(zxid, None)
+        if recorded is not None and recorded != self.state.digest:
+            raise CorruptionError(
+                f"replay gives another tree at {zxids.show(zxid)} than was recorded: "
+                f"digest {self.state.digest:#x}, expected {recorded:#x}"
+            )
+
+    # --- out ---
+
+    def ready(self) -> Ready:
+        """All that this pass asks for.  Call once per pass, after its inputs."""
+        self._office.flush()
+        self.images.advance(self.state, self.zab.window)
+        out = self.zab.ready(self.state.zxid, self.state.digest)
+        clients, closes = self.clients.links.take_output()
+        return Ready(
+            disk=out.disk,
+            peers=out.peers,
+            votes=out.votes,
+            clients=clients,
+            closes=closes,
+            peer_closes=out.peer_closes,
+            image=self.images.take_steps(),
+            halt=out.halt,
+        )
+
+    def deadline(self) -> int | None:
+        """When `handle_timer` is due; not in the future: another pass at once, after IO."""
+        if self.images.busy:
+            return self._now
+        deadlines = (self.zab.deadline(), self._office.deadline())
+        return min((at for at in deadlines if at is not None), default=None)
+
+
+_OFFICES: Final[dict[Role, Callable[[Replica], Office]]] = {
+    Role.LEADING: Replica._lead,
+    Role.FOLLOWING: Replica._learn,
+    Role.OBSERVING: Replica._learn,
+    Role.LOOKING: Replica._look,
+}
+
+
+class _Images:
+    """When an image of the own state is due, and its making, one slice per pass."""
+
+    def __init__(self, limits: Limits, rng: random.Random, recovered: Recovered) -> None:
+        self._slice_nodes = limits.image_slice_nodes
+        self._interval = limits.snap_entries
+        self._rng = rng
+        self._entries = 0
+        """Applied since the last image; a long replayed tail makes one due soon."""
+        self._due_after = self._draw()
+        self._writer: ImageWriter | None = None
+        self._steps: list[ImageBegin | ImageChunk | ImageEnd] = []
+        self.paused = False
+        """Set by a shell whose image writer is behind: no slices until it is cleared."""
+
+    @property
+    def busy(self) -> bool:
+        """A slice could be made now."""
+        return self._writer is not None and not self.paused
+
+    def count_entry(self) -> None:
+        self._entries += 1
+
+    def advance(self, state: ReplicatedState, window: Window) -> None:
+        """Begin an image if one is due, or make the next slice of the one under way."""
+        if self.busy:
+            self._make_slice()
+        elif self._writer is None and self._entries >= self._due_after:
+            self._begin(state, window)
+
+    def take_steps(self) -> list[ImageBegin | ImageChunk | ImageEnd]:
+        steps, self._steps = self._steps, []
+        return steps
+
+    def _draw(self) -> int:
+        """Members must not all make their images at once, so each draws its own interval."""
+        least = self._interval // 2 + 1
+        return self._rng.randint(least, max(least, self._interval))
+
+    def _begin(self, state: ReplicatedState, window: Window) -> None:
+        chain = window.chain_at(state.zxid)
+        assert chain is not None, "the window holds all that was applied since its base"
+        self._entries = 0
+        self._due_after = self._draw()
+        self._writer = ImageWriter(state)
+        self._steps.append(ImageBegin(state.zxid, chain))
+
+    def _make_slice(self) -> None:
+        assert self._writer is not None
+        chunk = self._writer.next_chunk(self._slice_nodes)
+        if chunk is not None:
+            self._steps.append(ImageChunk(chunk))
+        else:
+            self._steps.append(ImageEnd(self._writer.zxid, self._writer.digest))
+            self._writer = None
+
+
+def _load_state(recovered: Recovered) -> ReplicatedState:
+    """The state in the image; the log behind it comes through zab, like everything else."""
+    if not recovered.image:
+        return ReplicatedState.founded()
+    state = load(recovered.image)
+    if (state.zxid, state.digest) != (recovered.image_zxid, recovered.image_digest):
+        raise CorruptionError(
+            f"the image at {zxids.show(recovered.image_zxid)} does not hold the state that "
+            "its trailer names"
+        )
+    return state

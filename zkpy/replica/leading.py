@@ -1,0 +1,208 @@
+"""The office of the leader: judges writes, knows who carries which session, ends sessions.
+
+Standalone is an ensemble of one voter, so this is also the whole of a standalone
+server's behaviour.
+"""
+
+import random
+import struct
+from collections import deque
+from collections.abc import Callable
+from hmac import compare_digest
+from typing import Any, Final
+
+from wire import txn as txns
+from wire import upper
+from wire.codes import ErrorCode, OpCode
+from wire.txn import CloseSessionTxn, CreateSessionTxn, Txn, TxnHeader
+from zkpy.effects import Entry, EntryKind
+from zkpy.limits import Limits
+from zkpy.pipeline.expiry import SessionExpiry
+from zkpy.pipeline.pending import Pending
+from zkpy.pipeline.prepare import Preparer, Rules
+from zkpy.pipeline.request import LEADER, NO_NUMBER, Write
+from zkpy.replica.links import ClientLink
+from zkpy.replica.office import ClientSide
+from zkpy.state.apply import ReplicatedState
+from zkpy.zab.zab import Zab
+
+SESSION: Final = struct.Struct(">q")
+"""What a ping payload is made of: ids of sessions heard from."""
+
+
+class Leading:
+    """One leadership: made when it is established, thrown away when it ends."""
+
+    def __init__(
+        self,
+        server_id: int,
+        state: ReplicatedState,
+        zab: Zab,
+        clients: ClientSide,
+        *,
+        limits: Limits,
+        rules: Rules,
+        rng: random.Random,
+        wall_clock: Callable[[], int],
+        heard_ms: Callable[[int], int],
+        notices: list[str],
+        now: int,
+    ) -> None:
+        """`heard_ms(session)`: when this server's own connection of it last spoke, or 0."""
+        self._server_id = server_id
+        self._state = state
+        self._zab = zab
+        self._clients = clients
+        self._limits = limits
+        self._wall_clock = wall_clock
+        self._wall_ms = 0
+        self._heard_ms = heard_ms
+        self._notices = notices
+        self._now = now
+        self._expiry = SessionExpiry(limits.tick_ms)
+        self._pending = Pending(state.tree)
+        self._preparer = Preparer(state, self._pending, rules, rng, self._expiry.owner_of)
+        self._prepared: dict[int, tuple[TxnHeader, Txn]] = {}
+        self._syncs: deque[tuple[int, int, int, int]] = deque()
+        """(token, barrier, server, number), in order of tokens."""
+        for session, held in state.sessions.sessions.items():
+            self._expiry.track(session, held.timeout_ms, LEADER, now)
+
+    # --- writes ---
+
+    def submit(self, write: Write) -> None:
+        """Judge the write, and put the outcome into the log."""
+        if not self._wall_ms:
+            self._wall_ms = self._wall_clock()
+        header = TxnHeader(
+            write.session, write.cxid, write.server, write.incarnation, write.number, self._wall_ms
+        )
+        txn = self._preparer.prepare(write)
+        data = txns.encode(header, txn)
+        if len(data) > self._limits.entry_bytes_max:
+            txn = self._preparer.refuse(ErrorCode.BAD_ARGUMENTS)
+            data = txns.encode(header, txn)
+        zxid = self._zab.propose(EntryKind.TXN, data)
+        self._preparer.keep(zxid)
+        self._prepared[zxid] = (header, txn)
+
+    def decoded(self, entry: Entry) -> tuple[TxnHeader, Txn]:
+        prepared = self._prepared.pop(entry.zxid, None)
+        return prepared if prepared is not None else txns.decode(entry.data)
+
+    def applied(self, zxid: int, header: TxnHeader, txn: Txn, now: int) -> None:
+        self._pending.applied(zxid)
+        if type(txn) is CreateSessionTxn:
+            self._expiry.track(header.session, txn.timeout_ms, header.origin, now)
+        elif type(txn) is CloseSessionTxn:
+            self._expiry.forget(header.session)
+            self._pending.closing.pop(header.session, None)
+
+    # --- sessions ---
+
+    def claim(self, link: ClientLink, session: int, password: bytes) -> None:
+        timeout_ms = self._judge_claim(self._server_id, session, password)
+        self._clients.claimed(link.id, session, timeout_ms)
+
+    def _judge_claim(self, server: int, session: int, password: bytes) -> int:
+        """The session's time-out if its client may go on with it on that server, else 0."""
+        held = self._state.sessions.get(session)
+        if held is None or session in self._pending.closing or session not in self._expiry:
+            return 0
+        if not compare_digest(held.password, password):
+            return 0
+        self._expiry.touch(session, self._now)
+        self._expiry.move(session, server)
+        return held.timeout_ms
+
+    def touched(self, sid: int, payload: bytes, now: int) -> None:
+        for (session,) in SESSION.iter_unpack(
+            payload[: len(payload) // SESSION.size * SESSION.size]
+        ):
+            self._expiry.touch(session, now)
+
+    def ping_payload(self) -> bytes:
+        return b""
+
+    def _close_due_sessions(self, now: int) -> None:
+        for session in self._expiry.due(now, self._heard_ms):
+            self._notices.append(f"expiring session {session:#x}")
+            self.submit(Write(OpCode.CLOSE_SESSION, session, 0, None, (), LEADER, 0, NO_NUMBER))
+
+    # --- syncs ---
+
+    def sync(self, number: int) -> None:
+        self._note_sync(self._server_id, number)
+
+    def _note_sync(self, server: int, number: int) -> None:
+        """Done when a quorum has confirmed, in a round begun now, that we still lead.
+
+        Then nothing acknowledged to anybody before can lie behind the barrier (C5).
+        """
+        token = self._zab.confirm_leadership()
+        self._syncs.append((token, self._zab.window.last, server, number))
+        self.progress()
+
+    def progress(self) -> None:
+        syncs = self._syncs
+        while syncs and syncs[0][0] <= self._zab.confirmed:
+            _, barrier, server, number = syncs.popleft()
+            if server == self._server_id:
+                self._clients.synced(number, barrier)
+            else:
+                self._zab.send(server, upper.encode(upper.Synced(number, barrier)))
+
+    # --- other replicas ---
+
+    def receive(self, sid: int, message: Any, now: int) -> None:
+        self._now = now
+        handler = _HANDLERS.get(type(message))
+        if handler is not None:  # else it was meant for the office before this one
+            handler(self, sid, message)
+
+    def _on_forward(self, sid: int, message: upper.Forward) -> None:
+        for each in message.writes:
+            body = upper.parse_body(each.opcode, each.body)
+            self.submit(
+                Write(
+                    each.opcode,
+                    each.session,
+                    each.cxid,
+                    body,
+                    each.identities,
+                    sid,
+                    message.incarnation,
+                    each.number,
+                )
+            )
+
+    def _on_claim(self, sid: int, message: upper.Claim) -> None:
+        timeout_ms = self._judge_claim(sid, message.session, message.password)
+        answer = upper.Claimed(message.link, message.session, timeout_ms)
+        self._zab.send(sid, upper.encode(answer))
+
+    def _on_sync(self, sid: int, message: upper.Sync) -> None:
+        self._note_sync(sid, message.number)
+
+    # --- time ---
+
+    def handle_timer(self, now: int) -> None:
+        self._now = now
+        self._close_due_sessions(now)
+
+    def paused(self, pause_ms: int) -> None:
+        """What was sent to us meanwhile is still unread: nobody expires for that (C11)."""
+        self._expiry.extend(pause_ms)
+
+    def deadline(self) -> int | None:
+        return self._expiry.deadline()
+
+    def flush(self) -> None:
+        self._wall_ms = 0
+
+
+_HANDLERS: Final[dict[type, Callable[[Leading, int, Any], None]]] = {
+    upper.Forward: Leading._on_forward,
+    upper.Claim: Leading._on_claim,
+    upper.Sync: Leading._on_sync,
+}

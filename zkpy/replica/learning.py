@@ -1,0 +1,114 @@
+"""The office of those who do not lead: pass everything on to whoever does."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from wire import txn as txns
+from wire import upper
+from wire.txn import Txn, TxnHeader
+from zkpy.effects import Entry
+from zkpy.pipeline.request import Write
+from zkpy.replica.leading import SESSION
+from zkpy.replica.links import ClientLink, LinkTable
+from zkpy.replica.office import ClientSide
+from zkpy.zab.zab import Zab
+
+
+class Learning:
+    """Follower and observer: the leader judges, owns sessions and answers syncs.
+
+    Also a member that looks for a leader: `leader` is None then, no client is
+    served, and so nothing is asked of it.
+    """
+
+    def __init__(
+        self, leader: int | None, incarnation: int, zab: Zab, clients: ClientSide, links: LinkTable
+    ) -> None:
+        self._leader = leader
+        self._incarnation = incarnation
+        self._zab = zab
+        self._clients = clients
+        self._links = links
+        self._writes: list[upper.ForwardedWrite] = []
+        self._relayed_ms = 0
+
+    def submit(self, write: Write) -> None:
+        body: Any = write.body
+        self._writes.append(
+            upper.ForwardedWrite(
+                write.number,
+                write.opcode,
+                write.session,
+                write.cxid,
+                b"" if body is None else body.encode(),
+                write.identities,
+            )
+        )
+
+    def flush(self) -> None:
+        """All writes of the pass as one message."""
+        if self._writes:
+            message = upper.Forward(self._incarnation, self._writes)
+            self._writes = []
+            self._tell_leader(message)
+
+    def claim(self, link: ClientLink, session: int, password: bytes) -> None:
+        self._send(upper.Claim(link.id, session, password))
+
+    def sync(self, number: int) -> None:
+        self._send(upper.Sync(number))
+
+    def _send(self, message: upper.Message) -> None:
+        """Behind the writes that came before it: the leader must see them in this order."""
+        self.flush()
+        self._tell_leader(message)
+
+    def _tell_leader(self, message: upper.Message) -> None:
+        assert self._leader is not None, "no client is served without a leader"
+        self._zab.send(self._leader, upper.encode(message))
+
+    def ping_payload(self) -> bytes:
+        """Sessions heard from since the last ping; the leader alone expires them."""
+        since = self._relayed_ms
+        heard = [link for link in self._links.by_session.values() if link.heard_ms >= since]
+        self._relayed_ms = max((link.heard_ms for link in heard), default=since)
+        return b"".join(SESSION.pack(link.session) for link in heard)
+
+    def touched(self, sid: int, payload: bytes, now: int) -> None:
+        """Touches are the leader's to know; an office that is gone may have been meant."""
+
+    def decoded(self, entry: Entry) -> tuple[TxnHeader, Txn]:
+        return txns.decode(entry.data)
+
+    def applied(self, zxid: int, header: TxnHeader, txn: Txn, now: int) -> None:
+        """Nothing is pending here, and no session is tracked."""
+
+    def progress(self) -> None:
+        """Syncs come back as messages."""
+
+    def handle_timer(self, now: int) -> None:
+        """Nothing here has a time."""
+
+    def paused(self, pause_ms: int) -> None:
+        """Nobody expires by this member's clock."""
+
+    def deadline(self) -> int | None:
+        return None
+
+    def receive(self, sid: int, message: Any, now: int) -> None:
+        if sid == self._leader:
+            handler = _HANDLERS.get(type(message))
+            if handler is not None:
+                handler(self, message)
+
+    def _on_claimed(self, message: upper.Claimed) -> None:
+        self._clients.claimed(message.link, message.session, message.timeout_ms)
+
+    def _on_synced(self, message: upper.Synced) -> None:
+        self._clients.synced(message.number, message.zxid)
+
+
+_HANDLERS: Final[dict[type, Callable[[Learning, Any], None]]] = {
+    upper.Claimed: Learning._on_claimed,
+    upper.Synced: Learning._on_synced,
+}

@@ -1,0 +1,125 @@
+"""The client connections of this server: what each has said and is owed.
+
+A link is one TCP connection, named by a number that the shell chooses.  Bytes for
+it collect in `out` during a pass and leave as one write.
+"""
+
+from collections import deque
+
+from wire.client import ClientConnection, Request, Role
+from zkpy.pipeline.auth import identities_of_address
+from zkpy.pipeline.gate import Waiting
+from zkpy.pipeline.request import Identities
+
+
+class ClientLink:
+    """One connection, from accept to close."""
+
+    __slots__ = (
+        "address",
+        "closed",
+        "connection",
+        "heard_ms",
+        "held",
+        "host",
+        "id",
+        "identities",
+        "opened_ms",
+        "out",
+        "password",
+        "queue",
+        "received",
+        "sent",
+        "session",
+        "syncing",
+        "timeout_ms",
+    )
+
+    def __init__(self, link: int, address: str, frame_bytes_max: int, now: int) -> None:
+        self.id = link
+        self.address = address
+        """`host:port` of the other end."""
+        self.connection = ClientConnection(Role.SERVER, frame_bytes_max)
+        self.session = 0
+        """0 until the handshake is answered."""
+        self.timeout_ms = 0
+        self.password = b""
+        """What the client claims its session with, while the claim is under way."""
+        self.host = address.rpartition(":")[0]
+        self.identities: Identities = identities_of_address(self.host)
+        self.queue: deque[Waiting] = deque()
+        """Unanswered requests, oldest first; empty means that a read may be answered at once."""
+        self.held: deque[Request] = deque()
+        """Requests behind an unanswered sync: not even sent on yet (see `Replica._sync`)."""
+        self.syncing = False
+        self.out: list[bytes] = []
+        self.opened_ms = now
+        self.heard_ms = now
+        self.closed = False
+        self.received = 0
+        self.sent = 0
+
+
+class LinkTable:
+    """All links, by number and by session; what is to be written and closed in this pass."""
+
+    def __init__(self, frame_bytes_max: int) -> None:
+        self._frame_bytes_max = frame_bytes_max
+        self.by_id: dict[int, ClientLink] = {}
+        self.by_session: dict[int, ClientLink] = {}
+        self._dirty: list[ClientLink] = []
+        self._closes: list[int] = []
+        self.sent_by_closed = 0
+        """Packets sent on connections that are gone."""
+
+    def __len__(self) -> int:
+        return len(self.by_id)
+
+    def open(self, link: int, address: str, now: int) -> None:
+        assert link not in self.by_id, "a link number is used once"
+        self.by_id[link] = ClientLink(link, address, self._frame_bytes_max, now)
+
+    def attach(self, link: ClientLink, session: int, timeout_ms: int) -> ClientLink | None:
+        """The session is on this link from now on; the link that it leaves, if it was here."""
+        before = self.by_session.get(session)
+        self.by_session[session] = link
+        link.session = session
+        link.timeout_ms = timeout_ms
+        return before if before is not link else None
+
+    def emit(self, link: ClientLink, data: bytes) -> None:
+        """Bytes for a client, after all that was emitted to it before."""
+        if not link.out:
+            self._dirty.append(link)
+        link.out.append(data)
+
+    def close(self, link: ClientLink) -> None:
+        """Close from our side, once what was emitted is written."""
+        if not link.closed:
+            self._closes.append(link.id)
+            self.drop(link)
+
+    def drop(self, link: ClientLink) -> None:
+        """The link is gone."""
+        link.closed = True
+        self.sent_by_closed += link.sent
+        self.by_id.pop(link.id, None)
+        if self.by_session.get(link.session) is link:
+            del self.by_session[link.session]
+
+    def heard_ms(self, session: int) -> int:
+        """When the session's link here last said something; 0 if it has none here."""
+        link = self.by_session.get(session)
+        return link.heard_ms if link is not None else 0
+
+    def take_output(self) -> tuple[list[tuple[int, bytes]], list[int]]:
+        """(bytes per link, links to close), since the last call."""
+        clients: list[tuple[int, bytes]] = []
+        for link in self._dirty:
+            out = link.out
+            clients.append((link.id, out[0] if len(out) == 1 else b"".join(out)))
+            link.sent += len(out)
+            out.clear()
+        closes = self._closes
+        self._dirty, self._closes = [], []
+        return clients, closes

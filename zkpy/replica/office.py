@@ -1,0 +1,64 @@
+"""What a member does for writes and sessions, which differs by role: its office.
+
+An office is made when zab's role, leader or epoch changes and thrown away at the
+next change, with everything that was under way in it; nothing is reset field by
+field.  `replica.core` has the one table of which role has which.
+"""
+
+from typing import Any, Protocol
+
+from wire.txn import Txn, TxnHeader
+from zkpy.effects import Entry
+from zkpy.pipeline.request import Write
+from zkpy.replica.links import ClientLink
+
+
+class ClientSide(Protocol):
+    """What an office tells the clients of this server (see `replica.clients`)."""
+
+    def claimed(self, link_id: int, session: int, timeout_ms: int) -> None:
+        """The session may go on here; time-out 0: it may not."""
+
+    def synced(self, number: int, barrier: int) -> None:
+        """The sync of that number is done once `barrier` is applied here."""
+
+
+class Office(Protocol):
+    """The behaviour of one role."""
+
+    def submit(self, write: Write) -> None:
+        """A write of a client of this server."""
+
+    def claim(self, link: ClientLink, session: int, password: bytes) -> None:
+        """A client of this server came back with a session."""
+
+    def sync(self, number: int) -> None:
+        """A client of this server asked for a sync."""
+
+    def receive(self, sid: int, message: Any, now: int) -> None:
+        """A message of another replica."""
+
+    def touched(self, sid: int, payload: bytes, now: int) -> None:
+        """What came with a ping of another replica."""
+
+    def ping_payload(self) -> bytes:
+        """What goes with the next ping to the leader."""
+
+    def decoded(self, entry: Entry) -> tuple[TxnHeader, Txn]:
+        """The transaction in a committed entry."""
+
+    def applied(self, zxid: int, header: TxnHeader, txn: Txn, now: int) -> None:
+        """It is in the tree; its reply, if it was asked for here, is out."""
+
+    def progress(self) -> None:
+        """zab may have moved on: what waited for it may be done."""
+
+    def handle_timer(self, now: int) -> None: ...
+
+    def paused(self, pause_ms: int) -> None:
+        """This process stood still for so long."""
+
+    def deadline(self) -> int | None: ...
+
+    def flush(self) -> None:
+        """The pass ends: what was collected goes to zab now."""

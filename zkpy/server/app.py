@@ -1,0 +1,242 @@
+"""What `zkpy serve` runs: builds the server from a Config, runs it, stops it in order.
+
+Start: bind the ports, open the data directory, make the core from what it holds,
+freeze the garbage collector, run.  Each step that cannot be done is one line for the
+operator (`ConfigError`, `StorageError`), and nothing was changed before.
+
+Stop (SIGTERM, SIGINT): no new connections, clients cut off, the log batch under way
+finished, the data directory closed.  Nobody is waited for: what was acknowledged is
+durable.  A second signal ends the process at once.
+
+Halt (a failed disk, a broken invariant): the same without finishing anything, and
+without touching the data directory again.
+"""
+
+import asyncio
+import gc
+import logging
+import resource
+import signal
+import socket
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import zkpy
+from zkpy.admin import fourletter
+from zkpy.admin.commands import ConnectionView, ServerView
+from zkpy.admin.metrics import Metrics
+from zkpy.config import ANY_ADDRESS, LOOPBACK, ClientAddress, Config
+from zkpy.effects import DiskBatch, ImageStep
+from zkpy.errors import ConfigError
+from zkpy.replica.status import Status
+from zkpy.server.clients import Clients
+from zkpy.server.clock import monotonic_ms
+from zkpy.server.disk_thread import Worker, log_writer
+from zkpy.server.driver import Core, Driver
+
+log = logging.getLogger("zkpy.server")
+
+EXIT_STOPPED: Final = 0
+EXIT_HALTED: Final = 3
+IMAGE_BACKLOG_MAX: Final = 16
+"""Image slices that wait for the disk at which no more are made: some megabytes."""
+STOP_TIMEOUT_S: Final = 10.0
+"""How long a stop waits for a write that is under way."""
+
+
+class Disk(Protocol):
+    """What the shell needs of a `Storage`."""
+
+    def execute(self, batch: DiskBatch) -> object: ...
+    def image_step(self, step: ImageStep) -> int | None: ...
+    def purge(self, retain: int) -> object: ...
+    def close(self) -> object: ...
+
+
+class Server:
+    """One server, from its first pass to its last.  `run` gives the exit code."""
+
+    def __init__(
+        self,
+        config: Config,
+        core: Core,
+        disk: Disk,
+        sockets: list[socket.socket],
+        look: Callable[[], Status],
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.config = config
+        self.core = core
+        self.metrics = Metrics()
+        self._started_ms = monotonic_ms()
+        self._loop = loop
+        self._disk = disk
+        self._sockets = sockets
+        self._look = look
+        self._image_behind = False
+        self._outcome: asyncio.Future[int] = loop.create_future()
+        self.driver = Driver(
+            core,
+            loop,
+            metrics=self.metrics,
+            submit=lambda batch: self._log_worker.submit(batch),
+            submit_image=self._submit_image,
+            answer=self._answer,
+            on_halt=self._halt,
+        )
+        self._log_worker = Worker(
+            "zkpy-log",
+            log_writer(disk.execute, self.metrics.sync, config.sync_warning_ms),
+            loop,
+            self.driver.saved,
+            self._disk_failed,
+        )
+        self._image_worker = Worker(
+            "zkpy-image", self._write_image_step, loop, self._image_saved, self._disk_failed
+        )
+        self.clients = Clients(
+            self.driver, config.limits, self.metrics, keepalive=config.tcp_keepalive
+        )
+
+    async def run(self) -> int:
+        """Serve until a signal or a failure."""
+        self._loop.set_exception_handler(self._on_loop_error)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self.stop, number)
+        self._log_worker.start()
+        self._image_worker.start()
+        self.driver.start()
+        try:
+            await self.clients.listen(self._sockets, self.config.listen_backlog)
+        except OSError as why:
+            raise ConfigError(cannot_listen(self.config.client, why)) from None
+        freeze_garbage()
+        log.info("%s", banner(self.config, self.address))
+        code = await self._outcome
+        self._shut_down(code)
+        return code
+
+    @property
+    def address(self) -> ClientAddress:
+        """Where clients connect: the port is the real one, if any free one was asked for."""
+        return ClientAddress(self.config.client.host, self._sockets[0].getsockname()[1])
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """End in order.  From here on a second signal has its usual, immediate effect."""
+        for each in (signal.SIGTERM, signal.SIGINT):
+            self._loop.remove_signal_handler(each)
+        log.info("stopping: %s", signal.Signals(number).name)
+        self._finish(EXIT_STOPPED)
+
+    def _finish(self, code: int) -> None:
+        self.clients.stop_listening()
+        self.driver.stop()
+        if not self._outcome.done():
+            self._outcome.set_result(code)
+
+    def _shut_down(self, code: int) -> None:
+        if code != EXIT_STOPPED:  # what is on disk is not to be touched again
+            return
+        ended = [worker.stop(STOP_TIMEOUT_S) for worker in (self._log_worker, self._image_worker)]
+        if all(ended):
+            self._disk.close()
+        else:
+            log.error("a write is still under way after %d s; leaving it", STOP_TIMEOUT_S)
+
+    # --- failures ---------------------------------------------------------------
+
+    def _halt(self, why: str) -> None:
+        log.critical("halting: %s", why)
+        self._finish(EXIT_HALTED)
+
+    def _disk_failed(self, failure: BaseException) -> None:
+        if not self.driver.stopped:
+            log.critical("the disk failed: %s", failure, exc_info=failure)
+            self.driver.halt("nothing can be made durable any more")
+
+    def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        """A connection's own trouble (OSError) is its own; anything else is a bug."""
+        failure = context.get("exception")
+        if isinstance(failure, OSError):
+            log.warning("%s: %s", context.get("message"), failure)
+        elif isinstance(failure, BaseException):
+            log.critical("%s", context.get("message"), exc_info=failure)
+            self.driver.halt("an internal error")
+        else:
+            log.error("%s", context.get("message"))
+
+    # --- images -----------------------------------------------------------------
+
+    def _submit_image(self, step: ImageStep) -> bool:
+        self._image_worker.submit(step)
+        self._image_behind = self._image_worker.backlog >= IMAGE_BACKLOG_MAX
+        # Looked at again: the thread may have emptied the queue before it could see the flag.
+        self._image_behind = self._image_worker.backlog > 0 and self._image_behind
+        return self._image_behind
+
+    def _write_image_step(self, step: ImageStep) -> int | None:
+        """In the image thread.  Old images and logs go once a new image is durable."""
+        zxid = self._disk.image_step(step)
+        if self._image_behind and not self._image_worker.backlog:
+            self._image_behind = False
+            self._loop.call_soon_threadsafe(self.driver.resume_image)
+        if zxid is not None and self.config.autopurge:
+            self._disk.purge(self.config.snapshots_retained)
+        return zxid
+
+    def _image_saved(self, zxid: int) -> None:
+        self.driver.image_saved(zxid)
+        gc.freeze()
+
+    # --- admin ------------------------------------------------------------------
+
+    def _answer(self, word: str) -> bytes:
+        config = self.config
+        return fourletter.answer(
+            word, self._view(), config.four_letter_words, config.read_only_mode
+        )
+
+    def _view(self) -> ServerView:
+        status = self._look()
+        connections = [
+            ConnectionView(link.address, link.reading, known.queued, known.received, known.sent)
+            for known in status.links
+            if (link := self.clients.links.get(known.id)) is not None
+        ]
+        uptime_ms = monotonic_ms() - self._started_ms
+        return ServerView(status, self.metrics, uptime_ms, connections)
+
+
+def banner(config: Config, address: ClientAddress) -> str:
+    host = LOOPBACK if address.host in (ANY_ADDRESS, "0.0.0.0") else address.host
+    hosts = ClientAddress(host, address.port)
+    return (
+        f"zkpy {zkpy.__version__} serving on {address}, data in {config.data_dir}; "
+        f'connect with kazoo: KazooClient("{hosts}")'
+    )
+
+
+def cannot_listen(address: ClientAddress, why: OSError) -> str:
+    return (
+        f"cannot listen on {address}: {why.strerror or why}; "
+        "is a server running there? Another port is chosen with --port or clientPort"
+    )
+
+
+def freeze_garbage() -> None:
+    """No collector pauses from now on (DESIGN.md, decision 5).
+
+    Everything that a server does is freed by reference counts; tests hold it to that."""
+    gc.disable()
+    gc.collect()
+    gc.freeze()
+
+
+def raise_descriptor_limit() -> None:
+    """Each client is a descriptor; the soft limit is often 1024 and free to be raised."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError) as why:  # macOS: above what the kernel allows
+            log.info("open files stay limited to %d: %s", soft, why)

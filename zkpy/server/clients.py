@@ -1,0 +1,259 @@
+"""Client connections over TCP: who may connect, and how much may wait for whom.
+
+In: bytes from a socket, to `Driver.receive` as they are.  Out: what the driver
+sends, one write per pass.
+
+Back-pressure works in both directions.  A client that does not read is not read from
+either, and is dropped when more than `output_bytes_max` waits for it (watch events
+come without being asked for).  A server with too much outstanding stops reading from
+those who send, through `hold` and `release`.
+"""
+
+import asyncio
+import errno
+import logging
+import socket
+from typing import Any, Final, cast
+
+from zkpy.admin.metrics import Metrics
+from zkpy.config import ANY_ADDRESS, ClientAddress
+from zkpy.limits import Limits
+from zkpy.server.driver import Driver
+
+log = logging.getLogger("zkpy.server")
+
+WRITE_HIGH_BYTES: Final = 1024 * 1024
+"""Unsent bytes at which a client counts as not reading: more than the largest usual reply."""
+WRITE_LOW_BYTES: Final = 256 * 1024
+CLOSE_LINGER_S: Final = 5.0
+"""How long a closed connection may take to accept its last bytes."""
+
+
+class Clients:
+    """All client connections of one server."""
+
+    def __init__(
+        self, driver: Driver, limits: Limits, metrics: Metrics, *, keepalive: bool = False
+    ) -> None:
+        self.driver = driver
+        self.limits = limits
+        self.metrics = metrics
+        self.keepalive = keepalive
+        self.links: dict[int, ClientLink] = {}
+        self._by_host: dict[str, int] = {}
+        self._warned: dict[str, None] = {}
+        self._servers: list[asyncio.Server] = []
+
+    async def listen(self, sockets: list[socket.socket], backlog: int) -> None:
+        loop = asyncio.get_running_loop()
+        for each in sockets:
+            server = await loop.create_server(lambda: ClientLink(self), sock=each, backlog=backlog)
+            self._servers.append(server)
+
+    def stop_listening(self) -> None:
+        for server in self._servers:
+            server.close()
+
+    def admit(self, host: str) -> bool:
+        """Whether one more connection from `host` fits; it counts if so."""
+        reason = self._refusal(host)
+        if reason is None:
+            self._by_host[host] = self._by_host.get(host, 0) + 1
+            self.metrics.connections_accepted += 1
+            return True
+        self.metrics.connections_rejected += 1
+        if host not in self._warned:  # once, until it has room again: refusals come in floods
+            self._warned[host] = None
+            log.warning("refusing connections from %s: %s", host, reason)
+        return False
+
+    def _refusal(self, host: str) -> str | None:
+        limits = self.limits
+        if 0 < limits.connections_max <= len(self.links):
+            return f"maxCnxns is {limits.connections_max}"
+        if 0 < limits.connections_per_address_max <= self._by_host.get(host, 0):
+            return f"maxClientCnxns is {limits.connections_per_address_max} for one address"
+        return None
+
+    def leave(self, host: str) -> None:
+        self._by_host[host] -= 1
+        if not self._by_host[host]:
+            del self._by_host[host]
+        self._warned.pop(host, None)
+
+
+class ClientLink(asyncio.Protocol):
+    """One client connection."""
+
+    __slots__ = (
+        "_choked",
+        "_clients",
+        "_driver",
+        "_held",
+        "_linger",
+        "_transport",
+        "address",
+        "host",
+        "number",
+        "reading",
+        "waiting_since",
+    )
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._driver = clients.driver
+        self._transport: asyncio.Transport | None = None
+        self._linger: asyncio.TimerHandle | None = None
+        self._choked = False
+        self._held = False
+        self.number = 0
+        """0 if it was not admitted."""
+        self.host = ""
+        self.address = ""
+        """`host:port`"""
+        self.reading = True
+        self.waiting_since = 0
+
+    # --- from the event loop ----------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        if self._driver.stopped or not peer:  # peer: it left before it was looked at
+            self._transport.abort()
+            return
+        host = plain_host(peer[0])
+        if not self._clients.admit(host):
+            self._transport.abort()
+            return
+        self.host = host
+        self.address = f"{host}:{peer[1]}"
+        self._transport.set_write_buffer_limits(WRITE_HIGH_BYTES, WRITE_LOW_BYTES)
+        if self._clients.keepalive:
+            _keep_alive(transport.get_extra_info("socket"))
+        self.number = self._driver.up(self)
+        self._clients.links[self.number] = self
+
+    def data_received(self, data: bytes) -> None:
+        self._driver.receive(self, data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        if self.number:
+            del self._clients.links[self.number]
+            self._clients.leave(self.host)
+            self._driver.down(self)
+
+    def pause_writing(self) -> None:
+        self._choked = True
+        self._update_reading()
+
+    def resume_writing(self) -> None:
+        self._choked = False
+        self._update_reading()
+
+    # --- from the driver --------------------------------------------------------
+
+    def send(self, data: bytes) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        transport.write(data)
+        if self._choked:
+            self._check_output(transport)
+
+    def close(self) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        transport.close()
+        if transport.get_write_buffer_size():
+            loop = asyncio.get_running_loop()
+            self._linger = loop.call_later(CLOSE_LINGER_S, transport.abort)
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def hold(self) -> None:
+        self._held = True
+        self._update_reading()
+
+    def release(self) -> None:
+        self._held = False
+        self._update_reading()
+
+    def _update_reading(self) -> None:
+        wanted = not (self._choked or self._held)
+        transport = self._transport
+        if wanted == self.reading or transport is None or transport.is_closing():
+            return
+        self.reading = wanted
+        if wanted:
+            transport.resume_reading()
+        else:
+            transport.pause_reading()
+
+    def _check_output(self, transport: asyncio.Transport) -> None:
+        waiting = transport.get_write_buffer_size()
+        if waiting > self._clients.limits.output_bytes_max:
+            self._clients.metrics.connections_dropped += 1
+            log.warning("dropping %s: it left %d bytes unread", self.address, waiting)
+            transport.abort()
+
+
+def plain_host(host: str) -> str:
+    """An IPv4 address as such, also where it came in through an IPv6 socket."""
+    return host.removeprefix("::ffff:") if "." in host else host
+
+
+def _keep_alive(opened: Any) -> None:
+    if opened is not None:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+
+# --- listening sockets ----------------------------------------------------------------
+
+
+def bind(address: ClientAddress) -> list[socket.socket]:
+    """Bound sockets, not yet listening: one, or IPv4 and IPv6 for every address.
+
+    Binding comes before anything else at start: a port that is taken is found while
+    nothing has been touched.  Raises OSError.
+    """
+    if address.host != ANY_ADDRESS:
+        return [_bind_one(*_resolve(address))]
+    first = _bind_one(socket.AF_INET, ("0.0.0.0", address.port))
+    try:
+        return [first, _bind_one(socket.AF_INET6, ("::", first.getsockname()[1]))]
+    except OSError as why:
+        if why.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):  # no IPv6 here
+            return [first]
+        first.close()
+        raise
+
+
+def _resolve(address: ClientAddress) -> tuple[int, Any]:
+    found = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    return found[0][0], found[0][4]
+
+
+def _bind_one(family: int, address: Any) -> socket.socket:
+    # Named as TCP: asyncio switches Nagle's delay off only where it reads the word.
+    opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        # A restarted server takes its port back while old connections still fade.
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        opened.bind(address)
+        opened.setblocking(False)
+    except BaseException:
+        opened.close()
+        raise
+    return opened

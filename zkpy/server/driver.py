@@ -1,0 +1,288 @@
+"""Drives one core: inputs as they come, outputs once per pass of the event loop.
+
+In: bytes of clients, batches and images that became durable, the timer.  Out: the
+core's `Ready`, carried out in this order: log batch to its thread, bytes and closes
+of clients, image steps to their thread.
+
+A pass is asked for by the first input and runs after all that are at hand, so that
+whatever arrived together is one proposal, one log write and one write per client.
+Nothing here is done per request.
+
+An exception of the core is a bug, its `halt` a verdict: both end the server at once,
+with whatever it has not sent unsent.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from zkpy.admin.metrics import Metrics
+from zkpy.effects import DiskBatch, ImageStep, Ready
+from zkpy.server.clock import NS_PER_MS, monotonic_ms, monotonic_ns
+
+log = logging.getLogger("zkpy.server")
+
+
+class Core(Protocol):
+    """What the shell needs of a `Replica`."""
+
+    notices: list[str]
+    """What an operator may want to read; the shell logs and clears it."""
+    image_paused: bool
+    """Set while the image thread is behind: no further slices until it is cleared."""
+
+    @property
+    def overloaded(self) -> bool:
+        """Too much is outstanding: read no more from clients for now."""
+
+    def client_up(self, link: int, address: str, now: int) -> None: ...
+    def receive_client(self, link: int, data: bytes, now: int) -> None: ...
+    def client_down(self, link: int, now: int) -> None: ...
+    def saved(self, number: int, now: int) -> None: ...
+    def image_saved(self, zxid: int, now: int) -> None: ...
+    def handle_timer(self, now: int) -> None: ...
+    def deadline(self) -> int | None: ...
+    def ready(self) -> Ready: ...
+    def take_admin(self) -> Iterable[tuple[int, str]]: ...
+
+
+class Link(Protocol):
+    """A client connection as the driver sees it."""
+
+    number: int
+    host: str
+    """The address without the port."""
+    waiting_since: int
+    """When the first bytes that were not answered yet arrived, in ns; 0 if there are none."""
+
+    def send(self, data: bytes) -> None: ...
+    def close(self) -> None:
+        """Close once everything was sent."""
+
+    def abort(self) -> None:
+        """Close at once, and forget what was not sent."""
+
+    def hold(self) -> None:
+        """Read nothing until `release`."""
+
+    def release(self) -> None: ...
+
+
+class Driver:
+    """One core on one event loop.
+
+    `submit` and `submit_image` hand work to the threads - the second says whether more
+    would be too much for now, until `resume_image` -, `answer` answers a four-letter
+    word, `on_halt` is told once why the server must end.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        metrics: Metrics,
+        submit: Callable[[DiskBatch], None],
+        submit_image: Callable[[ImageStep], bool],
+        answer: Callable[[str], bytes],
+        on_halt: Callable[[str], None],
+    ) -> None:
+        self._core = core
+        self._loop = loop
+        self._metrics = metrics
+        self._submit = submit
+        self._submit_image = submit_image
+        self._answer = answer
+        self._on_halt = on_halt
+        self._links: dict[int, Link] = {}
+        self._held: dict[int, Link] = {}
+        self._last_number = 0
+        self._due = False
+        self._deadline: int | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0
+        self.stopped = False
+
+    # --- inputs -----------------------------------------------------------------
+
+    def up(self, link: Link) -> int:
+        """A new connection; its number."""
+        self._last_number += 1
+        self._links[self._last_number] = link
+        self._guard(self._core.client_up, self._last_number, link.host, monotonic_ms())
+        return self._last_number
+
+    def receive(self, link: Link, data: bytes) -> None:
+        now_ns = monotonic_ns()
+        if not link.waiting_since:
+            link.waiting_since = now_ns
+        self._metrics.bytes_received += len(data)
+        core = self._core
+        try:
+            core.receive_client(link.number, data, now_ns // NS_PER_MS)
+        except Exception:
+            self._fail()
+        if not self._due:
+            self.request_pass()
+        if core.overloaded:
+            self._held[link.number] = link
+            link.hold()
+
+    def down(self, link: Link) -> None:
+        """The connection is gone, whoever closed it."""
+        self._links.pop(link.number, None)
+        self._held.pop(link.number, None)
+        self._guard(self._core.client_down, link.number, monotonic_ms())
+
+    def saved(self, number: int) -> None:
+        """A log batch is durable.
+
+        The pass runs at once: the disk waits for the next batch, and all that this
+        turn of the loop has read is in the core already."""
+        self._guard(self._core.saved, number, monotonic_ms())
+        self._due = True
+        self._pass()
+
+    def image_saved(self, zxid: int) -> None:
+        self._guard(self._core.image_saved, zxid, monotonic_ms())
+
+    def resume_image(self) -> None:
+        """The image thread has caught up."""
+        self._core.image_paused = False
+        self.request_pass()
+
+    def start(self) -> None:
+        """The first pass: whatever the core wants to do without being asked."""
+        self.request_pass()
+
+    def stop(self) -> None:
+        """No pass from now on; clients are cut off."""
+        self.stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for link in list(self._links.values()):
+            link.abort()
+
+    def halt(self, why: str) -> None:
+        """Stop, unable to go on."""
+        if not self.stopped:
+            self.stop()
+            self._on_halt(why)
+
+    # --- the pass ---------------------------------------------------------------
+
+    def request_pass(self) -> None:
+        self._due = True
+        self._loop.call_soon(self._pass)
+
+    def _pass(self) -> None:
+        if self.stopped or not self._due:  # `saved` may have run it already
+            return
+        self._due = False
+        try:
+            self._run_pass(monotonic_ns())
+        except Exception:
+            self._fail()
+
+    def _run_pass(self, now_ns: int) -> None:
+        core, now = self._core, now_ns // NS_PER_MS
+        if self._deadline is not None and self._deadline <= now:
+            core.handle_timer(now)
+        ready = core.ready()
+        if ready.halt is not None:
+            self.halt(ready.halt)
+        else:
+            self._carry_out(ready, now_ns)
+            self._deadline = core.deadline()
+            self._arm(now)
+
+    def _carry_out(self, ready: Ready, now_ns: int) -> None:
+        if ready.disk is not None:
+            self._submit(ready.disk)
+        if ready.clients:
+            self._write(ready.clients, now_ns)
+        for number in ready.closes:
+            self._close(number)
+        for word_link, word in self._core.take_admin():
+            self._answer_word(word_link, word)
+        for step in ready.image:
+            self._core.image_paused = self._submit_image(step)
+        if self._core.notices:
+            self._log_notices()
+        if self._held and not self._core.overloaded:
+            self._release()
+        assert not ready.peers
+        assert not ready.votes
+
+    def _write(self, outputs: list[tuple[int, bytes]], now_ns: int) -> None:
+        links, metrics = self._links, self._metrics
+        add_latency = metrics.latency.add
+        for number, data in outputs:
+            link = links.get(number)
+            if link is None:  # it went away meanwhile
+                continue
+            if link.waiting_since:
+                add_latency(now_ns - link.waiting_since)
+                link.waiting_since = 0
+            metrics.bytes_sent += len(data)
+            link.send(data)
+
+    def _close(self, number: int) -> None:
+        link = self._links.pop(number, None)
+        if link is not None:
+            link.close()
+
+    def _answer_word(self, number: int, word: str) -> None:
+        link = self._links.get(number)
+        if link is not None:
+            link.send(self._answer(word))
+            self._close(number)
+
+    def _log_notices(self) -> None:
+        for notice in self._core.notices:
+            log.info("%s", notice)
+        self._core.notices.clear()
+
+    def _release(self) -> None:
+        held, self._held = self._held, {}
+        for link in held.values():
+            link.release()
+
+    # --- time -------------------------------------------------------------------
+
+    def _arm(self, now: int) -> None:
+        """One timer, moved only to an earlier time: one that fires too early just re-arms."""
+        deadline = self._deadline
+        if deadline is None:
+            return
+        if deadline <= now:
+            if not self._due:
+                self.request_pass()
+        elif self._timer is None or deadline < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = deadline
+            self._timer = self._loop.call_later((deadline - now) / 1000, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._due = True
+        self._pass()
+
+    # --- failures ---------------------------------------------------------------
+
+    def _guard(self, act: Callable[..., None], *arguments: object) -> None:
+        """An input that is not on the hot path."""
+        if self.stopped:
+            return
+        try:
+            act(*arguments)
+        except Exception:
+            self._fail()
+        if not self._due:
+            self.request_pass()
+
+    def _fail(self) -> None:
+        log.critical("the server's own state cannot be trusted any more", exc_info=True)
+        self.halt("an internal error")

@@ -1,0 +1,178 @@
+"""Access control lists: the rule, the fix-up of what clients send, sharing.
+
+In: ACL records of the protocol and the identities of a connection, pairs of
+(scheme, id) such as ("ip", "10.0.0.7") or ("digest", "ann:base64...").  Out: yes or
+no, or a list fit for the tree.  Rules of PROTOCOL A8, those of ZooKeeper's
+fixupACL and checkACL.  The packed form, for images, digest and sharing, is jute's.
+"""
+
+import ipaddress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Final
+
+import attrs
+
+from wire.codes import ErrorCode, Perm
+from wire.records import ACL
+from zkpy.errors import ZkError
+
+AclList = tuple[ACL, ...]
+Identity = tuple[str, str]
+"""(scheme, id), as authentication established it."""
+
+READ_ONLY_ACL: Final[AclList] = (ACL(1, "world", "anyone"),)
+
+_SUPER: Final = "super"
+_UNAUTHENTICATED: Final = ("ip", "world", _SUPER)
+"""Schemes that `auth` does not expand to: an address proves nobody's identity."""
+
+
+def allowed(acl: AclList, perm: int, identities: Sequence[Identity]) -> bool:
+    """Whether a connection with these identities may do what `perm` (a Perm) names.
+
+    An empty list on a stored znode allows everything; the identity scheme `super`
+    passes everywhere.
+    """
+    for entry in acl:
+        if entry.perms & perm and entry.scheme == "world" and entry.id == "anyone":
+            return True
+    return not acl or _matches(acl, perm, identities)
+
+
+def _matches(acl: AclList, perm: int, identities: Sequence[Identity]) -> bool:
+    for scheme, name in identities:
+        if scheme == _SUPER:
+            return True
+        for entry in acl:
+            if entry.perms & perm and entry.scheme == scheme and _is_named(entry, name):
+                return True
+    return False
+
+
+def _is_named(entry: ACL, name: str) -> bool:
+    if entry.scheme == "ip":
+        return _address_within(name, entry.id)
+    return entry.id == name
+
+
+def fix_up(acl: Iterable[ACL], identities: Sequence[Identity]) -> AclList:
+    """The list that a create or setACL stores, or ZkError(INVALID_ACL).
+
+    Doubles go; `auth` becomes every authenticated identity of the connection; the
+    ids of other schemes must be well formed.  Nothing left, or nothing given: refused.
+    """
+    fixed: dict[tuple[int, str, str], ACL] = {}
+    for entry in acl:
+        for stored in _expand(entry, identities):
+            fixed.setdefault((stored.perms, stored.scheme, stored.id), stored)
+    if not fixed:
+        raise ZkError(ErrorCode.INVALID_ACL)
+    return tuple(fixed.values())
+
+
+def _expand(entry: ACL, identities: Sequence[Identity]) -> list[ACL]:
+    if entry.scheme == "auth":
+        return _expand_auth(entry.perms, identities)
+    is_valid = _VALID_ID.get(entry.scheme)
+    if is_valid is None or not is_valid(entry.id):
+        raise ZkError(ErrorCode.INVALID_ACL)
+    return [entry]
+
+
+def _expand_auth(perms: int, identities: Sequence[Identity]) -> list[ACL]:
+    expanded = [
+        ACL(perms, scheme, name) for scheme, name in identities if scheme not in _UNAUTHENTICATED
+    ]
+    if not expanded:
+        raise ZkError(ErrorCode.INVALID_ACL)
+    return expanded
+
+
+def visible(acl: AclList, identities: Sequence[Identity]) -> AclList:
+    """What getACL answers: without ADMIN the hashes of digest ids are masked."""
+    if allowed(acl, Perm.ADMIN, identities):
+        return acl
+    return tuple(_mask(entry) for entry in acl)
+
+
+def _mask(entry: ACL) -> ACL:
+    if entry.scheme != "digest":
+        return entry
+    return ACL(entry.perms, "digest", entry.id.partition(":")[0] + ":x")
+
+
+def pack(acl: Sequence[ACL]) -> bytes:
+    """The records one after another, as in a reply but without their count."""
+    return b"".join([entry.encode() for entry in acl])
+
+
+def unpack(packed: bytes) -> AclList:
+    """The inverse of `pack`; RemoteProtocolError if the bytes are damaged."""
+    entries: list[ACL] = []
+    at, end = 0, len(packed)
+    while at < end:
+        entry, at = ACL.decode(packed, at, end)
+        entries.append(entry)
+    return tuple(entries)
+
+
+@attrs.define(eq=False, repr=False)
+class AclPool:
+    """One tuple per distinct list, however many znodes carry it.
+
+    Counted: a list that no znode carries any more is forgotten.
+    """
+
+    _shared: dict[bytes, AclList] = attrs.field(factory=dict)
+    _uses: dict[bytes, int] = attrs.field(factory=dict)
+
+    def __len__(self) -> int:
+        return len(self._shared)
+
+    def take(self, packed: bytes, acl: Sequence[ACL]) -> AclList:
+        """The shared tuple equal to `acl`, whose packed form is `packed`."""
+        self._uses[packed] = self._uses.get(packed, 0) + 1
+        return self._shared.setdefault(packed, tuple(acl))
+
+    def drop(self, packed: bytes) -> None:
+        """One znode less carries it."""
+        self._uses[packed] -= 1
+        if not self._uses[packed]:
+            del self._uses[packed], self._shared[packed]
+
+
+@lru_cache(maxsize=1024)
+def _address_within(address: str, network: str) -> bool:
+    """Whether an address lies in `network`: an address, or one with `/bits`."""
+    try:
+        return ipaddress.ip_address(address) in ipaddress.ip_network(network, strict=False)
+    except ValueError:
+        return False
+
+
+def _is_ip_id(name: str) -> bool:
+    address, slash, bits = name.partition("/")
+    if slash and not (bits.isascii() and bits.isdigit()):
+        return False
+    try:
+        ipaddress.ip_address(address)
+        ipaddress.ip_network(name, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_digest_id(name: str) -> bool:
+    user, colon, hashed = name.partition(":")
+    return bool(colon and hashed) and ":" not in hashed
+
+
+_VALID_ID: Final[Mapping[str, Callable[[str], bool]]] = {
+    "world": lambda name: name == "anyone",
+    "ip": _is_ip_id,
+    "digest": _is_digest_id,
+    "sasl": bool,
+    "x509": bool,
+}
+"""Per scheme that an ACL may name, what its ids look like."""

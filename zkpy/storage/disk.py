@@ -1,0 +1,471 @@
+"""Carries out, strictly in order, what the core asks of the disk; opens it at boot.
+
+`Storage` is the one object that shells hold.  Two threads may call it, each alone
+in its part: one `execute`, one `image_step` and `purge`.  It has no thread itself
+and needs no lock, since the parts meet in no file: only `purge` removes what was in
+force (generations older than the present one, images, segments before an image);
+`execute` makes and drops newer generations and cuts behind every image.
+
+The first failure is the last: whatever the disk refused, what it holds is unknown
+from then on (RELIABILITY D6), so nothing is written any more and every later call
+raises StorageError.  Only a new start, which reads and checks everything, goes on.
+
+Boot, in this order, and nothing is changed on disk before the data was found sound:
+
+1. lock; refuse a foreign directory;
+2. identity: none and no data - a blank member; none but data, or a damaged one -
+   suspect (D10);
+3. the newest image that verifies; an older one only if the log reaches from it to
+   beyond the newest (D8);
+4. the log from that image on: torn end or damage (D4, D5; `zkpy.storage.txnlog`);
+5. if all is sound: leftovers away, identity and last record written once more, since
+   a killed process may have left them in the page cache only.
+"""
+
+import errno
+from collections.abc import Callable
+from typing import Any, Final, Self, TypeVar
+
+import attrs
+
+from zkpy.effects import (
+    CHAIN_START,
+    Append,
+    BeginGeneration,
+    DiskBatch,
+    DiskStep,
+    EndGeneration,
+    GenerationChunk,
+    Identity,
+    ImageBegin,
+    ImageChunk,
+    ImageStep,
+    Recovered,
+    Truncate,
+    WriteIdentity,
+)
+from zkpy.errors import CorruptionError, StorageError
+from zkpy.storage.datadir import DataDir
+from zkpy.storage.fs import FileSystem, join
+from zkpy.storage.identity import read_identity, write_identity
+from zkpy.storage.snapshots import (
+    Image,
+    ImageFile,
+    image_name,
+    image_zxids,
+    load_image,
+    verify_image,
+)
+from zkpy.storage.txnlog import LogContents, TxnLog, purge_segments, read_log
+from zkpy.zxid import NONE
+
+NO_GENERATION: Final = 0
+
+_Arg = TypeVar("_Arg")
+_Result = TypeVar("_Result")
+
+
+@attrs.define(frozen=True)
+class StorageOptions:
+    segment_bytes: int = 64 * 1024 * 1024
+    """Space reserved per log segment: `preAllocSize`."""
+    image_sync_bytes: int = 8 * 1024 * 1024
+    """Image bytes written between two syncs."""
+
+
+@attrs.define(eq=False)
+class _Pending:
+    """A generation being received."""
+
+    number: int
+    image: ImageFile | None
+    """None once it is complete."""
+    log: TxnLog | None = None
+
+
+@attrs.define(eq=False)
+class Storage:
+    """One server's disk."""
+
+    _dirs: DataDir
+    _options: StorageOptions
+    _generation: int = NO_GENERATION
+    """The one in force; NO_GENERATION for a member without a usable identity record."""
+    _log: TxnLog | None = None
+    """None while there is no generation in force, or a damaged one."""
+    _damage: str | None = None
+    _pending: _Pending | None = None
+    _image: ImageFile | None = None
+    """The image of the own state being written."""
+    _image_generation: int = NO_GENERATION
+    _verified: dict[tuple[int, int], None] = attrs.Factory(dict)
+    """(generation, zxid) of images that were read back in this run."""
+    _failure: str | None = None
+
+    @classmethod
+    def open(
+        cls,
+        fs: FileSystem,
+        data_dir: str,
+        log_dir: str | None = None,
+        options: StorageOptions | None = None,
+    ) -> tuple[Self, Recovered]:
+        """Lock, check and read a data directory (`log_dir`: `dataLogDir`).
+
+        StorageError if it is in use, belongs to another program, or cannot be read.
+        Damage is no error: `Recovered.suspect` says what it is, and the files stay.
+        """
+        try:
+            dirs = DataDir.claim(fs, data_dir, log_dir)
+            try:
+                storage = cls(dirs, options or StorageOptions())
+                return storage, storage._recover()
+            except BaseException:
+                dirs.release()
+                raise
+        except OSError as error:
+            raise StorageError(describe(error)) from error
+
+    @property
+    def generation(self) -> int:
+        return self._generation
+
+    @property
+    def last_zxid(self) -> int:
+        """Last durable entry of the generation in force."""
+        return self._log.last if self._log else NONE
+
+    def execute(self, batch: DiskBatch) -> None:
+        """Carry out the steps in order; all are durable on return."""
+        self._guard(self._carry_out, batch.steps)
+
+    def image_step(self, step: ImageStep) -> int | None:
+        """Carry out one step of writing an image; the zxid once that image is durable.
+
+        An image of a generation that was replaced meanwhile is dropped in silence.
+        """
+        return self._guard(self._carry_out_image_step, step)
+
+    def purge(self, retain: int) -> None:
+        """Keep the newest `retain` images that verify and the log from the oldest of them on.
+
+        Removes nothing else while there are fewer (D9), but generations that are no
+        longer in force.  Nothing at all while the member is suspect.
+        """
+        assert retain >= 1, "one image must stay"
+        self._guard(self._purge, retain)
+
+    def close(self) -> None:
+        """Let go of files and lock; writes nothing.  May follow a failure."""
+        self._failure = self._failure or "storage is closed"
+        try:
+            for closing in self._open_files():
+                closing()
+        except OSError as error:
+            raise StorageError(describe(error)) from error
+        finally:
+            self._dirs.release()
+
+    # Failing
+
+    def _guard(self, work: Callable[[_Arg], _Result], argument: _Arg) -> _Result:
+        if self._failure is not None:
+            raise StorageError(f"refused after an earlier failure: {self._failure}")
+        try:
+            return work(argument)
+        except OSError as error:
+            self._failure = describe(error)
+            raise StorageError(self._failure) from error
+        except BaseException as error:
+            self._failure = describe(error)
+            raise
+
+    def _open_files(self) -> list[Callable[[], None]]:
+        logs = [self._log, self._pending.log if self._pending else None]
+        images = [self._image, self._pending.image if self._pending else None]
+        return [log.close for log in logs if log] + [image.close for image in images if image]
+
+    # Steps of the disk thread
+
+    def _carry_out(self, steps: list[DiskStep]) -> None:
+        for step in steps:
+            _STEPS[type(step)](self, step)
+
+    def _append(self, step: Append) -> None:
+        log = self._pending.log if self._pending else self._log
+        if log is None:
+            raise StorageError(self._why_no_log())
+        log.append(step)
+
+    def _truncate(self, step: Truncate) -> None:
+        if self._pending or self._log is None:
+            raise StorageError(f"cannot cut the log: {self._why_no_log()}")
+        committed = max(self._image_zxids(self._generation), default=NONE)
+        if step.zxid < committed:
+            raise StorageError(
+                f"cannot cut behind {step.zxid:#x}: the image at {committed:#x} is committed"
+            )
+        self._log.truncate(step.zxid)
+
+    def _why_no_log(self) -> str:
+        if self._pending:
+            return f"generation {self._pending.number} is being received"
+        return self._damage or "there is no identity record yet"
+
+    def _begin_generation(self, step: BeginGeneration) -> None:
+        if step.generation <= self._generation:
+            raise StorageError(f"generation {self._generation} is in force")
+        self._drop_pending()
+        self._dirs.make_generation(step.generation)
+        image = ImageFile.begin(
+            self._dirs.fs,
+            self._dirs.images(step.generation),
+            step.generation,
+            step.zxid,
+            step.chain,
+            self._options.image_sync_bytes,
+        )
+        self._pending = _Pending(step.generation, image)
+
+    def _generation_chunk(self, step: GenerationChunk) -> None:
+        self._receiving().add(step.data)
+
+    def _end_generation(self, step: EndGeneration) -> None:
+        image = self._receiving()
+        assert self._pending is not None
+        image.finish(step.digest)
+        self._pending.log = self._create_log(self._pending.number, image.zxid, image.chain)
+        self._pending.image = None
+
+    def _receiving(self) -> ImageFile:
+        if self._pending is None or self._pending.image is None:
+            raise StorageError("no generation is being received")
+        return self._pending.image
+
+    def _create_log(self, generation: int, zxid: int, chain: int) -> TxnLog:
+        return TxnLog.create(
+            self._dirs.fs,
+            self._dirs.logs(generation),
+            generation,
+            zxid,
+            chain,
+            self._options.segment_bytes,
+        )
+
+    def _write_identity(self, step: WriteIdentity) -> None:
+        generation = step.identity.generation
+        if generation == self._generation:
+            # A promise to a new leader: what the old one was sending is void.
+            self._drop_pending()
+            self._put_identity(step.identity)
+            return
+        if self._pending is None:
+            self._found_generation(generation)
+        self._adopt(step.identity)
+
+    def _found_generation(self, generation: int) -> None:
+        """An empty log for a member that founds its ensemble: there is no image to receive."""
+        if self._generation != NO_GENERATION or self._damage:
+            raise StorageError(f"generation {generation} was never received")
+        self._dirs.make_generation(generation)
+        log = self._create_log(generation, NONE, CHAIN_START)
+        self._pending = _Pending(generation, None, log)
+
+    def _adopt(self, identity: Identity) -> None:
+        pending = self._pending
+        if pending is None or pending.log is None or pending.number != identity.generation:
+            raise StorageError(f"generation {identity.generation} was not received whole")
+        self._put_identity(identity)
+        old, self._log = self._log, pending.log
+        self._generation, self._pending, self._damage = pending.number, None, None
+        self._dirs.adopt_generation(pending.number)
+        if old is not None:
+            old.close()
+
+    def _put_identity(self, identity: Identity) -> None:
+        write_identity(self._dirs.fs, self._dirs.data_dir, identity)
+
+    def _drop_pending(self) -> None:
+        pending = self._pending
+        if pending is None:
+            return
+        if pending.image is not None:
+            pending.image.close()
+        if pending.log is not None:
+            pending.log.close()
+        self._dirs.drop_generation(pending.number)
+        self._pending = None
+
+    # Steps of the image thread
+
+    def _carry_out_image_step(self, step: ImageStep) -> int | None:
+        if isinstance(step, ImageBegin):
+            self._begin_image(step)
+            return None
+        if self._image is None or self._image_generation != self._generation:
+            self._abandon_image()
+            return None
+        if isinstance(step, ImageChunk):
+            self._image.add(step.data)
+            return None
+        image, self._image = self._image, None
+        assert image.zxid == step.zxid, "the end of another image"
+        image.finish(step.digest)
+        return step.zxid
+
+    def _begin_image(self, step: ImageBegin) -> None:
+        if self._log is None:
+            raise StorageError(f"cannot write an image: {self._why_no_log()}")
+        self._abandon_image()
+        self._image_generation = self._generation
+        self._image = ImageFile.begin(
+            self._dirs.fs,
+            self._dirs.images(self._image_generation),
+            self._image_generation,
+            step.zxid,
+            step.chain,
+            self._options.image_sync_bytes,
+        )
+
+    def _abandon_image(self) -> None:
+        image, self._image = self._image, None
+        if image is not None:
+            image.abandon()
+
+    def _purge(self, retain: int) -> None:
+        if self._log is None:
+            return
+        generation = self._generation
+        self._dirs.drop_generations_before(generation)
+        zxids = self._image_zxids(generation)
+        verified = [zxid for zxid in reversed(zxids) if self._verify(generation, zxid)]
+        if len(verified) >= retain:
+            self._purge_before(generation, verified[retain - 1])
+
+    def _purge_before(self, generation: int, oldest: int) -> None:
+        fs, directory = self._dirs.fs, self._dirs.images(generation)
+        doomed = [zxid for zxid in self._image_zxids(generation) if zxid < oldest]
+        for zxid in doomed:
+            fs.unlink(join(directory, image_name(zxid)))
+            self._verified.pop((generation, zxid), None)
+        if doomed:
+            fs.sync_dir(directory)
+        purge_segments(fs, self._dirs.logs(generation), oldest)
+
+    def _verify(self, generation: int, zxid: int) -> bool:
+        """Whether an image reads back; once per run, it is a whole file."""
+        if (generation, zxid) not in self._verified:
+            directory = self._dirs.images(generation)
+            if not verify_image(self._dirs.fs, directory, generation, zxid):
+                return False
+            self._verified[generation, zxid] = None
+        return True
+
+    def _image_zxids(self, generation: int) -> list[int]:
+        return image_zxids(self._dirs.fs, self._dirs.images(generation))
+
+    # Boot
+
+    def _recover(self) -> Recovered:
+        try:
+            identity = read_identity(self._dirs.fs, self._dirs.data_dir)
+        except CorruptionError as error:
+            return self._suspect(str(error))
+        if identity is None:
+            return self._recover_blank()
+        self._generation = identity.generation
+        missing = [p for p in self._dirs.parts(self._generation) if not self._dirs.fs.is_dir(p)]
+        if missing:
+            return self._suspect(f"{missing[0]} is missing", identity)
+        return self._recover_generation(identity)
+
+    def _recover_blank(self) -> Recovered:
+        """No identity record: blank if nothing was ever adopted here, else amnesia (D10)."""
+        generations = self._dirs.generations()
+        held = [number for number in generations if self._dirs.was_in_force(number)]
+        if held:
+            return self._suspect(f"generation {held[-1]} has data, but its identity record is gone")
+        for number in generations:
+            self._dirs.drop_generation(number)
+        return Recovered(None, NONE, CHAIN_START, [], 0, [], 0, [])
+
+    def _suspect(self, why: str, identity: Identity | None = None) -> Recovered:
+        self._damage = why
+        return Recovered(identity, NONE, CHAIN_START, [], 0, [], 0, [], suspect=why)
+
+    def _recover_generation(self, identity: Identity) -> Recovered:
+        notes: list[str] = []
+        zxids = self._image_zxids(self._generation)
+        newest = max(zxids, default=NONE)
+        image = self._load_newest(zxids, notes)
+        logs = self._dirs.logs(self._generation)
+        contents = read_log(self._dirs.fs, logs, self._generation, image.zxid, image.chain)
+        self._damage = contents.damage or _find_shortfall(contents, newest)
+        if not self._damage:
+            self._put_in_order(identity, contents)
+        return Recovered(
+            identity,
+            image.zxid,
+            image.chain,
+            image.chunks,
+            image.digest,
+            contents.entries,
+            max(contents.committed, newest),
+            contents.digests,
+            suspect=self._damage,
+            notes=notes + contents.notes,
+        )
+
+    def _load_newest(self, zxids: list[int], notes: list[str]) -> Image:
+        """The newest image that verifies; the empty tree if there is none."""
+        directory = self._dirs.images(self._generation)
+        for zxid in reversed(zxids):
+            try:
+                image = load_image(self._dirs.fs, directory, self._generation, zxid)
+            except CorruptionError as error:
+                notes.append(f"{error}; falling back on an older image")
+            else:
+                self._verified[self._generation, zxid] = None
+                return image
+        return Image(NONE, CHAIN_START, 0, [])
+
+    def _put_in_order(self, identity: Identity, contents: LogContents) -> None:
+        """Make durable what was read, then remove what it replaced - in this order."""
+        assert contents.tail is not None
+        self._put_identity(identity)
+        self._log = TxnLog.resume(
+            self._dirs.fs,
+            self._dirs.logs(self._generation),
+            self._generation,
+            contents,
+            self._options.segment_bytes,
+        )
+        self._dirs.adopt_generation(self._generation)
+        self._dirs.drop_temp_files(self._generation)
+        self._dirs.drop_other_generations(self._generation)
+
+
+def _find_shortfall(contents: LogContents, newest: int) -> str | None:
+    """A log that ends before an image lost what that image had seen durable."""
+    assert contents.tail is not None
+    last = contents.tail.last
+    return f"the log ends at {last:#x}, before the image at {newest:#x}" if last < newest else None
+
+
+_STEPS: Final[dict[type, Callable[[Storage, Any], None]]] = {
+    Append: Storage._append,
+    Truncate: Storage._truncate,
+    WriteIdentity: Storage._write_identity,
+    BeginGeneration: Storage._begin_generation,
+    GenerationChunk: Storage._generation_chunk,
+    EndGeneration: Storage._end_generation,
+}
+
+
+def describe(error: BaseException) -> str:
+    """A failure in words: file and the system's text where there are any."""
+    if not isinstance(error, OSError):
+        return str(error) or type(error).__name__
+    code = errno.errorcode.get(error.errno or 0, "")
+    text = error.strerror or str(error)
+    return f"{error.filename or 'data directory'}: {text}" + (f" ({code})" if code else "")

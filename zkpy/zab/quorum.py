@@ -1,0 +1,245 @@
+"""Who counts: voters with weights and groups, observers, and two sets at once.
+
+Without groups a quorum is more than half of the weight.  With groups it is more than
+half of the groups (those with any weight), each by more than half of its weight.  A
+*joint* set, in force while one set replaces another, needs a quorum of both.  Servers
+with weight zero, observers and strangers never count (RELIABILITY A13).
+
+    bytes   >BqI version of the format, zxid of the CONFIG entry, length of the note;
+            note; set; B 1 if another set follows (joint), else 0; set
+    set     >HH numbers of voters and observers;
+            per voter >qIH server id, weight, group (0: none); per observer >q
+"""
+
+import struct
+from collections.abc import Container, Iterable, Mapping
+from enum import Enum
+from typing import Final, Self
+
+import attrs
+
+
+class Tally(Enum):
+    WON = "won"
+    LOST = "lost"
+    PENDING = "pending"
+
+
+@attrs.define(frozen=True)
+class Voter:
+    weight: int = 1
+    group: int = 0
+    """0: in no group.  Either every voter has a group, or none has."""
+
+
+@attrs.define(frozen=True)
+class Members:
+    """One set of voters and observers."""
+
+    voters: dict[int, Voter]
+    """Server id -> voter, ascending by id."""
+    observers: tuple[int, ...] = ()
+    _groups: list[dict[int, int]] = attrs.field(init=False, eq=False, repr=False)
+    """Per group that has any weight: server id -> weight."""
+
+    def __attrs_post_init__(self) -> None:
+        groups: dict[int, dict[int, int]] = {}
+        for sid, voter in self.voters.items():
+            groups.setdefault(voter.group, {})[sid] = voter.weight
+        counting = [group for group in groups.values() if any(group.values())]
+        object.__setattr__(self, "_groups", counting)
+
+    def agreed(self, values: Mapping[int, int]) -> int:
+        """The greatest value that a quorum has reached; 0 for voters that are not in `values`."""
+        reached = sorted((_agreed_in(group, values) for group in self._groups), reverse=True)
+        return reached[len(reached) // 2] if reached else 0
+
+    def tally(self, yes: Container[int], no: Container[int]) -> Tally:
+        won = lost = 0
+        groups = self._groups
+        for group in groups:
+            result = _tally_in(group, yes, no)
+            won += result is Tally.WON
+            lost += result is Tally.LOST
+        return _result(won, lost, len(groups))
+
+
+def _agreed_in(weights: dict[int, int], values: Mapping[int, int]) -> int:
+    if len(weights) == 1:
+        (sid,) = weights
+        return values.get(sid, 0)
+    left = sum(weights.values()) // 2
+    for value, weight in sorted(((values.get(s, 0), w) for s, w in weights.items()), reverse=True):
+        left -= weight
+        if left < 0:
+            return value
+    raise AssertionError("a group without weight has no quorum")
+
+
+def _tally_in(weights: dict[int, int], yes: Container[int], no: Container[int]) -> Tally:
+    for_it = sum(weight for sid, weight in weights.items() if sid in yes)
+    against = sum(weight for sid, weight in weights.items() if sid in no and sid not in yes)
+    return _result(for_it, against, sum(weights.values()))
+
+
+def _result(won: int, lost: int, total: int) -> Tally:
+    if 2 * won > total:
+        return Tally.WON
+    return Tally.PENDING if 2 * (total - lost) > total else Tally.LOST
+
+
+@attrs.define(frozen=True)
+class VoterSet:
+    """The voter set in force; counting is by the newest one in the log, committed or not."""
+
+    members: Members
+    joining: Members | None = None
+    """The set that replaces `members`, while both must agree."""
+    version: int = 0
+    """zxid of its CONFIG entry; 0 for one that only stands in a configuration file."""
+    note: bytes = b""
+    """For the upper layers (addresses for /zookeeper/config); nothing here reads it."""
+
+    @classmethod
+    def of(cls, voters: Iterable[int], observers: Iterable[int] = ()) -> Self:
+        """Plain majority of the given server ids."""
+        return cls(Members({sid: Voter() for sid in sorted(voters)}, tuple(sorted(observers))))
+
+    @property
+    def joint(self) -> bool:
+        return self.joining is not None
+
+    def voters(self) -> list[int]:
+        """Server ids of all voters, ascending."""
+        return sorted({**self.members.voters, **(self.joining.voters if self.joining else {})})
+
+    def everyone(self) -> list[int]:
+        """Server ids of voters and observers, ascending."""
+        observers = self.members.observers + (self.joining.observers if self.joining else ())
+        return sorted({*self.voters(), *observers})
+
+    def is_voter(self, sid: int) -> bool:
+        return sid in self.members.voters or (
+            self.joining is not None and sid in self.joining.voters
+        )
+
+    def alone(self, sid: int) -> bool:
+        """Whether this one server is all the quorum there is."""
+        return self.joining is None and self.members.tally((sid,), ()) is Tally.WON
+
+    def agreed(self, values: Mapping[int, int]) -> int:
+        """The greatest value that a quorum (of both sets, if joint) has reached."""
+        reached = self.members.agreed(values)
+        return min(reached, self.joining.agreed(values)) if self.joining else reached
+
+    def tally(self, yes: Container[int], no: Container[int] = ()) -> Tally:
+        """WON if those for it are a quorum, LOST if no quorum can come about any more."""
+        results = [self.members.tally(yes, no)]
+        if self.joining:
+            results.append(self.joining.tally(yes, no))
+        if Tally.LOST in results:
+            return Tally.LOST
+        return Tally.PENDING if Tally.PENDING in results else Tally.WON
+
+    def won(self, yes: Container[int]) -> bool:
+        return self.tally(yes) is Tally.WON
+
+    def at(self, version: int) -> "VoterSet":
+        return attrs.evolve(self, version=version)
+
+    def join(self, new: Members, note: bytes) -> "VoterSet":
+        """The joint set on the way from this one to `new`."""
+        assert self.joining is None, "one change at a time"
+        return VoterSet(self.members, new, 0, note)
+
+    def leave(self) -> "VoterSet":
+        """The set that a joint one leads to."""
+        assert self.joining is not None
+        return VoterSet(self.joining, None, 0, self.note)
+
+    def encode(self) -> bytes:
+        head = _HEAD.pack(FORMAT_VERSION, self.version, len(self.note)) + self.note
+        tail = b"\1" + _encode_members(self.joining) if self.joining else b"\0"
+        return head + _encode_members(self.members) + tail
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """ValueError for bytes that `encode` did not make."""
+        try:
+            return cls._decode(data)
+        except (struct.error, IndexError) as error:
+            raise ValueError(f"not a voter set: {error}") from error
+
+    @classmethod
+    def _decode(cls, data: bytes) -> Self:
+        version_of_format, version, note_length = _HEAD.unpack_from(data)
+        if version_of_format != FORMAT_VERSION:
+            raise ValueError(f"voter set of format {version_of_format}")
+        pos = _HEAD.size + note_length
+        note = data[_HEAD.size : pos]
+        members, pos = _decode_members(data, pos)
+        joining, end = _decode_members(data, pos + 1) if data[pos] else (None, pos + 1)
+        if end != len(data):
+            raise ValueError("voter set of the wrong length")
+        return cls(members, joining, version, note)
+
+
+FORMAT_VERSION: Final = 1
+_HEAD: Final = struct.Struct(">BqI")
+_COUNTS: Final = struct.Struct(">HH")
+_VOTER: Final = struct.Struct(">qIH")
+_OBSERVER: Final = struct.Struct(">q")
+
+
+def _encode_members(members: Members) -> bytes:
+    parts = [_COUNTS.pack(len(members.voters), len(members.observers))]
+    parts += [_VOTER.pack(sid, v.weight, v.group) for sid, v in sorted(members.voters.items())]
+    parts += [_OBSERVER.pack(sid) for sid in members.observers]
+    return b"".join(parts)
+
+
+def _decode_members(data: bytes, pos: int) -> tuple[Members, int]:
+    voter_count, observer_count = _COUNTS.unpack_from(data, pos)
+    pos += _COUNTS.size
+    voters = {}
+    for _ in range(voter_count):
+        sid, weight, group = _VOTER.unpack_from(data, pos)
+        voters[sid] = Voter(weight, group)
+        pos += _VOTER.size
+    end = pos + observer_count * _OBSERVER.size
+    observers = tuple(_OBSERVER.unpack_from(data, at)[0] for at in range(pos, end, _OBSERVER.size))
+    return Members(voters, observers), end
+
+
+class VoterHistory:
+    """Voter sets of one log, by the zxid of their CONFIG entries: the newest is in force.
+
+    Older ones are kept while a cut of the log, or an image at an earlier zxid, may
+    need them.
+    """
+
+    __slots__ = ("sets",)
+
+    def __init__(self, sets: list[VoterSet]) -> None:
+        assert sets
+        self.sets = sets
+
+    @property
+    def in_force(self) -> VoterSet:
+        return self.sets[-1]
+
+    def add(self, voters: VoterSet) -> None:
+        self.sets.append(voters)
+
+    def at(self, zxid: int) -> VoterSet:
+        """The newest set proposed up to `zxid`."""
+        return next((s for s in reversed(self.sets) if s.version <= zxid), self.sets[0])
+
+    def truncate(self, zxid: int) -> None:
+        while len(self.sets) > 1 and self.sets[-1].version > zxid:
+            self.sets.pop()
+
+    def forget(self, zxid: int) -> None:
+        """Drop those that were out of force at `zxid`."""
+        while len(self.sets) > 1 and self.sets[1].version <= zxid:
+            del self.sets[0]
