@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zkpy import config
 from zkpy.config import (
     ANY_ADDRESS,
     ClientAddress,
     Config,
     PeerAddress,
     Setting,
+    keys,
     load,
     option_setting,
     parse,
@@ -111,7 +111,7 @@ def test_defaults() -> None:
     assert found.limits == Limits()
     assert found.four_letter_words == ("srvr",)
     assert found.autopurge
-    assert (found.server_id, found.servers, found.warnings) == (1, (), ())
+    assert (found.server_id, found.servers, found.warnings) == (None, (), ())
 
 
 def test_honoured_keys() -> None:
@@ -133,14 +133,12 @@ def test_honoured_keys() -> None:
         autopurge.purgeInterval=0
         4lw.commands.whitelist=stat, ruok
         fsync.warningthresholdms=20
-        clientTcpKeepAlive=true
+        zookeeper.clientTcpKeepAlive=yes
         DigestAuthenticationProvider.superDigest=super:abc=
-        zookeeper.skipACL=yes
-        enforceQuota=true
         extendedTypesEnabled=true
         readonlymode.enabled=true
-        reconfigEnabled=true
         datadir.autocreate=false
+        db.autocreate=false
         electionAlg=3
         peerType=observer
         """
@@ -164,13 +162,12 @@ def test_honoured_keys() -> None:
     assert (found.autopurge, found.snapshots_retained) == (False, 5)
     assert found.four_letter_words == ("stat", "ruok", "srvr")
     assert (found.sync_warning_ms, found.tcp_keepalive) == (20, True)
-    assert (found.super_digest, found.skip_acl) == ("super:abc=", True)
-    assert found.enforce_quota
+    assert found.super_digest == "super:abc="
     assert found.extended_types
     assert found.read_only_mode
-    assert found.reconfig_enabled
     assert found.observer
     assert not found.data_dir_autocreate
+    assert not found.ensemble_autocreate
     assert found.warnings == ()
 
 
@@ -204,7 +201,7 @@ def test_every_address(text: str) -> None:
         ("tickTime=1_000", "a whole number"),
         ("tickTime=0", "tickTime=0: "),
         ("clientPort=65536", "a whole number, from 0 to 65535"),
-        ("skipACL=perhaps", "true or false is needed"),
+        ("extendedTypesEnabled=perhaps", "true or false is needed"),
         ("electionAlg=1", "3 is the only election algorithm"),
         ("peerType=leader", "participant or observer"),
         ("autopurge.purgeInterval=often", "a whole number of hours"),
@@ -279,7 +276,7 @@ def test_relative_data_directory_is_warned_of(
 
 
 def test_no_key_is_in_two_tables() -> None:
-    tables = [set(config.HONOURED), set(config.UNSUPPORTED), set(config.MEANINGLESS)]
+    tables = [set(keys.HONOURED), set(keys.UNSUPPORTED), set(keys.MEANINGLESS)]
     assert len(set.union(*tables)) == sum(map(len, tables))
 
 
@@ -288,7 +285,7 @@ def test_keys_of_the_administrators_guide_are_known() -> None:
     keys = """
     advancedFlowControlEnabled audit.impl.class authProvider.sasl client.certReload cnxTimeout
     commitLogCount commitProcessor.numWorkerThreads connectToLearnerMasterLimit
-    connectionDropIncrease connection_throttle_fill_time db.autocreate digest.enabled
+    connectionDropIncrease connection_throttle_fill_time digest.enabled
     emulate353TTLNodes fastleader.maxNotificationInterval fips-mode flushDelay jvm.pause.monitor
     kerberos.removeHostFromPrincipal largeRequestThreshold leader.maxConcurrentSnapSyncs
     leaderServes learner.asyncSending localSessionsEnabled maxResponseCacheSize
@@ -467,7 +464,7 @@ def test_standalone_without_a_file(tmp_path: Path) -> None:
     found = standalone(str(tmp_path / "new"), 4000)
     assert found.client == ClientAddress("127.0.0.1", 4000)
     assert found.data_dir == str(tmp_path / "new")
-    assert (found.server_id, found.limits, found.warnings) == (1, Limits(), ())
+    assert (found.server_id, found.limits, found.warnings) == (None, Limits(), ())
 
 
 def test_standalone_with_options(tmp_path: Path) -> None:

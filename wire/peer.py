@@ -317,9 +317,7 @@ def _decode_ack_epoch(body: bytes) -> object:
 
 
 def _encode_propose(message: Propose) -> bytes:
-    head = _PROPOSE.pack(
-        message.committed, message.digest_zxid, message.digest, message.chain
-    )
+    head = _PROPOSE.pack(message.committed, message.digest_zxid, message.digest, message.chain)
     parts = [head]
     for zxid, kind, data in message.entries:
         parts.append(_ENTRY.pack(zxid, kind, len(data)))
@@ -341,7 +339,8 @@ def _decode_propose(body: bytes) -> object:
             raise RemoteProtocolError("Propose with an entry longer than the frame")
         entries.append((zxid, kind, body[pos : pos + length]))
         pos += length
-    return Propose(*_PROPOSE.unpack_from(body), entries)
+    committed, digest_zxid, digest, chain = _PROPOSE.unpack_from(body)
+    return Propose(committed, digest_zxid, digest, chain, entries)
 
 
 def _fixed_decoder(cls: type, layout: struct.Struct) -> Callable[[bytes], object]:
@@ -535,4 +534,4 @@ def decode_notification(data: bytes, keys: Sequence[bytes] = ()) -> Notification
 
 def _is_signed(data: bytes, keys: Sequence[bytes]) -> bool:
     head, mac = data[:-_MAC_BYTES], data[-_MAC_BYTES:]
-    return any([hmac.compare_digest(hmac.digest(key, head, "sha256"), mac) for key in keys])
+    return any(hmac.compare_digest(hmac.digest(key, head, "sha256"), mac) for key in keys)

@@ -89,7 +89,10 @@ class Append:
 
 @attrs.define
 class WriteIdentity:
-    """Replace the identity record atomically (temp file, fsync, rename, directory fsync)."""
+    """Replace the identity record atomically (temp file, fsync, rename, directory fsync).
+
+    It puts the generation that it names in force; if that is so already, a
+    generation being received is dropped."""
 
     identity: Identity
 
@@ -121,24 +124,7 @@ class EndGeneration:
     digest: int
 
 
-@attrs.define
-class AbandonGeneration:
-    """Forget the generation being built: its SNAP was interrupted.
-
-    Entries appended from now on go behind the log in force again."""
-
-    generation: int
-
-
-DiskStep = (
-    Truncate
-    | Append
-    | WriteIdentity
-    | BeginGeneration
-    | GenerationChunk
-    | EndGeneration
-    | AbandonGeneration
-)
+DiskStep = Truncate | Append | WriteIdentity | BeginGeneration | GenerationChunk | EndGeneration
 
 
 @attrs.define

@@ -55,7 +55,7 @@ def pytest_command(junit: Path, extra: list[str]) -> list[str]:
     site, tests = installed_tests()
     fixed = ["-c", os.devnull, "--rootdir", str(site), "-p", "no:cacheprovider", "-p", "known"]
     bounds = [f"--timeout={SECONDS_PER_TEST}", f"--maxfail={UNEXPECTED_MAX}"]
-    shown = ["-q", "-rfEX", "--tb=short", f"--junitxml={junit}"]
+    shown = ["-q", "-rfEX", "--tb=short", "--disable-warnings", f"--junitxml={junit}"]
     return [sys.executable, "-m", "pytest", *fixed, *bounds, *shown, *extra, *map(str, tests)]
 
 

@@ -8,7 +8,8 @@ import attrs
 from wire import records
 from wire import txn as txns
 from wire.codes import CreateMode, ErrorCode, OpCode, Perm
-from wire.records import ACL, OPEN_ACL, Record
+from wire.jute import Record
+from wire.records import ACL, OPEN_ACL
 from wire.txn import CreateSessionTxn, CreateTxn, ErrorTxn, MultiTxn, Txn, TxnHeader
 from zkpy import zxid as zxids
 from zkpy.pipeline.pending import Pending
@@ -18,6 +19,8 @@ from zkpy.state.apply import Applied, ReplicatedState
 
 ANN = 0x0100_0000_0000_0001
 BOB = 0x0200_0000_0000_0001
+CEM = 0x0300_0000_0000_0001
+DAN = 0x0400_0000_0000_0001
 SERVER = 1
 NOBODY: Identities = (("ip", "10.0.0.7"),)
 JANE: Identities = (("ip", "10.0.0.7"), ("digest", "jane:hash"))
@@ -33,7 +36,7 @@ class Preparing:
     def __init__(self, rules: Rules | None = None) -> None:
         self.state = ReplicatedState.founded()
         self.pending = Pending(self.state.tree)
-        self.owners = {ANN: SERVER, BOB: SERVER}
+        self.owners = dict.fromkeys((ANN, BOB, CEM, DAN), SERVER)
         self.preparer = Preparer(
             self.state,
             self.pending,
@@ -43,7 +46,7 @@ class Preparing:
         )
         self.log: deque[tuple[int, TxnHeader, Txn]] = deque()
         self._proposed = 0
-        for session in (ANN, BOB):
+        for session in self.owners:
             header = TxnHeader(session, 0, LEADER, 0, NO_NUMBER, 0)
             self.state.apply(self._draw_zxid(), header, CreateSessionTxn(9000, bytes(16)))
 

@@ -3,8 +3,6 @@
 import itertools
 import random
 
-from zkpy.zab.zab import ZabOptions
-
 from wire.client import ClientConnection, Event, Reply, Request, Role, WatchEvent
 from wire.codes import OpCode
 from wire.jute import Record
@@ -12,6 +10,7 @@ from wire.records import OPEN_ACL, ConnectRequest, ConnectResponse, CreateReques
 from zkpy.effects import Append, DiskBatch, Entry, Recovered, WriteIdentity
 from zkpy.limits import Limits
 from zkpy.replica.core import Replica, ReplicaOptions
+from zkpy.zab.member import ZabOptions
 from zkpy.zab.quorum import VoterSet
 
 BLANK = Recovered(
@@ -36,6 +35,7 @@ class World:
         self.batches: list[DiskBatch] = []
         self.pending: list[DiskBatch] = []
         self.disk_works = True
+        self.halted: str | None = None
         self.closed: list[int] = []
         self.image_steps: list[object] = []
         self.replica = Replica(
@@ -54,7 +54,9 @@ class World:
 
     def step(self) -> bool:
         ready = self.replica.ready()
-        assert ready.halt is None
+        if ready.halt is not None:
+            self.halted = ready.halt
+            return False
         if ready.disk is not None:
             self.pending.append(ready.disk)
         for link, data in ready.clients:

@@ -18,6 +18,10 @@ Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter
 
 
+class FakeImages:
+    paused = False
+
+
 class FakeCore:
     """Answers `x` at once with `x`, in the next pass; `w` once a disk batch is durable.
 
@@ -26,7 +30,7 @@ class FakeCore:
 
     def __init__(self) -> None:
         self.overloaded = False
-        self.image_paused = False
+        self.images = FakeImages()
         self.notices: list[str] = []
         self.next = Ready()
         self.due: int | None = None
@@ -89,6 +93,10 @@ class FakeCore:
     def take_admin(self) -> list[tuple[int, str]]:
         asked, self.admin = self.admin, []
         return asked
+
+    def take_notices(self) -> list[str]:
+        notices, self.notices = self.notices, []
+        return notices
 
     def ready(self) -> Ready:
         self.passes += 1
@@ -159,7 +167,7 @@ class Bench:
 
     async def __aenter__(self) -> "Bench":
         self.running = asyncio.create_task(self.server.run())
-        await self.core.until(lambda: self.core.passes)
+        await self.server.listening.wait()
         return self
 
     async def __aexit__(self, *failure: object) -> None:

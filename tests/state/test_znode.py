@@ -97,3 +97,25 @@ def test_versions_overflow_as_java_ints() -> None:
     assert zn.next_version(0) == 1
     assert zn.next_version(2**31 - 1) == -(2**31)
     assert zn.next_version(-1) == 0
+
+
+@given(DATA, st.sampled_from([0, 7, -1]), st.integers(0, 9), st.integers(0, 9))
+def test_facts_are_what_the_single_readers_say(
+    data: bytes | None, owner: int, changes: int, creates: int
+) -> None:
+    znode = zn.with_aversion(zn.new(data, owner, 5, 1000), changes - 3)
+    for step in range(changes):
+        znode = zn.with_data(znode, data, step - 4, 6 + step, 2000)
+    for number in range(creates):
+        znode = zn.with_child_created(znode, number + 1, 20 + number)
+    if creates:
+        znode = zn.with_child_deleted(znode, 40)
+    assert zn.facts_of(znode) == (
+        zn.version(znode),
+        zn.aversion(znode),
+        zn.child_counter(znode),
+        zn.child_count(znode),
+        zn.data_length(znode),
+        zn.ephemeral_owner(znode),
+    )
+    assert zn.facts_of(znode)[2:4] == (creates, creates - bool(creates))

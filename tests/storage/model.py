@@ -43,8 +43,9 @@ def make_entries(
     made = []
     for i in range(count):
         last = last + 1 if zxids.epoch_of(last) == epoch else zxids.first_of(epoch)
-        chain = chain_next(chain, last, i % 3, data(i))
-        made.append(Entry(last, i % 3, data(i), chain))
+        content = data(i)
+        chain = chain_next(chain, last, i % 3, content)
+        made.append(Entry(last, i % 3, content, chain))
     return made
 
 
@@ -100,6 +101,23 @@ def open_storage(
     fs: FileSystem, log_dir: str | None = None, options: StorageOptions = SMALL
 ) -> tuple[Storage, Recovered]:
     return Storage.open(fs, DATA_DIR, log_dir, options)
+
+
+def append(storage: Storage, history: list[Entry], count: int = 2, committed: int = 0) -> None:
+    """Append a batch to a storage, and to the history it holds."""
+    entries = plain_entries(history, count)
+    step = Append(entries, committed, entries[0].zxid, entries[0].zxid * 3)
+    storage.execute(DiskBatch(1, [step]))
+    history.extend(entries)
+
+
+def write_image(storage: Storage, history: Sequence[Entry]) -> None:
+    """Write an image of that history."""
+    zxid, chain = (history[-1].zxid, history[-1].chain) if history else (0, 0)
+    storage.image_step(ImageBegin(zxid, chain))
+    for chunk in encode_history(history):
+        storage.image_step(ImageChunk(chunk))
+    storage.image_step(ImageEnd(zxid, zxid * 3))
 
 
 @attrs.define(eq=False)
@@ -165,11 +183,7 @@ class Driver:
 
     def write_image(self) -> None:
         covered = self._commit_some()
-        zxid, chain = (covered[-1].zxid, covered[-1].chain) if covered else (0, 0)
-        self.storage.image_step(ImageBegin(zxid, chain))
-        for chunk in encode_history(covered):
-            self.storage.image_step(ImageChunk(chunk))
-        assert self.storage.image_step(ImageEnd(zxid, zxid * 3)) == zxid
+        write_image(self.storage, covered)
 
     def abandon_image(self) -> None:
         covered = self._commit_some()

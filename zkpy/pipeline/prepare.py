@@ -42,6 +42,10 @@ from zkpy.state.znode import COUNTER_MAX, next_version
 
 PASSWORD_BYTES: Final = 16
 ANY_VERSION: Final = -1
+# Plain numbers for the hot path: looking up an enum's member costs as much as a whole check.
+_CREATE_SESSION: Final = int(OpCode.CREATE_SESSION)
+_MAY_WRITE: Final = int(Perm.WRITE)
+_MAY_CREATE: Final = int(Perm.CREATE)
 NO_TTL: Final = -1
 
 
@@ -113,7 +117,7 @@ class Preparer:
     # --- sessions ---
 
     def _check_session(self, write: Write) -> None:
-        if write.opcode == OpCode.CREATE_SESSION:
+        if write.opcode == _CREATE_SESSION:
             return
         session = write.session
         if session not in self._state.sessions or session in self._pending.closing:
@@ -166,7 +170,7 @@ class Preparer:
         acl = fix_up(body.acl, write.identities)
         parent_path = path.rpartition("/")[0] or paths.ROOT
         parent = self._existing(parent_path)
-        self._check(parent.acl, Perm.CREATE, write)
+        self._check(parent.acl, _MAY_CREATE, write)
         if mode.sequential:
             path = paths.sequential_name(path, parent.created)
             paths.validate(path)
@@ -211,7 +215,7 @@ class Preparer:
         path = body.path
         paths.validate(path)
         node = self._existing(path)
-        self._check(node.acl, Perm.WRITE, write)
+        self._check(node.acl, _MAY_WRITE, write)
         version = _next(node.version, body.version)
         data = body.data
         self._pending.put(
@@ -268,7 +272,7 @@ class Preparer:
             raise ZkError(ErrorCode.NO_NODE)
         return view
 
-    def _check(self, acl: tuple[ACL, ...], perm: Perm, write: Write) -> None:
+    def _check(self, acl: tuple[ACL, ...], perm: int, write: Write) -> None:
         if acl is not OPEN_ACL and not allowed(acl, perm, write.identities):
             raise ZkError(ErrorCode.NO_AUTH)
 

@@ -30,6 +30,10 @@ from zkpy.state.acl import AclList, allowed
 from zkpy.state.apply import Applied, ReplicatedState
 
 _PASSWORD_NONE: Final = bytes(16)
+# Plain names for the hot path: looking up an enum's member costs as much as a whole check.
+_WRITE: Final = Work.WRITE
+_CREATE_SESSION: Final = int(OpCode.CREATE_SESSION)
+_SESSION_MOVED: Final = int(ErrorCode.SESSION_MOVED)
 
 
 class Clients:
@@ -130,7 +134,7 @@ class Clients:
             self._answer_read(link, request, op)
         elif link.syncing:
             link.held.append(request)
-        elif op is not None and op.work is Work.WRITE:
+        elif op is not None and op.work is _WRITE:
             self._on_write(link, request)
         elif link.queue and request.opcode != OpCode.SYNC:
             self.gate.admit_read(link, request)
@@ -328,9 +332,9 @@ class Clients:
         link, request = waiting.link, waiting.request
         assert isinstance(link, ClientLink) and link.queue[0] is waiting
         link.queue.popleft()
-        if request.opcode == OpCode.CREATE_SESSION:
+        if request.opcode == _CREATE_SESSION:
             self._answer_open(link, applied)
-        elif applied.error == ErrorCode.SESSION_MOVED:
+        elif applied.error == _SESSION_MOVED:
             self._close(link)  # without a reply: the client may be served elsewhere (PROTOCOL A4)
         elif applied.error:
             self.links.emit(link, encode_reply(request.xid, zxid, applied.error))

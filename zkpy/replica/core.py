@@ -20,12 +20,13 @@ changes, session deadlines and the gate belong to an office and go with it.
 
 import random
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
 from wire import upper
 from wire.errors import RemoteProtocolError
+from wire.peer import Notification, Role
 from wire.txn import CloseSessionTxn
 from zkpy import zxid as zxids
 from zkpy.effects import Entry, EntryKind, ImageBegin, ImageChunk, ImageEnd, Ready, Recovered
@@ -38,9 +39,20 @@ from zkpy.replica.leading import Leading
 from zkpy.replica.learning import Learning
 from zkpy.replica.office import Office
 from zkpy.state.apply import ReplicatedState
-from zkpy.state.image import ImageWriter, load
+from zkpy.state.image import ImageReader, ImageWriter, load
+from zkpy.zab.member import (
+    SnapAborted,
+    SnapAdopted,
+    SnapData,
+    SnapEvent,
+    SnapFinished,
+    SnapStarted,
+    ZabOptions,
+)
 from zkpy.zab.window import Window
-from zkpy.zab.zab import Role, Zab, ZabOptions
+from zkpy.zab.zab import Zab
+
+_TXN: Final = int(EntryKind.TXN)
 
 
 @attrs.define(frozen=True)
@@ -68,7 +80,7 @@ class Replica:
         wall_clock: Callable[[], int],
         now: int,
     ) -> None:
-        """Raises CorruptionError if the log leads to another tree than was recorded."""
+        """Raises CorruptionError if the image cannot be read."""
         self.options = options
         self._rng = rng
         self._wall_clock = wall_clock
@@ -87,7 +99,7 @@ class Replica:
             options.zab,
             rng,
             now,
-            suspect=recovered.suspect,
+            suspect=recovered.suspect is not None,
         )
         self.incarnation = rng.getrandbits(63)
         self.clients = Clients(
@@ -98,8 +110,15 @@ class Replica:
             options.authenticator,
             wall_clock(),
         )
-        self.images = _Images(options.limits, rng, recovered)
+        self.images = OwnImages(options.limits, rng)
+        self._sent_images: dict[int, ImageWriter] = {}
+        self._received_image: ImageReader | None = None
+        self._received_state: ReplicatedState | None = None
         self._recorded = dict(recovered.digests)
+        """zxid -> digest in the log's own batch headers: the replay must meet them again."""
+        self._diverged = False
+        """The state here is not what it should be; it is served to nobody, and replaced."""
+        self.zab.set_ping_payload(lambda: self._office.ping_payload())
         self._enter_office()
         self._apply_committed()
 
@@ -152,7 +171,7 @@ class Replica:
         self.zab.receive(sid, message, now)
         self._after_zab()
 
-    def receive_vote(self, sid: int, notification: object, now: int) -> None:
+    def receive_vote(self, sid: int, notification: Notification, now: int) -> None:
         self._advance(now)
         self.zab.receive_vote(sid, notification, now)
         self._after_zab()
@@ -185,7 +204,9 @@ class Replica:
     # --- zab ---
 
     def _after_zab(self) -> None:
-        """What an input did to zab: a new role first, then commits, then messages."""
+        """What an input did to zab: a SNAP, a new role, then commits, then messages."""
+        for event in self.zab.take_snap():
+            _ON_SNAP[type(event)](self, event)
         if self._standing() != self._entered:
             self._enter_office()
         self._apply_committed()
@@ -236,41 +257,118 @@ class Replica:
         else:
             self._office.receive(sid, message, self._now)
 
+    # --- the state ---
+
     def _apply_committed(self) -> None:
         for entry in self.zab.take_committed():
+            if self._diverged:
+                return
             self._apply(entry)
 
     def _apply(self, entry: Entry) -> None:
         """One committed entry, through the one apply; then whoever waited for it."""
+        zxid = entry.zxid
         self.images.count_entry()
-        if entry.kind != EntryKind.TXN:
-            self.state.apply_other(entry.zxid)
+        if entry.kind != _TXN:
+            self.state.apply_other(zxid)
         else:
             header, txn = self._office.decoded(entry)
-            applied = self.state.apply(entry.zxid, header, txn)
-            self._office.applied(entry.zxid, header, txn, self._now)
-            self.clients.applied(entry.zxid, header, applied)
+            applied = self.state.apply(zxid, header, txn)
+            self._office.applied(zxid, header, txn, self._now)
+            self.clients.applied(zxid, header, applied)
             if type(txn) is CloseSessionTxn:
                 self.clients.session_closed(header.session)
-        if self._recorded:
-            self._check_replay(entry.zxid)
+        if self._recorded or self.zab.digests:
+            self._check_digest(zxid, self._recorded.pop(zxid, None))
+            self._check_digest(zxid, self.zab.digests.pop(zxid, None))
 
-    def _check_replay(self, zxid: int) -> None:
-        """The digests in the log's own batch headers must be met again."""
-        recorded = self._recorded.pop(zxid, None)
-        if recorded is not None and recorded != self.state.digest:
-            raise CorruptionError(
-                f"replay gives another tree at {zxids.show(zxid)} than was recorded: "
-                f"digest {self.state.digest:#x}, expected {recorded:#x}"
-            )
+    def _check_digest(self, zxid: int, expected: int | None) -> None:
+        """Equal zxid means equal trees (A12), whoever says what it should be."""
+        digest = self.state.digest
+        if expected is None or expected == digest or self._diverged:
+            return
+        self.clients.notices.append(
+            f"the tree at {zxids.show(zxid)} is not what it should be: "
+            f"digest {digest:#x}, expected {expected:#x}"
+        )
+        self._diverged = True
+        self.zab.on_digest_mismatch(self._now)
+        self._enter_office()
+
+    # --- a SNAP coming in ---
+
+    def _on_snap_started(self, event: SnapStarted) -> None:
+        self._received_image = ImageReader()
+        self._received_state = None
+
+    def _on_snap_data(self, event: SnapData) -> None:
+        if self._received_image is not None:
+            try:
+                self._received_image.feed(event.data)
+            except CorruptionError as error:
+                self._refuse_snap(error)
+
+    def _on_snap_finished(self, event: SnapFinished) -> None:
+        reader, self._received_image = self._received_image, None
+        if reader is None:
+            return
+        try:
+            state = reader.finish()
+            if state.digest != event.digest:
+                raise CorruptionError("the image's digest is not the leader's")
+        except CorruptionError as error:
+            self._refuse_snap(error)
+        else:
+            self._received_state = state
+            self.zab.snap_loaded(self._now)
+
+    def _refuse_snap(self, error: CorruptionError) -> None:
+        self._received_image = None
+        self.clients.notices.append(f"refusing an image: {error}")
+        self.zab.on_digest_mismatch(self._now)
+
+    def _on_snap_adopted(self, event: SnapAdopted) -> None:
+        """The generation that it came in is in force: so is its state, all at once."""
+        assert self._received_state is not None and self._received_state.zxid == event.zxid
+        self.state, self._received_state = self._received_state, None
+        self._diverged = False
+        self._recorded.clear()
+        self.images.abandon()
+        self.clients.adopt_state(self.state)
+        self._enter_office()
+
+    def _on_snap_aborted(self, event: SnapAborted) -> None:
+        self._received_image = self._received_state = None
+
+    # --- SNAPs going out ---
+
+    def _send_images(self) -> None:
+        """One slice per learner and pass, as long as it keeps up."""
+        for sid, writer in list(self._sent_images.items()):
+            room = self.zab.image_room(sid)
+            if room is None:
+                del self._sent_images[sid]
+            elif room > 0:
+                self._send_slice(sid, writer)
+
+    def _send_slice(self, sid: int, writer: ImageWriter) -> None:
+        chunk = writer.next_chunk(self.options.limits.image_slice_nodes)
+        if chunk is not None:
+            self.zab.image_chunk(sid, chunk)
+        else:
+            self.zab.image_end(sid, writer.digest)
+            del self._sent_images[sid]
 
     # --- out ---
 
     def ready(self) -> Ready:
         """All that this pass asks for.  Call once per pass, after its inputs."""
         self._office.flush()
-        self.images.advance(self.state, self.zab.window)
-        out = self.zab.ready(self.state.zxid, self.state.digest)
+        self.images.advance(self.state, self.zab.log)
+        self._send_images()
+        out = self.zab.ready(*self._vouched_digest())
+        for sid in out.images:
+            self._sent_images[sid] = ImageWriter(self.state)
         clients, closes = self.clients.links.take_output()
         return Ready(
             disk=out.disk,
@@ -283,14 +381,25 @@ class Replica:
             halt=out.halt,
         )
 
+    def _vouched_digest(self) -> tuple[int, int]:
+        """(zxid, digest) for log and frames: nothing, if the state is known to be wrong."""
+        return (0, 0) if self._diverged else (self.state.zxid, self.state.digest)
+
     def deadline(self) -> int | None:
         """When `handle_timer` is due; not in the future: another pass at once, after IO."""
-        if self.images.busy:
+        if self.images.busy or any(self.zab.image_room(sid) for sid in self._sent_images):
             return self._now
         deadlines = (self.zab.deadline(), self._office.deadline())
         return min((at for at in deadlines if at is not None), default=None)
 
 
+_ON_SNAP: Final[dict[type[SnapEvent], Callable[[Replica, Any], None]]] = {
+    SnapStarted: Replica._on_snap_started,
+    SnapData: Replica._on_snap_data,
+    SnapFinished: Replica._on_snap_finished,
+    SnapAdopted: Replica._on_snap_adopted,
+    SnapAborted: Replica._on_snap_aborted,
+}
 _OFFICES: Final[dict[Role, Callable[[Replica], Office]]] = {
     Role.LEADING: Replica._lead,
     Role.FOLLOWING: Replica._learn,
@@ -299,10 +408,10 @@ _OFFICES: Final[dict[Role, Callable[[Replica], Office]]] = {
 }
 
 
-class _Images:
+class OwnImages:
     """When an image of the own state is due, and its making, one slice per pass."""
 
-    def __init__(self, limits: Limits, rng: random.Random, recovered: Recovered) -> None:
+    def __init__(self, limits: Limits, rng: random.Random) -> None:
         self._slice_nodes = limits.image_slice_nodes
         self._interval = limits.snap_entries
         self._rng = rng
@@ -328,6 +437,10 @@ class _Images:
             self._make_slice()
         elif self._writer is None and self._entries >= self._due_after:
             self._begin(state, window)
+
+    def abandon(self) -> None:
+        """The state that it was made of is not in force any more."""
+        self._writer = None
 
     def take_steps(self) -> list[ImageBegin | ImageChunk | ImageEnd]:
         steps, self._steps = self._steps, []

@@ -28,6 +28,7 @@ from zkpy.zab.zab import Zab
 
 SESSION: Final = struct.Struct(">q")
 """What a ping payload is made of: ids of sessions heard from."""
+_TXN: Final = int(EntryKind.TXN)
 
 
 class Leading:
@@ -82,7 +83,7 @@ class Leading:
         if len(data) > self._limits.entry_bytes_max:
             txn = self._preparer.refuse(ErrorCode.BAD_ARGUMENTS)
             data = txns.encode(header, txn)
-        zxid = self._zab.propose(EntryKind.TXN, data)
+        zxid = self._zab.propose(_TXN, data)
         self._preparer.keep(zxid)
         self._prepared[zxid] = (header, txn)
 
@@ -140,7 +141,7 @@ class Leading:
         Then nothing acknowledged to anybody before can lie behind the barrier (C5).
         """
         token = self._zab.confirm_leadership()
-        self._syncs.append((token, self._zab.window.last, server, number))
+        self._syncs.append((token, self._zab.log.last, server, number))
         self.progress()
 
     def progress(self) -> None:

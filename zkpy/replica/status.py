@@ -2,9 +2,9 @@
 
 import attrs
 
+from wire.peer import Role
 from zkpy.replica.core import Replica
 from zkpy.replica.links import ClientLink
-from zkpy.zab.zab import Role
 
 
 @attrs.define(frozen=True)
@@ -63,8 +63,7 @@ def status_of(replica: Replica) -> Status:
         sessions=len(state.sessions),
         outstanding=len(replica.clients.gate),
         packets_received=replica.clients.packets_received,
-        packets_sent=replica.clients.links.sent_by_closed
-        + sum(link.sent for link in _links(replica)),
+        packets_sent=table.sent_by_closed + sum(link.sent for link in links),
         links=tuple(map(_link_status, links)),
     )
 

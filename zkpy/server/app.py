@@ -15,10 +15,13 @@ without touching the data directory again.
 import asyncio
 import gc
 import logging
+import os
 import resource
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from typing import Final, Protocol
 
 import zkpy
@@ -26,22 +29,129 @@ from zkpy.admin import fourletter
 from zkpy.admin.commands import ConnectionView, ServerView
 from zkpy.admin.metrics import Metrics
 from zkpy.config import ANY_ADDRESS, LOOPBACK, ClientAddress, Config
-from zkpy.effects import DiskBatch, ImageStep
+from zkpy.effects import DiskBatch, ImageStep, Recovered
 from zkpy.errors import ConfigError
-from zkpy.replica.status import Status
-from zkpy.server.clients import Clients
-from zkpy.server.clock import monotonic_ms
+from zkpy.pipeline.auth import Authenticator
+from zkpy.pipeline.prepare import Rules
+from zkpy.replica.core import Replica, ReplicaOptions
+from zkpy.replica.status import Status, status_of
+from zkpy.server.clients import Clients, bind
+from zkpy.server.clock import entropy, monotonic_ms, wall_ms
 from zkpy.server.disk_thread import Worker, log_writer
 from zkpy.server.driver import Core, Driver
+from zkpy.storage import OsFileSystem, Storage, StorageOptions
+from zkpy.zab.member import ZabOptions
+from zkpy.zab.quorum import Members, Voter, VoterSet
 
 log = logging.getLogger("zkpy.server")
 
+SERVER_ID: Final = 1
+"""Of a server that was never given an id."""
 EXIT_STOPPED: Final = 0
 EXIT_HALTED: Final = 3
 IMAGE_BACKLOG_MAX: Final = 16
 """Image slices that wait for the disk at which no more are made: some megabytes."""
 STOP_TIMEOUT_S: Final = 10.0
 """How long a stop waits for a write that is under way."""
+
+
+def run(config: Config) -> int:
+    """Serve until a signal or a failure; the exit code.
+
+    Raises ConfigError or StorageError if it cannot start."""
+    gc.disable()
+    for warning in config.warnings:
+        log.warning("%s", warning)
+    refuse_ensemble(config)
+    raise_descriptor_limit()
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(each) for each in bind_clients(config.client)]
+        storage, recovered = open_storage(config)
+        replica = build_replica(config, recovered)
+
+        async def serve() -> int:
+            look = partial(status_of, replica)
+            return await Server(config, replica, storage, sockets, look).run()
+
+        runner = stack.enter_context(asyncio.Runner(loop_factory=find_loop_factory()))
+        return runner.run(serve())
+
+
+def refuse_ensemble(config: Config) -> None:
+    if len(config.servers) > 1:
+        raise ConfigError(
+            f"{config.source}: there are {len(config.servers)} server.N lines, but this version "
+            "of zkpy serves alone"
+        )
+
+
+def bind_clients(address: ClientAddress) -> list[socket.socket]:
+    try:
+        return bind(address)
+    except OSError as why:
+        raise ConfigError(cannot_listen(address, why)) from None
+
+
+def open_storage(config: Config) -> tuple[Storage, Recovered]:
+    if not config.data_dir_autocreate and not os.path.isdir(config.data_dir):
+        raise ConfigError(f"{config.data_dir}: no such directory, and datadir.autocreate is false")
+    options = StorageOptions(segment_bytes=config.segment_bytes)
+    return Storage.open(OsFileSystem(), config.data_dir, config.log_dir, options)
+
+
+def build_replica(config: Config, recovered: Recovered) -> Replica:
+    server_id = find_server_id(config, recovered)
+    options = ReplicaOptions(
+        server_id,
+        ZabOptions(
+            voters=propose_voters(config, server_id),
+            tick_ms=config.limits.tick_ms,
+            init_ticks=config.limits.init_ticks,
+            sync_ticks=config.limits.sync_ticks,
+            autocreate=config.ensemble_autocreate,
+            window_bytes_max=config.limits.window_bytes_max,
+        ),
+        standalone=len(config.servers) <= 1,
+        limits=config.limits,
+        rules=Rules(extended_types=config.extended_types),
+        authenticator=Authenticator(config.super_digest),
+    )
+    return Replica(options, recovered, rng=entropy(), wall_clock=wall_ms, now=monotonic_ms())
+
+
+def find_server_id(config: Config, recovered: Recovered) -> int:
+    """`myid`, or what the data directory has been so far."""
+    known = recovered.identity.server_id if recovered.identity is not None else None
+    if config.server_id is None:
+        return SERVER_ID if known is None else known
+    if known not in (None, config.server_id):
+        raise ConfigError(
+            f"{config.data_dir}/myid: it says {config.server_id}, but the data there is that of "
+            f"server {known}"
+        )
+    return config.server_id
+
+
+def propose_voters(config: Config, server_id: int) -> VoterSet:
+    """What zoo.cfg proposes; only founding asks for it."""
+    voters = {
+        spec.server_id: Voter(
+            config.weights.get(spec.server_id, 1), config.groups.get(spec.server_id, 0)
+        )
+        for spec in sorted(config.servers, key=lambda spec: spec.server_id)
+        if not spec.observer
+    }
+    observers = sorted(spec.server_id for spec in config.servers if spec.observer)
+    return VoterSet(Members(voters or {server_id: Voter()}, tuple(observers)))
+
+
+def find_loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop where it is installed: it is no dependency outside CPython."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
 
 
 class Disk(Protocol):
@@ -69,6 +179,7 @@ class Server:
         self.core = core
         self.metrics = Metrics()
         self._started_ms = monotonic_ms()
+        self.listening = asyncio.Event()
         self._loop = loop
         self._disk = disk
         self._sockets = sockets
@@ -106,15 +217,33 @@ class Server:
         self._log_worker.start()
         self._image_worker.start()
         self.driver.start()
+        await self._until_serving()
+        if not self._outcome.done():
+            await self._listen()
+            freeze_garbage()
+            log.info("%s", banner(self.config, self.address))
+            self.listening.set()
+        code = await self._outcome
+        self._shut_down(code)
+        return code
+
+    async def _until_serving(self) -> None:
+        """Clients that came earlier would be turned away, and wait before they come again."""
+        serving = self._loop.create_future()
+
+        def look() -> None:
+            if self._look().mode and not serving.done():
+                serving.set_result(None)
+
+        self.driver.after_pass = look
+        await asyncio.wait((serving, self._outcome), return_when=asyncio.FIRST_COMPLETED)
+        self.driver.after_pass = None
+
+    async def _listen(self) -> None:
         try:
             await self.clients.listen(self._sockets, self.config.listen_backlog)
         except OSError as why:
             raise ConfigError(cannot_listen(self.config.client, why)) from None
-        freeze_garbage()
-        log.info("%s", banner(self.config, self.address))
-        code = await self._outcome
-        self._shut_down(code)
-        return code
 
     @property
     def address(self) -> ClientAddress:

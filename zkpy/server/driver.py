@@ -24,14 +24,16 @@ from zkpy.server.clock import NS_PER_MS, monotonic_ms, monotonic_ns
 log = logging.getLogger("zkpy.server")
 
 
+class Images(Protocol):
+    paused: bool
+    """Set while the image thread is behind: no further slices until it is cleared."""
+
+
 class Core(Protocol):
     """What the shell needs of a `Replica`."""
 
-    notices: list[str]
-    """What an operator may want to read; the shell logs and clears it."""
-    image_paused: bool
-    """Set while the image thread is behind: no further slices until it is cleared."""
-
+    @property
+    def images(self) -> Images: ...
     @property
     def overloaded(self) -> bool:
         """Too much is outstanding: read no more from clients for now."""
@@ -45,14 +47,15 @@ class Core(Protocol):
     def deadline(self) -> int | None: ...
     def ready(self) -> Ready: ...
     def take_admin(self) -> Iterable[tuple[int, str]]: ...
+    def take_notices(self) -> Iterable[str]: ...
 
 
 class Link(Protocol):
     """A client connection as the driver sees it."""
 
     number: int
-    host: str
-    """The address without the port."""
+    address: str
+    """`host:port`"""
     waiting_since: int
     """When the first bytes that were not answered yet arrived, in ns; 0 if there are none."""
 
@@ -102,6 +105,8 @@ class Driver:
         self._deadline: int | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
+        self.after_pass: Callable[[], None] | None = None
+        """Called after every pass while it is set: start-up waits for the core with it."""
         self.stopped = False
 
     # --- inputs -----------------------------------------------------------------
@@ -110,7 +115,7 @@ class Driver:
         """A new connection; its number."""
         self._last_number += 1
         self._links[self._last_number] = link
-        self._guard(self._core.client_up, self._last_number, link.host, monotonic_ms())
+        self._guard(self._core.client_up, self._last_number, link.address, monotonic_ms())
         return self._last_number
 
     def receive(self, link: Link, data: bytes) -> None:
@@ -149,7 +154,7 @@ class Driver:
 
     def resume_image(self) -> None:
         """The image thread has caught up."""
-        self._core.image_paused = False
+        self._core.images.paused = False
         self.request_pass()
 
     def start(self) -> None:
@@ -196,6 +201,8 @@ class Driver:
             self._carry_out(ready, now_ns)
             self._deadline = core.deadline()
             self._arm(now)
+            if self.after_pass is not None:
+                self.after_pass()
 
     def _carry_out(self, ready: Ready, now_ns: int) -> None:
         if ready.disk is not None:
@@ -207,9 +214,9 @@ class Driver:
         for word_link, word in self._core.take_admin():
             self._answer_word(word_link, word)
         for step in ready.image:
-            self._core.image_paused = self._submit_image(step)
-        if self._core.notices:
-            self._log_notices()
+            self._core.images.paused = self._submit_image(step)
+        for notice in self._core.take_notices():
+            log.info("%s", notice)
         if self._held and not self._core.overloaded:
             self._release()
         assert not ready.peers
@@ -238,11 +245,6 @@ class Driver:
         if link is not None:
             link.send(self._answer(word))
             self._close(number)
-
-    def _log_notices(self) -> None:
-        for notice in self._core.notices:
-            log.info("%s", notice)
-        self._core.notices.clear()
 
     def _release(self) -> None:
         held, self._held = self._held, {}

@@ -254,9 +254,10 @@ class Storage:
 
     def _write_identity(self, step: WriteIdentity) -> None:
         generation = step.identity.generation
-        if generation == self._generation:
+        if self._pending is not None and self._pending.number != generation:
             # A promise to a new leader: what the old one was sending is void.
             self._drop_pending()
+        if generation == self._generation:
             self._put_identity(step.identity)
             return
         if self._pending is None:
@@ -273,7 +274,7 @@ class Storage:
 
     def _adopt(self, identity: Identity) -> None:
         pending = self._pending
-        if pending is None or pending.log is None or pending.number != identity.generation:
+        if pending is None or pending.log is None:
             raise StorageError(f"generation {identity.generation} was not received whole")
         self._put_identity(identity)
         old, self._log = self._log, pending.log

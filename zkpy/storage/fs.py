@@ -119,6 +119,8 @@ def make_dirs(fs: FileSystem, path: str) -> None:
     """Make a directory and those above it that are missing, each durably (D7)."""
     if fs.is_dir(path):
         return
+    if fs.exists(path):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
     make_dirs(fs, parent(path))
     fs.mkdir(path)
     fs.sync_dir(parent(path))

@@ -41,15 +41,15 @@ from wire.peer import (
     SnapEnd,
     Standing,
     Trunc,
-    UpToDate,
     Upper,
+    UpToDate,
 )
 from zkpy import zxid as zxids
 from zkpy.effects import EntryKind
-from zkpy.zab.member import Member
+from zkpy.zab.member import CONFIG, Member
 from zkpy.zab.quorum import Members
 from zkpy.zab.sync import Way, plan_sync
-from zkpy.zab.window import ENTRY_OVERHEAD_BYTES
+from zkpy.zab.window import bytes_of
 
 _SID: Final = struct.Struct(">q")
 
@@ -114,6 +114,7 @@ class Leading:
     def __init__(self, member: Member, now: int) -> None:
         options = member.options
         self.member = member
+        self.window = member.window
         self.phase = Phase.DISCOVERY
         self.epoch = 0
         self.cluster_id = member.cluster_id
@@ -136,7 +137,8 @@ class Leading:
         self._give_up_at = now + options.init_ms
         self._found_at = now + options.founding_wait_ms
         self._check_at = now + options.beat_ms
-        self._frames: dict[tuple[int, int], Propose] = {}
+        self._frames: dict[int, tuple[Propose, int]] = {}
+        """In this pass: cursor -> frame of what follows it, bytes that it counts for."""
 
     # --- inputs
 
@@ -238,10 +240,9 @@ class Leading:
         to keep the ensemble from working (test T-el-5).
         """
         member = self.member
-        voter = progress.counts and member.voters.is_voter(sid)
-        if voter and now >= member.yield_at:
+        if progress.counts and now >= member.yield_at:
             member.yield_at = now + member.options.yield_ms
-            self.fail("a voter has promised a later epoch")
+            self.fail("a member has promised a later epoch")
         else:
             self.drop(sid)
 
@@ -253,6 +254,8 @@ class Leading:
         elif self._may_found(now):
             self.founding = True
             self._choose_epoch(member.rng.randbytes(len(NO_CLUSTER)))
+        elif member.standing is Standing.BLANK and not member.may_found:
+            self.fail("a blank member met one who is not: it founds nothing")
 
     def _kin(self) -> dict[int, None]:
         """Self and callers with a record of the same ensemble."""
@@ -288,9 +291,7 @@ class Leading:
         self.epoch = max(member.highest_epoch, member.accepted_epoch) + 1
         alone = member.voters.alone(member.me)
         founding = not alone and (self.founding or member.standing is Standing.FOUNDING)
-        member.write_identity(
-            cluster_id=cluster_id, founding=founding, accepted_epoch=self.epoch
-        )
+        member.write_identity(cluster_id=cluster_id, founding=founding, accepted_epoch=self.epoch)
         for sid, progress in list(self.progress.items()):
             self.recount(progress)
             if not self._is_kin(progress):
@@ -330,7 +331,7 @@ class Leading:
     def _is_ahead(self, last: int) -> bool:
         if self.phase is Phase.BROADCAST:
             return False
-        history = self.member.window.last if self.phase is Phase.DISCOVERY else self.history_last
+        history = self.window.last if self.phase is Phase.DISCOVERY else self.history_last
         return zxids.epoch_of(last) < self.epoch and last > history
 
     def _promise(self, sid: int) -> None:
@@ -340,11 +341,13 @@ class Leading:
 
     def _open_epoch(self) -> None:
         """(e,1) ends the history that a quorum must have, every entry of it, before it counts."""
-        window = self.member.window
+        window = self.window
         self.phase = Phase.SYNC
         self.history_last = window.last
         data = self.cluster_id + _SID.pack(self.member.me)
-        window.append(zxids.first_of(self.epoch), EntryKind.EPOCH, data)
+        window.append(zxids.first_of(self.epoch), int(EntryKind.EPOCH), data)
+        if self.member.voters.alone(self.member.me):
+            self._settle_voters()
         for sid, progress in list(self.progress.items()):
             self.maybe_synchronise(sid, progress)
 
@@ -361,8 +364,8 @@ class Leading:
             return
         if not progress.counts and self.phase is not Phase.BROADCAST:
             return
-        plan = plan_sync(progress.marks, self.member.window)
-        progress.target = self.member.window.last
+        plan = plan_sync(progress.marks, self.window)
+        progress.target = self.window.last
         if plan.way is Way.SNAP:
             progress.stage = Stage.IMAGING
             self._images.append(sid)
@@ -429,7 +432,7 @@ class Leading:
         Not one of an earlier epoch: that a quorum has it does not keep a later leader without
         it from being elected, only an entry of this epoch behind it does.
         """
-        member, window = self.member, self.member.window
+        member, window = self.member, self.window
         acks = {sid: progress.acked for sid, progress in self.counted()}
         acks[member.me] = window.saved
         agreed = member.voters.agreed(acks)
@@ -456,7 +459,7 @@ class Leading:
             return
         if progress.stage is Stage.STREAMING and progress.acked >= progress.target:
             progress.up_to_date = True
-            self.member.send(sid, UpToDate(self.member.window.committed))
+            self.member.send(sid, UpToDate(self.window.committed))
 
     def on_joined(self, sid: int, _joined: Joined, _now: int) -> None:
         """Synchronised by a leader established without it: from now on it counts (decision 8)."""
@@ -489,23 +492,24 @@ class Leading:
         if self.full or voters.version > member.window.committed:
             return
         if voters.version == 0:
-            member.append_own(EntryKind.CONFIG, voters.encode())
+            member.append_own(CONFIG, voters.encode())
         elif voters.joint:
-            member.append_own(EntryKind.CONFIG, voters.leave().encode())
+            member.append_own(CONFIG, voters.leave().encode())
         elif not voters.is_voter(member.me):
             self.fail("no longer a voter")
 
     def propose(self, kind: int, data: bytes) -> int:
-        zxid = self.member.append_own(kind, data)
-        if zxids.counter_of(zxid) == zxids.COUNTER_MAX:
-            self.full = True
-            self.serving = False
-        return zxid
+        return self.member.append_own(kind, data)
+
+    def fill_up(self) -> None:
+        """The epoch's last zxid is given away: once all is committed, lead a new one."""
+        self.full = True
+        self.serving = False
 
     def propose_voters(self, new: Members, note: bytes) -> int:
         """Begin a change; the joint set counts from this proposal on."""
         joint = self.member.voters.join(new, note)
-        return self.propose(EntryKind.CONFIG, joint.encode())
+        return self.propose(CONFIG, joint.encode())
 
     # --- heartbeats
 
@@ -584,12 +588,12 @@ class Leading:
             if progress.stage is Stage.STREAMING:
                 self._feed(sid, progress, digest_zxid, digest)
         self._trim()
-        if self.full and self.member.window.committed == self.member.window.last:
+        if self.full and self.window.committed == self.window.last:
             self.fail("the epoch is full")
         return images
 
     def _feed(self, sid: int, progress: Progress, digest_zxid: int, digest: int) -> None:
-        window, options = self.member.window, self.member.options
+        window, options = self.window, self.member.options
         if progress.sent < window.base:
             self.drop(sid)  # Hopelessly slow: it comes back for a SNAP.
             return
@@ -603,30 +607,30 @@ class Leading:
             self.member.send(sid, Commit(committed, digest_zxid, digest))
 
     def _send_entries(self, sid: int, progress: Progress, digest_zxid: int, digest: int) -> None:
-        key = (progress.sent, 0)
-        frame = self._frames.get(key)
-        if frame is None:
-            frame = self._frames[key] = self._make_frame(progress.sent, digest_zxid, digest)
-        last = frame.entries[-1][0]
-        size = sum(len(data) + ENTRY_OVERHEAD_BYTES for _, _, data in frame.entries)
-        progress.sent = last
+        made = self._frames.get(progress.sent)
+        if made is None:
+            made = self._make_frame(progress.sent, digest_zxid, digest)
+            self._frames[progress.sent] = made
+        frame, size = made
+        progress.sent = frame.entries[-1][0]
         progress.told = max(progress.told, frame.committed)
-        progress.inflight.append((last, size))
+        progress.inflight.append((progress.sent, size))
         progress.inflight_bytes += size
         self.member.send(sid, frame)
 
-    def _make_frame(self, sent: int, digest_zxid: int, digest: int) -> Propose:
-        window = self.member.window
+    def _make_frame(self, sent: int, digest_zxid: int, digest: int) -> tuple[Propose, int]:
+        window = self.window
         entries = window.after(sent, self.member.options.frame_bytes_max)
         committed = min(window.committed, entries[-1].zxid)
         if digest_zxid > committed:
             digest_zxid = digest = 0
         rows = [(entry.zxid, entry.kind, entry.data) for entry in entries]
-        return Propose(committed, digest_zxid, digest, entries[-1].chain, rows)
+        frame = Propose(committed, digest_zxid, digest, entries[-1].chain, rows)
+        return frame, bytes_of(entries)
 
     def _trim(self) -> None:
         """Keep what learners still need, up to twice the window; then they need a SNAP."""
-        window = self.member.window
+        window = self.window
         if window.held_bytes <= window.bytes_max:
             return
         reading = (Stage.IMAGING, Stage.STREAMING)

@@ -16,7 +16,6 @@ from wire.errors import RemoteProtocolError
 from wire.peer import NO_CLUSTER, Standing
 from zkpy import zxid as zxids
 from zkpy.effects import (
-    AbandonGeneration,
     Append,
     BeginGeneration,
     DiskBatch,
@@ -193,11 +192,15 @@ class Member:
         self.suspect = suspect
         self.wants_image = suspect
         """The state here is wrong, or the log cannot be matched: ask for a SNAP."""
-        self.vetoed = False
-        """Met somebody who is not blank: never found an ensemble in this process."""
+        self.vetoed = identity is not None and identity.cluster_id == NO_CLUSTER
+        """Met somebody who is not blank: never found an ensemble in this process.
+
+        A record without an ensemble is that of a member which was about to join one."""
         self.yield_at = 0
         self.links: dict[int, None] = {}
         self.out: list[tuple[int, object]] = []
+        self.out_upper: list[tuple[int, object]] = []
+        """Behind the frames of the same pass: an answer never overtakes the commit it speaks of."""
         self.closes: list[int] = []
         self.upper: list[tuple[int, bytes]] = []
         self.pings: list[tuple[int, bytes]] = []
@@ -230,9 +233,14 @@ class Member:
 
     @property
     def may_found(self) -> bool:
-        """DESIGN.md, decision 8: blank, and nobody met who is not."""
+        """DESIGN.md, decision 8: blank, and nobody met who is not.
+
+        A voter set in the log says that a founding went past the point where its members
+        may have been served: that one can only be resumed.
+        """
         blank = self.standing in (Standing.BLANK, Standing.FOUNDING)
-        return blank and self.options.autocreate and not self.vetoed
+        unset = self.voters.version == 0
+        return blank and unset and self.options.autocreate and not self.vetoed
 
     @property
     def may_lead(self) -> bool:
@@ -261,7 +269,11 @@ class Member:
         if sid in self.links:
             del self.links[sid]
             self.closes.append(sid)
-            self.out = [item for item in self.out if item[0] != sid]
+            self.forget_messages(sid)
+
+    def forget_messages(self, sid: int) -> None:
+        self.out = [item for item in self.out if item[0] != sid]
+        self.out_upper = [item for item in self.out_upper if item[0] != sid]
 
     # --- identity
 
@@ -300,6 +312,19 @@ class Member:
         self._recorded = _versions_in(identity)
         self._flush()
         self._steps.append(WriteIdentity(identity))
+
+    def become_joiner(self, cluster_id: bytes) -> None:
+        """Keep a record that counts as blank until this member is synchronised.
+
+        With the leader's cluster id in it, a member that lost its directory, and crashed with
+        half of its log copied back, would count with that half.  A suspect member without
+        a record has nothing to write to before the SNAP is complete.
+        """
+        if self.cluster_id == cluster_id or self.suspect:
+            return
+        self.vetoed = True
+        if self.identity is None or self.cluster_id != NO_CLUSTER:
+            self.write_identity(cluster_id=NO_CLUSTER, founding=True)
 
     def _record_voters(self) -> None:
         """The sets committed and last proposed, if there is a record to keep them in."""
@@ -388,8 +413,9 @@ class Member:
         """
         if self.staging is None or self.staging.adopting:
             return
-        self._steps.append(AbandonGeneration(self.staging.generation))
         self.staging = None
+        if self.identity is not None:
+            self._steps.append(WriteIdentity(self.identity))
         self.snaps.append(SnapAborted())
 
     def adopt(self) -> None:

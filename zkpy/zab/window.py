@@ -155,7 +155,7 @@ class Window:
         return self.entries[position - 1].zxid if position else self.base
 
     def after(self, zxid: int, bytes_max: int) -> list[Entry]:
-        """Entries behind `zxid`, at least one if there is any, until their bytes reach the bound."""
+        """Entries behind `zxid`: until their bytes reach the bound, but one at least."""
         start = end = self.position(zxid)
         size = 0
         entries = self.entries
@@ -193,7 +193,7 @@ class Window:
         """
         assert self.chain_at(zxid) is not None and zxid >= self.committed, (zxid, self.committed)
         keep = self.position(zxid)
-        self.held_bytes -= _bytes_of(self.entries[keep:])
+        self.held_bytes -= bytes_of(self.entries[keep:])
         del self.entries[keep:]
         while self._firsts and self._firsts[-1] > zxid:
             del self._firsts[-1], self._starts[-1]
@@ -230,5 +230,6 @@ class Window:
             del self._firsts[0], self._starts[0]
 
 
-def _bytes_of(entries: list[Entry]) -> int:
+def bytes_of(entries: list[Entry]) -> int:
+    """What entries count for against a bound."""
     return sum(len(entry.data) + ENTRY_OVERHEAD_BYTES for entry in entries)

@@ -1,0 +1,276 @@
+"""A real server process: start, serve kazoo, stop, die, come back."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kazoo.client import KazooClient
+from kazoo.exceptions import KazooException
+from kazoo.security import make_digest_acl
+
+LIMIT_S = 30
+SECRETS = ("open-sesame", "top-secret-data")
+
+
+class Process:
+    """`python -m zkpy ...`, its log read as it comes."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.child = subprocess.Popen(
+            [sys.executable, "-m", "zkpy", *arguments],
+            stderr=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+        self.lines: list[str] = []
+        self._banner = threading.Event()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.child.stderr is not None
+        with self.child.stderr as stderr:
+            for line in stderr:
+                self.lines.append(line)
+                if "connect with kazoo" in line:
+                    self._banner.set()
+        self._banner.set()
+
+    @property
+    def hosts(self) -> str:
+        """What the banner says to connect to."""
+        assert self._banner.wait(LIMIT_S)
+        found = re.search(r'KazooClient\("(.+)"\)', self.log)
+        assert found is not None, self.log
+        return found[1]
+
+    @property
+    def log(self) -> str:
+        return "".join(self.lines)
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.child.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        code = self.child.wait(LIMIT_S)
+        self._reader.join(LIMIT_S)
+        return code
+
+
+@pytest.fixture
+def start() -> Iterator[type[Process]]:
+    """Starts processes, and sees to it that none is left."""
+    started: list[Process] = []
+
+    class Started(Process):
+        def __init__(self, *arguments: str) -> None:
+            super().__init__(*arguments)
+            started.append(self)
+
+    yield Started
+    for process in started:
+        process.end(signal.SIGKILL)
+
+
+@pytest.fixture
+def connect() -> Iterator[type[KazooClient]]:
+    clients: list[KazooClient] = []
+
+    class Connected(KazooClient):  # type: ignore[misc]
+        def __init__(self, hosts: str) -> None:
+            super().__init__(hosts, timeout=LIMIT_S)
+            self.start(LIMIT_S)
+            clients.append(self)
+
+    yield Connected
+    for client in clients:
+        client.stop()
+        client.close()
+
+
+def serve(start: type[Process], directory: Path, *more: str) -> Process:
+    return start("serve", "--port", "0", "--data-dir", str(directory), *more)
+
+
+def test_serves_kazoo_and_stops_at_once(
+    start: type[Process], connect: type[KazooClient], tmp_path: Path
+) -> None:
+    server = serve(start, tmp_path / "data")
+    client = connect(server.hosts)
+    client.create("/a", b"one", ephemeral=False)
+    assert client.get("/a")[0] == b"one"
+    assert server.end() == 0
+    assert server.log.count("\n") == len(server.lines)
+    assert "stopping: SIGTERM" in server.log
+
+
+def test_data_and_session_outlive_a_restart(
+    start: type[Process], connect: type[KazooClient], tmp_path: Path
+) -> None:
+    config = tmp_path / "zoo.cfg"
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    config.write_text(
+        f"tickTime=2000\ndataDir={tmp_path / 'data'}\nclientPort={port}\n"
+        "clientPortAddress=127.0.0.1\n"
+    )
+    server = start(str(config))
+    client = connect(server.hosts)
+    client.create("/kept", b"v")
+    client.create("/mine", b"", ephemeral=True)
+    session = client.client_id
+    assert server.end(signal.SIGINT) == 0
+    server = start("-Dzookeeper.snapCount=100", str(config))
+    assert server.hosts == f"127.0.0.1:{port}"
+    assert client.retry(client.get, "/kept")[0] == b"v"
+    assert client.client_id == session
+    assert client.exists("/mine").ephemeralOwner == session[0]
+
+
+def test_every_acknowledged_create_survives_kill_9(
+    start: type[Process], connect: type[KazooClient], tmp_path: Path
+) -> None:
+    server = serve(start, tmp_path / "data")
+    client = connect(server.hosts)
+    client.create("/many")
+    acknowledged: list[str] = []
+    half = threading.Event()
+
+    def note(index: int, result: object) -> None:
+        path = f"/many/{index}"
+        try:
+            assert result.get() == path  # type: ignore[attr-defined]
+        except KazooException:
+            return
+        acknowledged.append(path)
+        if len(acknowledged) == 5_000:
+            half.set()
+
+    for index in range(10_000):
+        client.create_async(f"/many/{index}", b"v").rawlink(lambda r, i=index: note(i, r))
+    assert half.wait(LIMIT_S)
+    assert server.end(signal.SIGKILL) == -signal.SIGKILL
+    client.stop()
+    settled = list(acknowledged)
+    assert 5_000 <= len(settled) < 10_000
+    again = connect(serve(start, tmp_path / "data").hosts)
+    there = {f"/many/{name}" for name in again.get_children("/many")}
+    assert sorted(set(settled) - there) == []
+
+
+def test_four_letter_words(
+    start: type[Process], connect: type[KazooClient], tmp_path: Path
+) -> None:
+    server = serve(start, tmp_path / "data", "-D4lw.commands.whitelist=*")
+    client = connect(server.hosts)
+    assert client.server_version() == (3, 9, 5)
+    assert client.command(b"ruok") == "imok"
+    assert client.command(b"isro") == "rw"
+    client.create("/a", b"12")
+    srvr = client.command(b"srvr")
+    assert "Mode: standalone\n" in srvr
+    assert f"Zxid: {client.last_zxid:#x}\n" in srvr
+    assert "Node count: 5\n" in srvr
+    stat = client.command(b"stat")
+    one = r" /127\.0\.0\.1:\d+\[1\]\(queued=\d+,recved=\d+,sent=\d+\)\n"
+    assert re.search(rf"Clients:\n({one})+\n", stat)
+    mntr = dict(line.split("\t") for line in client.command(b"mntr").splitlines())
+    assert mntr["zk_znode_count"] == "5"
+    assert int(mntr["zk_packets_received"]) >= int(mntr["zk_packets_sent"]) > 1
+    assert int(mntr["zk_cnt_fsynctime"]) > 1
+    assert client.command(b"conf") == "conf is not a command of this server.\n"
+
+
+def test_port_that_is_taken(start: type[Process], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = start("serve", "--port", str(port), "--data-dir", str(tmp_path / "data"))
+        assert server.wait() == 1
+    assert server.lines == [
+        f"zkpy: cannot listen on 127.0.0.1:{port}: Address already in use; is a server running "
+        "there? Another port is chosen with --port or clientPort\n"
+    ]
+    assert not (tmp_path / "data").exists()
+
+
+def test_directory_that_is_taken(start: type[Process], tmp_path: Path) -> None:
+    first = serve(start, tmp_path / "data")
+    assert first.hosts
+    second = serve(start, tmp_path / "data")
+    assert second.wait() == 1
+    (line,) = second.lines
+    assert line.startswith("zkpy: ")
+    assert str(tmp_path / "data") in line
+
+
+def test_directory_of_another_program(start: type[Process], tmp_path: Path) -> None:
+    (tmp_path / "version-2").mkdir()
+    server = serve(start, tmp_path)
+    assert server.wait() == 1
+    (line,) = server.lines
+    assert "version-2" in line
+
+
+def test_ensembles_are_refused_for_now(start: type[Process], tmp_path: Path) -> None:
+    config = tmp_path / "zoo.cfg"
+    config.write_text(
+        f"dataDir={tmp_path}\nclientPort=0\nserver.1=a:1:2\nserver.2=b:1:2\nserver.3=c:1:2\n"
+    )
+    (tmp_path / "myid").write_text("1")
+    server = start(str(config))
+    assert server.wait() == 1
+    assert server.lines[-1].startswith(f"zkpy: {config}: there are 3 server.N lines")
+
+
+def test_a_file_for_one_server_with_id(
+    start: type[Process], connect: type[KazooClient], tmp_path: Path
+) -> None:
+    (tmp_path / "myid").write_text("7\n")
+    config = tmp_path / "zoo.cfg"
+    config.write_text(
+        f"dataDir={tmp_path}\nclientPort=0\nclientPortAddress=127.0.0.1\nserver.7=localhost:1:2\n"
+    )
+    server = start(str(config))
+    client = connect(server.hosts)
+    assert client.client_id[0] >> 56 == 7
+    assert server.end() == 0
+    (tmp_path / "myid").write_text("8\n")
+    config.write_text(config.read_text().replace("server.7", "server.8"))
+    again = start(str(config))
+    assert again.wait() == 1
+    assert "it says 8, but the data there is that of server 7" in again.lines[-1]
+
+
+def test_log_holds_no_secrets(
+    start: type[Process], connect: type[KazooClient], tmp_path: Path
+) -> None:
+    superuser = "-DDigestAuthenticationProvider.superDigest=super:D/InIHSb7yEEbrWz8b9l71RjZJU="
+    server = serve(start, tmp_path / "data", superuser)
+    client = connect(server.hosts)
+    client.add_auth("digest", "me:open-sesame")
+    client.create("/a", b"top-secret-data", acl=[make_digest_acl("me", "open-sesame", all=True)])
+    password = client.client_id[1]
+    host, _, port = server.hosts.partition(":")
+    with socket.create_connection((host, int(port))) as hostile:
+        hostile.sendall(b"\0\0\0\4junk" + b"top-secret-data" * 9)
+        hostile.recv(10)
+    assert server.end() == 0
+    for secret in (*SECRETS, "D/InIHSb7yEE", password.hex(), repr(password)):
+        assert secret not in server.log
+
+
+def test_clean_directory_listing(start: type[Process], tmp_path: Path) -> None:
+    """Nothing is written outside the data directory."""
+    before = sorted(os.listdir("."))
+    server = serve(start, tmp_path / "data")
+    assert server.hosts
+    assert server.end() == 0
+    assert sorted(os.listdir(".")) == before

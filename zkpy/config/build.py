@@ -1,0 +1,300 @@
+"""Settings -> Config, judged together; and where settings come from."""
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Final, TypeVar
+
+import attrs
+
+from zkpy.config.ensemble import MEMBER, SERVER_ID_MAX, ClientAddress, Ensemble, ServerSpec
+from zkpy.config.keys import HONOURED, UNSUPPORTED, judge
+from zkpy.config.properties import Setting, read_properties
+from zkpy.config.values import ANY_ADDRESS, parse_setting
+from zkpy.errors import ConfigError
+from zkpy.limits import Limits
+
+_T = TypeVar("_T")
+
+LOOPBACK: Final = "127.0.0.1"
+CLIENT_PORT: Final = 2181
+SNAPSHOTS_RETAINED_MIN: Final = 3
+
+
+@attrs.define(frozen=True)
+class Config:
+    data_dir: str
+    log_dir: str
+    """Where the log lies: `dataLogDir`, or the data directory."""
+    client: ClientAddress
+    limits: Limits
+    server_id: int | None = None
+    """What `myid` says; None without one, which only a server alone may be."""
+    servers: tuple[ServerSpec, ...] = ()
+    """Empty: this server alone."""
+    groups: Mapping[int, int] = attrs.field(factory=dict)
+    """Server id -> group, for hierarchical quorums; empty for majorities."""
+    weights: Mapping[int, int] = attrs.field(factory=dict)
+    observer: bool = False
+    """`peerType`, unless the server's own line says otherwise."""
+    listen_backlog: int = 1024
+    tcp_keepalive: bool = False
+    four_letter_words: tuple[str, ...] = ("srvr",)
+    """Words that are answered; `*` for all."""
+    data_dir_autocreate: bool = True
+    ensemble_autocreate: bool = True
+    """`db.autocreate`: whether servers without data may found an ensemble."""
+    segment_bytes: int = 64 * 1024 * 1024
+    """`preAllocSize`: log files are made this large at once."""
+    autopurge: bool = True
+    snapshots_retained: int = SNAPSHOTS_RETAINED_MIN
+    sync_warning_ms: int = 1000
+    """`fsync.warningthresholdms`: a slower disk is worth a log line."""
+    super_digest: str | None = attrs.field(default=None, repr=False)
+    extended_types: bool = False
+    read_only_mode: bool = False
+    source: str = "the command line"
+    properties: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    """Every key as written, without `zookeeper.`, whether it has an effect or not."""
+    warnings: tuple[str, ...] = ()
+
+
+@attrs.define
+class _Draft:
+    """Settings sorted by what they are, before they are judged together."""
+
+    source: str
+    latest: dict[str, Setting] = attrs.Factory(dict)
+    warnings: list[str] = attrs.Factory(list)
+    values: dict[str, object] = attrs.Factory(dict)
+    ensemble: Ensemble = attrs.Factory(Ensemble)
+
+    def add(self, setting: Setting) -> None:
+        """Later settings win: options come after the file."""
+        earlier = self.latest.get(setting.key)
+        if earlier is not None and earlier.value != setting.value:
+            self.warnings.append(setting.warning(f"replaces the value given at {earlier.where}"))
+        self.latest[setting.key] = setting
+
+    def sort(self) -> None:
+        for key, setting in self.latest.items():
+            member = MEMBER.fullmatch(key)
+            if key in HONOURED:
+                field, parser = HONOURED[key]
+                self.values[field] = parse_setting(setting, parser)
+            elif member is not None and key not in UNSUPPORTED:
+                self.ensemble.add(setting, member[1], member[2])
+            elif (warning := judge(setting)) is not None:
+                self.warnings.append(warning)
+        self.ensemble.check()
+
+    def take(self, field: str, kind: type[_T], default: _T) -> _T:
+        """A value that `Config` has no field for."""
+        value = self.values.pop(field, default)
+        assert isinstance(value, kind)
+        return value
+
+    def error(self, key: str, why: str) -> ConfigError:
+        """An error of the file as a whole, at the line of `key` if it has one."""
+        setting = self.latest.get(key)
+        return setting.error(why) if setting else ConfigError(f"{self.source}: {key}: {why}")
+
+
+def parse(settings: Iterable[Setting], source: str, server_id: int | None = None) -> Config:
+    """Settings -> Config.  `server_id` is what `myid` says, None if there is none.
+
+    Raises ConfigError, which names file, line and key.
+    """
+    draft = _Draft(source)
+    for setting in settings:
+        draft.add(setting)
+    draft.sort()
+    draft.values.pop("election", None)
+    draft.values.pop("dynamic_file", None)
+    limits = _build_limits(draft)
+    data_dir, log_dir = _build_dirs(draft)
+    own = _find_self(draft, server_id)
+    client = _build_client(draft, own)
+    _check_retained(draft)
+    if draft.values.get("listen_backlog") == -1:
+        del draft.values["listen_backlog"]
+    if own is not None:
+        draft.values["observer"] = own.observer
+    return Config(
+        data_dir=data_dir,
+        log_dir=log_dir,
+        client=client,
+        limits=limits,
+        server_id=server_id,
+        servers=tuple(draft.ensemble.servers.values()),
+        groups=draft.ensemble.groups,
+        weights=draft.ensemble.weights,
+        source=source,
+        properties={key: setting.value for key, setting in draft.latest.items()},
+        warnings=tuple(draft.warnings),
+        **draft.values,  # type: ignore[arg-type]  # each parser gives its field's type
+    )
+
+
+def _build_limits(draft: _Draft) -> Limits:
+    """Session time-outs are 2 and 20 ticks unless given (-1 counts as not given)."""
+    fields = {
+        field.removeprefix("limits."): draft.values.pop(field)
+        for field in list(draft.values)
+        if field.startswith("limits.")
+    }
+    limits = Limits(**fields)  # type: ignore[arg-type]  # as above
+    low = draft.take("min_session_ms", int, -1)
+    high = draft.take("max_session_ms", int, -1)
+    extra = draft.take("extra_bytes", int, limits.frame_bytes_max)
+    limits = attrs.evolve(
+        limits,
+        session_timeout_min_ms=low if low > 0 else 2 * limits.tick_ms,
+        session_timeout_max_ms=high if high > 0 else 20 * limits.tick_ms,
+        entry_bytes_max=limits.frame_bytes_max + extra,
+    )
+    if limits.session_timeout_min_ms > limits.session_timeout_max_ms:
+        key = "minSessionTimeout" if low > 0 else "maxSessionTimeout"
+        raise draft.error(
+            key,
+            f"the smallest session time-out, {limits.session_timeout_min_ms} ms, must not be "
+            f"above the largest, {limits.session_timeout_max_ms} ms",
+        )
+    return limits
+
+
+def _build_dirs(draft: _Draft) -> tuple[str, str]:
+    data_dir = draft.take("data_dir", str, "")
+    if not data_dir:
+        raise ConfigError(
+            f"{draft.source}: dataDir is not set: a line like dataDir=/var/lib/zookeeper is needed"
+        )
+    log_dir = draft.take("log_dir", str, data_dir)
+    for key in ("dataDir", "dataLogDir"):
+        setting = draft.latest.get(key)
+        if setting and not setting.where.startswith("-") and not os.path.isabs(setting.value):
+            draft.warnings.append(
+                setting.warning("is a relative path: it depends on where the server is started")
+            )
+    return os.path.abspath(data_dir), os.path.abspath(log_dir)
+
+
+def _find_self(draft: _Draft, server_id: int | None) -> ServerSpec | None:
+    servers = draft.ensemble.servers
+    if not servers:
+        return None
+    if server_id is None:
+        directory = draft.latest["dataDir"].value
+        raise ConfigError(
+            f"{directory}/myid: the file is missing: with server.N lines in {draft.source} it must "
+            "hold this server's number N"
+        )
+    own = servers.get(server_id)
+    if own is None:
+        raise ConfigError(
+            f"{draft.source}: there is no server.{server_id}, but myid says that this server is "
+            f"{server_id}"
+        )
+    said = draft.values.get("observer")
+    if said is not None and said != own.observer:
+        setting = draft.latest["peerType"]
+        draft.warnings.append(setting.warning(f"contradicts server.{server_id}, which counts"))
+    return own
+
+
+def _build_client(draft: _Draft, own: ServerSpec | None) -> ClientAddress:
+    """The server's own line counts; clientPort may repeat it, but not contradict it."""
+    number = draft.take("client_port", int, -1)
+    host = draft.take("client_host", str, ANY_ADDRESS)
+    listed = own.client if own is not None else None
+    if listed is not None:
+        if number not in (-1, listed.port) or (host and host not in ("0.0.0.0", listed.host)):
+            raise draft.error(
+                "clientPort", f"server.{own.server_id if own else ''} says {listed} instead"
+            )
+        return listed
+    if number == -1:
+        raise ConfigError(
+            f"{draft.source}: clientPort is not set: a line like clientPort=2181 is needed"
+        )
+    return ClientAddress(host, number)
+
+
+def _check_retained(draft: _Draft) -> None:
+    """As ZooKeeper does: fewer than three images are too few to be safe."""
+    retained = draft.take("snapshots_retained", int, SNAPSHOTS_RETAINED_MIN)
+    draft.values["snapshots_retained"] = max(retained, SNAPSHOTS_RETAINED_MIN)
+    if retained < SNAPSHOTS_RETAINED_MIN:
+        setting = draft.latest["autopurge.snapRetainCount"]
+        draft.warnings.append(setting.warning(f"is raised to {SNAPSHOTS_RETAINED_MIN}"))
+
+
+# --- files --------------------------------------------------------------------------
+
+ZOOKEEPER_TICK: Final = Setting("tickTime", "3000", "default")
+"""ZooKeeper's tick if a zoo.cfg gives none (its sample file gives 2000, as zkpy's own default)."""
+
+
+def load(path: str, options: Iterable[Setting] = ()) -> Config:
+    """The Config of a zoo.cfg, of the files it points to, and of options, which win."""
+    settings = [*_read_settings(path), *options]
+    keys = {setting.key: setting for setting in settings}
+    dynamic = keys.get("dynamicConfigFile")
+    if dynamic is not None:
+        settings = [*_read_dynamic(dynamic, settings), *settings]
+    if "tickTime" not in keys:
+        settings.append(ZOOKEEPER_TICK)
+    data_dir = keys.get("dataDir")
+    server_id = read_myid(data_dir.value) if data_dir is not None and data_dir.value else None
+    return parse(settings, path, server_id)
+
+
+def standalone(data_dir: str, port: int = CLIENT_PORT, options: Iterable[Setting] = ()) -> Config:
+    """The Config of a server alone, without a file: on loopback, unless options say otherwise."""
+    settings = [
+        Setting("dataDir", data_dir, "--data-dir"),
+        Setting("clientPort", str(port), "--port"),
+        Setting("clientPortAddress", LOOPBACK, "default"),
+    ]
+    given = {option.key: option for option in options}
+    merged = {setting.key: setting for setting in settings} | given
+    directory = merged["dataDir"].value
+    return parse(merged.values(), "the command line", read_myid(directory))
+
+
+def _read_settings(path: str) -> list[Setting]:
+    return read_properties(_read_text(path), path)
+
+
+def _read_text(path: str) -> str:
+    """UTF-8, or else Latin-1, in which Java reads such files and everything is text."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+    except OSError as why:
+        raise ConfigError(f"{path}: it cannot be read: {why.strerror}") from None
+
+
+def _read_dynamic(dynamic: Setting, static: list[Setting]) -> list[Setting]:
+    """The `server.`, `group.` and `weight.` lines, which then may not be in the static file."""
+    for setting in static:
+        if MEMBER.fullmatch(setting.key) and setting.key not in UNSUPPORTED:
+            raise setting.error(f"it belongs in {dynamic.value}, since dynamicConfigFile is set")
+    settings = [setting for setting in _read_settings(dynamic.value) if setting.key != "version"]
+    for setting in settings:
+        if not MEMBER.fullmatch(setting.key):
+            raise setting.error("only server.N, group.N, weight.N and version may stand here")
+    return settings
+
+
+def read_myid(data_dir: str) -> int | None:
+    """The server id in `data_dir/myid`; None if there is no such file."""
+    path = os.path.join(data_dir, "myid")
+    if not os.path.isfile(path):
+        return None
+    first = (_read_text(path).splitlines() or [""])[0].strip()
+    if not first.isascii() or not first.isdigit() or int(first) > SERVER_ID_MAX:
+        raise ConfigError(f"{path}: a number from 0 to {SERVER_ID_MAX} is needed")
+    return int(first)

@@ -1,0 +1,194 @@
+"""Every key of ZooKeeper 3.9, and what becomes of it here."""
+
+from typing import Final
+
+from zkpy.config.properties import PREFIX, Setting
+from zkpy.config.values import (
+    Parser,
+    count,
+    kilobytes,
+    ms,
+    parse_election,
+    parse_flag,
+    parse_host,
+    parse_purge_interval,
+    parse_role,
+    parse_text,
+    parse_words,
+    port,
+    whole,
+)
+
+HONOURED: Final[dict[str, tuple[str, Parser]]] = {
+    "4lw.commands.whitelist": ("four_letter_words", parse_words),
+    "autopurge.purgeInterval": ("autopurge", parse_purge_interval),
+    "autopurge.snapRetainCount": ("snapshots_retained", count),
+    "clientPort": ("client_port", port),
+    "clientPortAddress": ("client_host", parse_host),
+    "clientPortListenBacklog": ("listen_backlog", whole(-1, 2**31 - 1)),
+    "clientTcpKeepAlive": ("tcp_keepalive", parse_flag),
+    "dataDir": ("data_dir", parse_text),
+    "dataLogDir": ("log_dir", parse_text),
+    "datadir.autocreate": ("data_dir_autocreate", parse_flag),
+    "db.autocreate": ("ensemble_autocreate", parse_flag),
+    "DigestAuthenticationProvider.superDigest": ("super_digest", parse_text),
+    "dynamicConfigFile": ("dynamic_file", parse_text),
+    "electionAlg": ("election", parse_election),
+    "extendedTypesEnabled": ("extended_types", parse_flag),
+    "fsync.warningthresholdms": ("sync_warning_ms", ms),
+    "globalOutstandingLimit": ("limits.outstanding_max", whole(1, 2**31 - 1, "requests")),
+    "initLimit": ("limits.init_ticks", whole(1, 2**31 - 1, "ticks")),
+    "jute.maxbuffer": ("limits.frame_bytes_max", whole(1024, 2**31 - 1, "bytes")),
+    "jute.maxbuffer.extrasize": ("extra_bytes", whole(0, 2**31 - 1, "bytes")),
+    "maxClientCnxns": ("limits.connections_per_address_max", count),
+    "maxCnxns": ("limits.connections_max", count),
+    "maxSessionTimeout": ("max_session_ms", whole(-1, 2**31 - 1, "milliseconds")),
+    "minSessionTimeout": ("min_session_ms", whole(-1, 2**31 - 1, "milliseconds")),
+    "peerType": ("observer", parse_role),
+    "preAllocSize": ("segment_bytes", kilobytes(64)),
+    "readonlymode.enabled": ("read_only_mode", parse_flag),
+    "snapCount": ("limits.snap_entries", whole(2, 2**31 - 1, "transactions")),
+    "syncLimit": ("limits.sync_ticks", whole(1, 2**31 - 1, "ticks")),
+    "tickTime": ("limits.tick_ms", ms),
+}
+"""Key -> (field, parser).  Fields that `Config` lacks are combined in `build`."""
+
+UNSUPPORTED: Final[dict[str, str | None]] = {
+    "admin.enableServer": "false",
+    "audit.enable": "false",
+    "client.portUnification": "false",
+    "closeSessionTxn.enabled": "true",
+    "connectionMaxTokens": "0",
+    "connection_throttle_tokens": "0",
+    "digest.enabled": "true",
+    "DigestAuthenticationProvider.enabled": "true",
+    "enableEagerACLCheck": "false",
+    "enforce.auth.enabled": "false",
+    "enforceQuota": "false",
+    "forceSync": "yes",
+    "IPAuthenticationProvider.usexforwardedfor": "false",
+    "leaderServes": "yes",
+    "localSessionsEnabled": "false",
+    "localSessionsUpgradingEnabled": "false",
+    "observer.syncEnabled": "true",
+    "portUnification": "false",
+    "quorum.auth.enableSasl": "false",
+    "quorum.auth.learnerRequireSasl": "false",
+    "quorum.auth.serverRequireSasl": "false",
+    "quorumListenOnAllIPs": "false",
+    "reconfigEnabled": "false",
+    "serializeLastProcessedZxid.enabled": "true",
+    "sessionRequireClientSASLAuth": "false",
+    "skipACL": "false",
+    "snapshot.trust.empty": "false",
+    "sslQuorum": "false",
+    "standaloneEnabled": "true",
+    "syncEnabled": "true",
+    "tcpKeepAlive": "false",
+} | dict.fromkeys(
+    """
+    DigestAuthenticationProvider.digestAlg SASLAuthenticationProvider.superPassword
+    X509AuthenticationProvider.superUser allowSaslFailedClients cnxTimeout commitLogCount
+    connectToLearnerMasterLimit electionPortBindRetry emulate353TTLNodes enforce.auth.schemes
+    ensembleAuthName fastleader.maxNotificationInterval fastleader.minNotificationInterval
+    flushDelay largeRequestMaxBytes largeRequestThreshold leader.maxConcurrentDiffSyncs
+    leader.maxConcurrentSnapSyncs leader.maxTimeToWaitForEpoch letAnySaslUserDoX maxBatchSize
+    maxConcurrentDiffSyncs maxConcurrentSnapSyncs maxTimeToWaitForEpoch maxWriteQueuePollTime
+    observerMasterPort observerMaster.sizeLimit oraclePath outstandingHandshake.limit
+    quorumCnxnTimeoutMs request_stale_connection_check request_stale_latency_check
+    request_throttle_drop_stale request_throttle_max_requests request_throttle_stall_time
+    requestStaleConnectionCheck requestStaleLatencyCheck requestThrottleDropStale
+    requestThrottleLimit requestThrottleStallTime secureClientPort secureClientPortAddress
+    server.principal server.realm snapSizeLimitInKb snapshot.compression.method
+    sslQuorumReloadCertFiles superUser throttledOpWaitTime throttled_op_wait_time
+    txnLogSizeLimitInKb java.security.auth.login.config
+    znode.container.checkIntervalMs znode.container.maxNeverUsedIntervalMs
+    znode.container.maxPerMinute
+    """.split()
+)
+"""Keys with a meaning that zkpy does not act on yet -> the value, if there is one, that asks
+for no more than what zkpy does anyhow."""
+
+UNSUPPORTED_FAMILIES: Final = (
+    "admin.",
+    "audit.",
+    "authProvider",
+    "client.certReload",
+    "connection",
+    "kerberos.",
+    "metricsProvider.",
+    "multiAddress.",
+    "observer.",
+    "pathStats.",
+    "quorum.auth.",
+    "sasl.",
+    "security.",
+    "ssl.",
+)
+
+MEANINGLESS: Final = frozenset(
+    """
+    advancedFlowControlEnabled bitHashCacheSize configuration controllerPort fips-mode
+    follower.nodelay follower.skipLearnerRequestToNextProcessor forceSnapshotSync
+    forward_learner_requests_to_commit_processor_disabled intBufferStartingSizeBytes kinit
+    leader.ackLoggingFrequency leader.closeSocketAsync leader.nodelay
+    leaderConnectDelayDuringRetryMs learner.asyncSending learner.closeSocketAsync log.dir
+    log.file maxGetChildrenResponseCacheSize maxInProcessingDeadWatchers maxResponseCacheSize
+    quorum.cnxn.threads.size request.timeout request_throttler.shutdownTimeout
+    requireKerberosConfig root.logger console.threshold serverCnxnFactory
+    snapshotSizeFactor watchManagerName watcherCleanIntervalInSeconds watcherCleanThreadsNum
+    watcherCleanThreshold
+    """.split()
+)
+"""Keys about the insides of the Java server: its threads, caches and libraries."""
+
+MEANINGLESS_FAMILIES: Final = (
+    "commitProcessor.",
+    "com.sun.",
+    "file.",
+    "java.",
+    "javax.",
+    "jdk.",
+    "jmx.",
+    "jvm.",
+    "log4j",
+    "logback",
+    "messageTracker.",
+    "netty.",
+    "nio.",
+    "org.",
+    "sun.",
+    "user.",
+)
+
+PROTECTION: Final = (
+    "enforce.auth.",
+    "quorum.auth.",
+    "secureClientPort",
+    "sessionRequireClientSASLAuth",
+    "ssl.clientAuth",
+    "ssl.quorum.clientAuth",
+    "sslQuorum",
+)
+"""Keys that an operator sets for safety: ignoring them deserves a louder word."""
+
+ALIASES: Final = {key.lower(): key for key in (*HONOURED, *UNSUPPORTED, *sorted(MEANINGLESS))}
+"""For a hint when only the case of a key is wrong: Java's properties are case-sensitive."""
+
+
+def judge(setting: Setting) -> str | None:
+    """The warning for a key that is not in HONOURED; None if nothing is to be said."""
+    key = setting.key
+    if key in UNSUPPORTED or key.startswith(UNSUPPORTED_FAMILIES):
+        if setting.value.lower() == UNSUPPORTED.get(key, None):
+            return None
+        if key.startswith(PROTECTION):
+            return setting.warning(
+                "is not supported yet: THE PROTECTION IT ASKS FOR IS NOT IN FORCE"
+            )
+        return setting.warning("is not supported yet and has no effect")
+    if key in MEANINGLESS or key.startswith(MEANINGLESS_FAMILIES):
+        return setting.warning("concerns ZooKeeper's Java server and has no effect here")
+    hint = ALIASES.get(key.lower())
+    meant = f" (did you mean {hint}?)" if hint else ""
+    return setting.warning(f"is not a known key{meant}; it is kept as a property {PREFIX}{key}")

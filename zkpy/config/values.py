@@ -1,0 +1,103 @@
+"""Text -> value.  A parser raises ValueError with what would be right."""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from zkpy.config.properties import Setting
+
+ANY_ADDRESS: Final = ""
+"""Every address of the machine, IPv4 and IPv6: what zoo.cfg means by no address."""
+
+_NUMBER: Final = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|[0-9]{1,18})")
+
+Parser = Callable[[str], object]
+"""Text -> value; ValueError says what would be right."""
+
+
+def whole(low: int, high: int = 2**63 - 1, unit: str = "") -> Parser:
+    """A whole number, also in hexadecimal as Java reads `0xfffff`."""
+    bounds = f"at least {low}" if high >= 2**31 else f"from {low} to {high}"
+    wanted = f"a whole number{' of ' + unit if unit else ''}, {bounds}, is needed"
+
+    def parse(text: str) -> int:
+        if not _NUMBER.fullmatch(text):
+            raise ValueError(wanted)
+        number = int(text, 16 if "x" in text.lower() else 10)
+        if not low <= number <= high:
+            raise ValueError(wanted)
+        return number
+
+    return parse
+
+
+def kilobytes(low: int) -> Parser:
+    parse = whole(low, 2**40, "kilobytes")
+
+    def scaled(text: str) -> int:
+        number = parse(text)
+        assert isinstance(number, int)
+        return number * 1024
+
+    return scaled
+
+
+def parse_flag(text: str) -> bool:
+    try:
+        return {"true": True, "yes": True, "false": False, "no": False}[text.lower()]
+    except KeyError:
+        raise ValueError("true or false is needed") from None
+
+
+def parse_text(text: str) -> str:
+    if not text:
+        raise ValueError("a value is needed")
+    return text
+
+
+def parse_host(text: str) -> str:
+    """An address to listen on; the wildcards of IPv6 stand for every address."""
+    host = parse_text(text).removeprefix("[").removesuffix("]")
+    return ANY_ADDRESS if host in ("::", "0:0:0:0:0:0:0:0", "*") else host
+
+
+def parse_words(text: str) -> tuple[str, ...]:
+    """`4lw.commands.whitelist`; srvr is always in it, as in ZooKeeper."""
+    words = [word.strip() for word in text.split(",")]
+    return tuple(dict.fromkeys([word for word in words if word] + ["srvr"]))
+
+
+def parse_role(text: str) -> bool:
+    """Whether it is an observer."""
+    try:
+        return {"observer": True, "participant": False}[text.lower()]
+    except KeyError:
+        raise ValueError("participant or observer is needed") from None
+
+
+def parse_purge_interval(text: str) -> bool:
+    """Whether old images and logs are removed at all.
+
+    They are after every new image, so that the length of the interval - hours in
+    ZooKeeper, or a number with a unit - says nothing here."""
+    if not re.fullmatch(r"\d+(ms|s|m|h|d)?", text):
+        raise ValueError("a whole number of hours is needed, 0 for never")
+    return int(re.sub(r"\D", "", text)) > 0
+
+
+def parse_election(text: str) -> int:
+    if text != "3":
+        raise ValueError("3 is the only election algorithm there is")
+    return 3
+
+
+port = whole(0, 65535)
+ms = whole(1, 2**31 - 1, "milliseconds")
+count = whole(0, 2**31 - 1)
+
+
+def parse_setting(setting: Setting, parser: Parser) -> object:
+    try:
+        return parser(setting.value)
+    except ValueError as why:
+        raise setting.error(str(why)) from None

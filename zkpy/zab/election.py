@@ -1,0 +1,319 @@
+"""Fast leader election over datagrams.  Only a hint: safety is in epochs and promises.
+
+A member that looks for a leader votes, first for itself, then for the best candidate it
+heard of: greatest last zxid, then greatest server id.  Votes are compared within a *round*; a
+later round replaces an earlier one.  A quorum for one candidate, and no better vote for
+a short while, decides.
+
+Three kinds take part:
+
+    electors   voters with a record of this ensemble, or, while a founding is possible,
+               blank ones (among themselves)
+    seekers    everyone else: observers, blank members once a founding is vetoed, suspect ones.
+               They vote for nobody and wait for a leader to say that it leads
+    settled    members with a leader answer with it, and change nothing
+
+A looking member joins a leader that a quorum of fresh answers names and that says itself that
+it leads; after one re-send period its own word is enough, for a cut datagram path must
+not keep a member out.  That is also why a returning member disturbs nobody: a round number
+costs nothing (the pre-vote of other protocols).
+
+Datagrams get lost, doubled, reordered and forged: each carries the sender's incarnation and
+sequence, and the *echo* of the receiver's incarnation.  Without the right echo it is
+not counted, and earns one short answer, from which the sender learns the echo.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+import attrs
+
+from wire.peer import NO_VOTE, Notification, Role, Standing
+from zkpy.zab.member import Member
+
+FRESH_RESENDS: Final = 3
+"""Answers and votes older than so many (longest) re-send periods are forgotten."""
+Vote = tuple[int, int]
+"""Last zxid of the candidate, its server id: greater is better."""
+NOBODY: Final[Vote] = (-1, NO_VOTE)
+
+
+@attrs.define
+class _Peer:
+    """What protects from copies and stragglers."""
+
+    incarnation: int
+    sequence: int
+
+
+@attrs.define
+class _Ballot:
+    vote: Vote
+    at: int
+
+
+@attrs.define
+class _Claim:
+    """What a settled member says."""
+
+    role: int
+    leader: int
+    epoch: int
+    since: int
+    """Since when it has said so without a break."""
+    at: int
+
+
+class Election:
+    """Lives as long as the process; `begin` and `settle` say whether it looks."""
+
+    def __init__(self, member: Member) -> None:
+        self.member = member
+        self.round = 0
+        self.out: list[tuple[int, Notification]] = []
+        self.looking = False
+        self.vote = NOBODY
+        self._role = Role.LOOKING
+        self._epoch = 0
+        self._ballots: dict[int, _Ballot] = {}
+        self._claims: dict[int, _Claim] = {}
+        self._peers: dict[int, _Peer] = {}
+        self._sequence = 0
+        self._interval = 0
+        self._resend_at = 0
+        self._finalize_at: int | None = None
+        self._last_look = -1
+
+    # --- what the owner tells
+
+    def begin(self, now: int) -> None:
+        """Look for a leader: a new round, with a vote for oneself."""
+        self.looking = True
+        self._role, self._epoch = Role.LOOKING, 0
+        self.round += 1
+        self._interval = self.member.options.resend_ms
+        self._restart(now)
+
+    def _restart(self, now: int) -> None:
+        self._ballots.clear()
+        self._claims.clear()
+        self.vote = self._own_vote()
+        self._finalize_at = None
+        self._broadcast(now)
+
+    def settle(self, role: Role, leader: int, epoch: int) -> None:
+        """A leader is known: from now on only answer.  Also when its epoch becomes known."""
+        self.looking = False
+        self._role, self._epoch = role, epoch
+        self.vote = (self.member.window.last, leader)
+
+    def _own_vote(self) -> Vote:
+        return (self.member.window.last, self.member.me) if self.member.may_lead else NOBODY
+
+    # --- datagrams in
+
+    def receive(self, n: Notification, now: int) -> None:
+        member = self.member
+        if n.sid == member.me:
+            return
+        if n.echo != member.incarnation:
+            self._answer(n)
+            return
+        peer = self._peers.get(n.sid)
+        known = peer is not None and peer.incarnation == n.incarnation
+        if peer is not None and known and n.sequence <= peer.sequence:
+            return
+        self._peers[n.sid] = _Peer(n.incarnation, n.sequence)
+        self._meet(n, now)
+        asks = n.role == Role.LOOKING and not self.looking
+        if self.looking:
+            asks = self._note(n, now)
+        if asks or not known:
+            self._answer(n)
+
+    def _meet(self, n: Notification, now: int) -> None:
+        """The first who is not blank: whatever was agreed among blank members is void."""
+        member = self.member
+        could_found = member.may_found
+        member.meet(n.standing)
+        if self.looking and could_found and not member.may_found:
+            self._restart(now)
+
+    def _note(self, n: Notification, now: int) -> bool:
+        """Whether the sender needs to be told something."""
+        if n.role == Role.LOOKING:
+            self._claims.pop(n.sid, None)
+            return self._is_elector(n) and self._note_ballot(n, now)
+        self._ballots.pop(n.sid, None)
+        self._note_claim(n, now)
+        return False
+
+    def _note_ballot(self, n: Notification, now: int) -> bool:
+        if n.round < self.round:
+            return True
+        vote = (n.zxid, n.leader)
+        later = n.round > self.round
+        if later:
+            self.round = n.round
+            self._ballots.clear()
+        self._ballots[n.sid] = _Ballot(vote, now)
+        self._adopt(max(vote, self._own_vote() if later else self.vote), now, later)
+        return False
+
+    def _adopt(self, vote: Vote, now: int, always: bool) -> None:
+        changed = vote != self.vote
+        if changed:
+            self.vote = vote
+            self._finalize_at = None
+        if changed or always:
+            self._interval = self.member.options.resend_ms
+            self._broadcast(now)
+
+    def _is_elector(self, n: Notification) -> bool:
+        """Whether both of us, and its candidate, may take part in one and the same election."""
+        member = self.member
+        voters = member.voters
+        if not voters.is_voter(member.me) or not voters.is_voter(n.sid):
+            return False
+        if n.leader != NO_VOTE and not voters.is_voter(n.leader):
+            return False
+        if self._is_kin(n):
+            return True
+        return member.may_found and n.standing in (Standing.BLANK, Standing.FOUNDING)
+
+    def _is_kin(self, n: Notification) -> bool:
+        recorded = (Standing.MEMBER, Standing.FOUNDING)
+        return (
+            self.member.standing in recorded
+            and n.standing in recorded
+            and n.cluster_id == self.member.cluster_id
+        )
+
+    def _note_claim(self, n: Notification, now: int) -> None:
+        if not self._may_join(n):
+            self._claims.pop(n.sid, None)
+            return
+        old = self._claims.get(n.sid)
+        same = old is not None and (old.role, old.leader) == (n.role, n.leader)
+        since = old.since if old is not None and same else now
+        self._claims[n.sid] = _Claim(n.role, n.leader, n.epoch, since, now)
+
+    def _may_join(self, n: Notification) -> bool:
+        """Members stay with their ensemble; blank ones take any that is not just founding itself
+        against a veto."""
+        member = self.member
+        if member.standing in (Standing.MEMBER, Standing.SUSPECT) and any(member.cluster_id):
+            return n.cluster_id == member.cluster_id
+        settled = n.standing == Standing.MEMBER or n.cluster_id == member.cluster_id
+        return settled or member.may_found
+
+    # --- time
+
+    def deadline(self) -> int | None:
+        if not self.looking:
+            return None
+        times = [self._resend_at]
+        if self._finalize_at is not None:
+            times.append(self._finalize_at)
+        for claim in self._claims.values():
+            times.append(claim.since + self.member.options.resend_ms)
+        # A claim's time may have passed without a decision: then only a re-send brings news.
+        return min([time for time in times if time > self._last_look] or [self._resend_at])
+
+    def handle_timer(self, now: int) -> None:
+        if self.looking and now >= self._resend_at:
+            cap = self.member.options.resend_cap_ms
+            self._interval = min(2 * self._interval, cap)
+            self._forget(now)
+            self._broadcast(now)
+
+    def _forget(self, now: int) -> None:
+        oldest = now - FRESH_RESENDS * self.member.options.resend_cap_ms
+        self._ballots = {s: b for s, b in self._ballots.items() if b.at >= oldest}
+        self._claims = {s: c for s, c in self._claims.items() if c.at >= oldest}
+
+    # --- decisions
+
+    def decide(self, now: int) -> int | None:
+        """The leader to lead as or to follow, once there is one."""
+        if not self.looking:
+            return None
+        self._last_look = now
+        claimed = self._claimed_leader(now)
+        return claimed if claimed is not None else self._elected(now)
+
+    def _claimed_leader(self, now: int) -> int | None:
+        """A leader that says so, the one of the latest epoch first."""
+        claims = [
+            (claim.epoch, sid)
+            for sid, claim in self._claims.items()
+            if claim.role == Role.LEADING and claim.leader == sid
+        ]
+        for _, sid in sorted(claims, reverse=True):
+            waited = now - self._claims[sid].since >= self.member.options.resend_ms
+            if waited or self.member.voters.won(self._followers_of(sid)):
+                return sid
+        return None
+
+    def _followers_of(self, leader: int) -> dict[int, None]:
+        return dict.fromkeys(sid for sid, c in self._claims.items() if c.leader == leader)
+
+    def _elected(self, now: int) -> int | None:
+        member = self.member
+        candidate = self.vote[1]
+        if candidate == NO_VOTE or not self._votes():
+            return None
+        agreeing = dict.fromkeys(
+            [member.me, *(sid for sid, ballot in self._ballots.items() if ballot.vote == self.vote)]
+        )
+        if not member.voters.won(agreeing):
+            self._finalize_at = None
+            return None
+        if all(sid in agreeing for sid in member.voters.voters()):
+            return candidate
+        if self._finalize_at is None:
+            self._finalize_at = now + member.options.finalize_ms
+        return candidate if now >= self._finalize_at else None
+
+    def _votes(self) -> bool:
+        """Whether this member is an elector."""
+        member = self.member
+        recorded = member.standing in (Standing.MEMBER, Standing.FOUNDING)
+        return member.voters.is_voter(member.me) and (recorded or member.may_found)
+
+    # --- datagrams out
+
+    def _broadcast(self, now: int) -> None:
+        jitter = self.member.rng.randrange(self._interval // 4 + 1)
+        self._resend_at = now + self._interval + jitter
+        self._send(sid for sid in self.hearers() if sid != self.member.me)
+
+    def hearers(self) -> list[int]:
+        """Voters, also those of the configuration: a joiner knows the ensemble from there."""
+        return sorted({*self.member.voters.voters(), *self.member.options.voters.voters()})
+
+    def _send(self, sids: Iterable[int]) -> None:
+        for sid in sids:
+            peer = self._peers.get(sid)
+            self.out.append((sid, self._notification(peer.incarnation if peer else 0)))
+
+    def _answer(self, n: Notification) -> None:
+        self.out.append((n.sid, self._notification(n.incarnation)))
+
+    def _notification(self, echo: int) -> Notification:
+        member = self.member
+        self._sequence += 1
+        zxid, leader = self.vote
+        return Notification(
+            self._role,
+            member.standing,
+            member.cluster_id,
+            member.me,
+            member.incarnation,
+            self._sequence,
+            echo,
+            self.round,
+            leader,
+            zxid,
+            self._epoch,
+        )
