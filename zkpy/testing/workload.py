@@ -46,8 +46,6 @@ class Mix:
     watch_chance: float = 0.2
     move_chance: float = 0.01
     """Per request: drop the connection and go to another server."""
-    hasty: bool = False
-    """Sends requests behind the ConnectRequest at once."""
 
 
 def draw_mix(rng: random.Random, timeout_ms: int) -> Mix:
@@ -62,7 +60,6 @@ def draw_mix(rng: random.Random, timeout_ms: int) -> Mix:
         data_bytes=rng.choice((0, 10, 10, 100, 2000)),
         watch_chance=rng.choice((0.0, 0.1, 0.3, 0.6)),
         move_chance=rng.choice((0.0, 0.0, 0.01, 0.03)),
-        hasty=rng.random() < 0.2,
     )
 
 
@@ -326,9 +323,12 @@ class Client:
             return
         rng, mix = self._rng, self.mix
         if len(self._outstanding) < mix.window:
+            opcode = _OTHER
             for opcode, body in _OPERATIONS[rng.choice(self._operations)](self):
                 self.request(opcode, body)
-            if mix.move_chance and rng.random() < mix.move_chance:
+            # After a close too: the session may still be alive elsewhere when it comes about.
+            chance = 0.5 if opcode == _CLOSE else mix.move_chance
+            if chance and rng.random() < chance:
                 self.drop()
                 return
         self._think()
@@ -447,6 +447,7 @@ class Client:
 
 Asked = list[tuple[int, Any]]
 _CLOSE: Final = OpCode.CLOSE_SESSION
+_OTHER: Final = 0
 _COUNTED: Final = (OpCode.CREATE, OpCode.CREATE2, OpCode.SET_DATA, OpCode.DELETE)
 
 _OPERATIONS: Final[dict[str, Callable[[Client], Asked]]] = {
