@@ -21,13 +21,8 @@ def pending() -> Pending:
 
 def change(pending: Pending, zxid: int, **views: NodeView | None) -> None:
     """One transaction that leaves those views at /<name>."""
-    pending.begin()
     for name, view in views.items():
-        if view is None:
-            pending.remove(f"/{name}")
-        else:
-            pending.put(f"/{name}", view)
-    pending.keep()
+        pending.put(f"/{name}", view)
     pending.seal(zxid)
 
 
@@ -113,11 +108,9 @@ def test_applied_covers_everything_up_to_it(pending: Pending) -> None:
 
 
 def test_path_touched_twice_by_one_transaction(pending: Pending) -> None:
-    pending.begin()
     pending.put("/a", NEW)
-    pending.remove("/a")
+    pending.put("/a", None)
     pending.put("/a", NEW)
-    pending.keep()
     pending.seal(1)
     pending.applied(1)
     assert (len(pending), pending.view("/a")) == (0, None)
@@ -125,11 +118,10 @@ def test_path_touched_twice_by_one_transaction(pending: Pending) -> None:
 
 def test_undo_restores_what_was_seen_before(pending: Pending) -> None:
     change(pending, 1, a=NEW, b=None)
-    pending.begin()
     for path in ("/a", "/b", "/c", "/a"):
         pending.put(path, attrs.evolve(NEW, version=9))
-    pending.remove("/a")
-    pending.remove("/zookeeper")
+    pending.put("/a", None)
+    pending.put("/zookeeper", None)
     pending.undo()
     assert [pending.view(path) for path in ("/a", "/b", "/c")] == [NEW, None, None]
     assert pending.view("/zookeeper") is not None
@@ -138,13 +130,10 @@ def test_undo_restores_what_was_seen_before(pending: Pending) -> None:
     assert [pending.view(path) for path in ("/a", "/c")] == [None, NEW]
 
 
-def test_undo_needs_a_begin(pending: Pending) -> None:
-    with pytest.raises(AssertionError):
-        pending.undo()
-    pending.begin()
-    pending.keep()
-    with pytest.raises(AssertionError):
-        pending.undo()
+def test_undo_reaches_back_to_the_last_seal_only(pending: Pending) -> None:
+    change(pending, 1, a=NEW)
+    pending.undo()
+    assert pending.view("/a") == NEW
 
 
 def test_owned_by_knows_pending_ephemerals(pending: Pending) -> None:

@@ -580,11 +580,11 @@ def test_close_session_takes_what_is_its_own_at_that_moment() -> None:
     assert code_of(leader.propose(ask.ephemeral("/a"), BOB)) == ErrorCode.OK
     assert code_of(leader.propose(ask.create("/b"), BOB)) == ErrorCode.OK
     settle(leader, (CLOSE,))
-    exists = [path for path in "/a /b /c /d".split() if leader.pending.view(path) is not None]
+    exists = [path for path in ["/a", "/b", "/c", "/d"] if leader.pending.view(path) is not None]
     assert exists == ["/a", "/b"]
     assert code_of(leader.propose(ask.create("/a"), BOB)) == ErrorCode.NODE_EXISTS
     leader.apply_all()
-    assert [path for path in "/a /b /c /d".split() if path in leader.state.tree.nodes] == exists
+    assert [path for path in ["/a", "/b", "/c", "/d"] if path in leader.state.tree.nodes] == exists
 
 
 # Multi.
@@ -697,7 +697,9 @@ def test_refused_after_a_refusal_stays_refused() -> None:
 
 # Pending and applied must come to the same.
 
-PATHS = st.sampled_from("/a /a /a /a /b /a/x /a/x /a/n0000000000 /a/x/y /b/x /".split())
+PATHS = st.sampled_from(
+    ["/a", "/a", "/a", "/a", "/b", "/a/x", "/a/x", "/a/n0000000000", "/a/x/y", "/b/x", "/"]
+)
 VERSIONS = st.sampled_from([-1] * 6 + [0, 0, 1, 2])
 ACLS = st.sampled_from(
     [list(OPEN_ACL)] * 9
@@ -774,4 +776,17 @@ def test_refusing_afterwards_is_as_if_never_asked(script: list[Any]) -> None:
 
 def is_empty(leader: Preparing) -> bool:
     pending = leader.pending
-    return not (len(pending) or pending._views or pending._latest or pending._touched)
+    return not (len(pending) or pending._views or pending._latest or pending._changes)
+
+
+def test_a_session_is_opened_once_even_while_the_first_is_pending() -> None:
+    leader = Preparing()
+    first = leader.propose((OpCode.CREATE_SESSION, OpenSession(4000)), 99)
+    second = leader.propose((OpCode.CREATE_SESSION, OpenSession(4000)), 99)
+    assert isinstance(first, CreateSessionTxn)
+    assert second == ErrorTxn(ErrorCode.SYSTEM_ERROR)
+
+
+def test_an_opcode_that_no_client_can_write_with_is_refused() -> None:
+    leader = Preparing()
+    assert leader.propose((OpCode.DELETE_CONTAINER, None)) == ErrorTxn(ErrorCode.UNIMPLEMENTED)

@@ -1,6 +1,5 @@
 """A real server process: start, serve kazoo, stop, die, come back."""
 
-import os
 import re
 import signal
 import socket
@@ -267,10 +266,20 @@ def test_log_holds_no_secrets(
         assert secret not in server.log
 
 
-def test_clean_directory_listing(start: type[Process], tmp_path: Path) -> None:
-    """Nothing is written outside the data directory."""
-    before = sorted(os.listdir("."))
+def test_no_founding_without_leave(start: type[Process], tmp_path: Path) -> None:
+    server = serve(start, tmp_path / "data", "-Ddb.autocreate=false")
+    assert server.wait() == 1
+    assert "it holds no data yet, and db.autocreate is false" in server.lines[-1]
+
+
+def test_damaged_log_is_refused(start: type[Process], tmp_path: Path) -> None:
+    first = serve(start, tmp_path / "data")
+    assert first.hosts
+    assert first.end() == 0
+    (log,) = (tmp_path / "data").glob("gen-*/log.*")
+    log.unlink()
     server = serve(start, tmp_path / "data")
-    assert server.hosts
-    assert server.end() == 0
-    assert sorted(os.listdir(".")) == before
+    assert server.wait() == 1
+    (line,) = server.lines
+    assert line.startswith(f"zkpy: {tmp_path / 'data'}: ")
+    assert "acknowledged writes may be missing" in line

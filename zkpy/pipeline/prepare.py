@@ -96,29 +96,28 @@ class Preparer:
 
     def prepare(self, write: Write) -> Txn:
         """The transaction for a write.  Its changes are pending until `keep` or `refuse`."""
-        self._pending.begin()
+        handler = _PREPARE.get(write.opcode)
+        if handler is None:  # only a broken learner forwards such
+            return ErrorTxn(ErrorCode.UNIMPLEMENTED)
         try:
-            self._check_session(write)
-            return _PREPARE[write.opcode](self, write, write.body)
+            if write.opcode != _CREATE_SESSION:
+                self._check_session(write)
+            return handler(self, write, write.body)
         except ZkError as refusal:
             return self.refuse(refusal.code)
 
     def keep(self, zxid: int) -> None:
         """The transaction prepared last was proposed as `zxid`."""
-        self._pending.keep()
         self._pending.seal(zxid)
 
     def refuse(self, code: ErrorCode) -> ErrorTxn:
         """Take back what was prepared last; an error transaction goes out instead."""
         self._pending.undo()
-        self._pending.begin()
         return ErrorTxn(code)
 
     # --- sessions ---
 
     def _check_session(self, write: Write) -> None:
-        if write.opcode == _CREATE_SESSION:
-            return
         session = write.session
         if session not in self._state.sessions or session in self._pending.closing:
             raise ZkError(ErrorCode.SESSION_EXPIRED)
@@ -126,8 +125,9 @@ class Preparer:
             raise ZkError(ErrorCode.SESSION_MOVED)
 
     def _create_session(self, write: Write, body: OpenSession) -> Txn:
-        if write.session in self._state.sessions:
+        if write.session in self._state.sessions or write.session in self._pending.opening:
             raise ZkError(ErrorCode.SYSTEM_ERROR)
+        self._pending.opening[write.session] = None
         return CreateSessionTxn(body.timeout_ms, self._rng.randbytes(PASSWORD_BYTES))
 
     def _close_session(self, write: Write, body: object) -> Txn:
@@ -181,9 +181,7 @@ class Preparer:
         owner = _owner_of(mode, write.session, ttl)
         created = min(parent.created + 1, COUNTER_MAX)
         data = body.data
-        self._pending.put(
-            parent_path, attrs.evolve(parent, created=created, children=parent.children + 1)
-        )
+        self._pending.put(parent_path, parent.with_child(created))
         self._pending.put(path, NodeView(0, 0, 0, 0, len(data or b""), owner, acl))
         return CreateTxn(path, data, acl, owner, created)
 
@@ -213,23 +211,11 @@ class Preparer:
 
     def _set_data(self, write: Write, body: records.SetDataRequest) -> Txn:
         path = body.path
-        paths.validate(path)
         node = self._existing(path)
         self._check(node.acl, _MAY_WRITE, write)
         version = _next(node.version, body.version)
         data = body.data
-        self._pending.put(
-            path,
-            NodeView(
-                version,
-                node.aversion,
-                node.created,
-                node.children,
-                len(data or b""),
-                node.owner,
-                node.acl,
-            ),
-        )
+        self._pending.put(path, node.with_data(version, len(data or b"")))
         return SetDataTxn(path, data, version)
 
     def _set_acl(self, write: Write, body: records.SetACLRequest) -> Txn:
@@ -239,12 +225,11 @@ class Preparer:
         node = self._existing(path)
         self._check(node.acl, Perm.ADMIN, write)
         aversion = _next(node.aversion, body.version)
-        self._pending.put(path, attrs.evolve(node, aversion=aversion, acl=acl))
+        self._pending.put(path, node.with_acl(acl, aversion))
         return SetACLTxn(path, acl, aversion)
 
     def _check_version(self, write: Write, body: records.CheckVersionRequest) -> Txn:
         path = body.path
-        paths.validate(path)
         node = self._existing(path)
         self._check(node.acl, Perm.READ, write)
         _next(node.version, body.version)
@@ -267,8 +252,10 @@ class Preparer:
     # --- parts ---
 
     def _existing(self, path: str) -> NodeView:
+        """A path that names a znode is a legal one: only a miss has to look at it."""
         view = self._pending.view(path)
         if view is None:
+            paths.validate(path)
             raise ZkError(ErrorCode.NO_NODE)
         return view
 
@@ -279,8 +266,8 @@ class Preparer:
     def _remove(self, path: str) -> None:
         parent_path = paths.parent(path)
         parent = self._existing(parent_path)
-        self._pending.put(parent_path, attrs.evolve(parent, children=parent.children - 1))
-        self._pending.remove(path)
+        self._pending.put(parent_path, parent.without_child())
+        self._pending.put(path, None)
 
 
 def _owner_of(mode: _Mode, session: int, ttl: int) -> int:

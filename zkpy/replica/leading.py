@@ -94,6 +94,7 @@ class Leading:
     def applied(self, zxid: int, header: TxnHeader, txn: Txn, now: int) -> None:
         self._pending.applied(zxid)
         if type(txn) is CreateSessionTxn:
+            self._pending.opening.pop(header.session, None)
             self._expiry.track(header.session, txn.timeout_ms, header.origin, now)
         elif type(txn) is CloseSessionTxn:
             self._expiry.forget(header.session)

@@ -30,7 +30,7 @@ from zkpy.admin.commands import ConnectionView, ServerView
 from zkpy.admin.metrics import Metrics
 from zkpy.config import ANY_ADDRESS, LOOPBACK, ClientAddress, Config
 from zkpy.effects import DiskBatch, ImageStep, Recovered
-from zkpy.errors import ConfigError
+from zkpy.errors import ConfigError, StorageError
 from zkpy.pipeline.auth import Authenticator
 from zkpy.pipeline.prepare import Rules
 from zkpy.replica.core import Replica, ReplicaOptions
@@ -51,6 +51,8 @@ EXIT_STOPPED: Final = 0
 EXIT_HALTED: Final = 3
 IMAGE_BACKLOG_MAX: Final = 16
 """Image slices that wait for the disk at which no more are made: some megabytes."""
+PATIENCE_S: Final = 10
+"""How long a start may take before the log says what it waits for."""
 STOP_TIMEOUT_S: Final = 10.0
 """How long a stop waits for a write that is under way."""
 
@@ -67,6 +69,7 @@ def run(config: Config) -> int:
     with ExitStack() as stack:
         sockets = [stack.enter_context(each) for each in bind_clients(config.client)]
         storage, recovered = open_storage(config)
+        refuse_hopeless(config, recovered)
         replica = build_replica(config, recovered)
 
         async def serve() -> int:
@@ -97,6 +100,17 @@ def open_storage(config: Config) -> tuple[Storage, Recovered]:
         raise ConfigError(f"{config.data_dir}: no such directory, and datadir.autocreate is false")
     options = StorageOptions(segment_bytes=config.segment_bytes)
     return Storage.open(OsFileSystem(), config.data_dir, config.log_dir, options)
+
+
+def refuse_hopeless(config: Config, recovered: Recovered) -> None:
+    """What a server alone can never serve from: nobody is there to synchronise it anew."""
+    if recovered.suspect is not None:
+        raise StorageError(
+            f"{config.data_dir}: {recovered.suspect}; acknowledged writes may be missing, and "
+            "there is no other server to fetch them from: bring the directory back from a copy"
+        )
+    if recovered.identity is None and not config.ensemble_autocreate:
+        raise ConfigError(f"{config.data_dir}: it holds no data yet, and db.autocreate is false")
 
 
 def build_replica(config: Config, recovered: Recovered) -> Replica:
@@ -236,7 +250,11 @@ class Server:
                 serving.set_result(None)
 
         self.driver.after_pass = look
+        complaint = self._loop.call_later(
+            PATIENCE_S, log.warning, "not serving yet after %d s: there is no quorum", PATIENCE_S
+        )
         await asyncio.wait((serving, self._outcome), return_when=asyncio.FIRST_COMPLETED)
+        complaint.cancel()
         self.driver.after_pass = None
 
     async def _listen(self) -> None:

@@ -200,7 +200,8 @@ class Network:
             return
         far = self._make(near.remote, near.host)
         near.other, far.other = far, near
-        self.world.after(self._delay(), self._opened, near)
+        far._last_at = self.world.now + self._delay()
+        self.world.at(far._last_at, self._opened, near)
         accept(far)
 
     def _opened(self, near: Socket) -> None:

@@ -1,0 +1,687 @@
+"""A whole ensemble in one process: replicas, their disks, their links, on virtual time.
+
+A `Member` is what `zkpy.server` is around one Replica, and does the same things in the same
+order, but on the simulated network and disk: inputs at once, `ready()` once per pass,
+one disk batch at a time, images by a second hand, a link to `zab.dial`, the newest link per
+server id.  And it can be crashed at every boundary, paused, wiped, and given a clock that
+drifts.
+
+What a crash finds half done is decided when it comes: of a batch that is under way, a
+random number of file-system calls happened, and of what they left unsynced, `MemFileSystem`
+keeps what its dice say.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import attrs
+
+from wire.errors import RemoteProtocolError
+from wire.peer import (
+    Hello,
+    PeerConnection,
+    Side,
+    decode_notification,
+    encode_notification,
+)
+from zkpy.effects import DiskBatch, ImageStep, Ready, Recovered
+from zkpy.errors import StorageError
+from zkpy.limits import Limits
+from zkpy.replica.core import Replica, ReplicaOptions
+from zkpy.storage import Storage, StorageOptions
+from zkpy.testing.memfs import MemFileSystem, PowerCut
+from zkpy.testing.network import CLIENT, PEER, Conditions, Network, Socket
+from zkpy.testing.timeline import NETWORK, Timeline
+from zkpy.testing.world import MS, SECOND, Violation, World, exponential
+from zkpy.zab.quorum import VoterSet
+from zkpy.zab.zab import ZabOptions
+
+DATA_DIR: Final = "/data"
+WALL_START_MS: Final = 1_700_000_000_000
+REDIAL: Final = 100 * MS
+
+
+@attrs.define(frozen=True)
+class Setup:
+    """One ensemble as it is configured, and the machines it runs on."""
+
+    voters: tuple[int, ...] = (1, 2, 3)
+    observers: tuple[int, ...] = ()
+    tick_ms: int = 200
+    sync_ticks: int = 5
+    init_ticks: int = 10
+    snap_entries: int = 200
+    segment_bytes: int = 1 << 16
+    window_bytes: int = 1 << 20
+    frame_bytes: int = 1 << 20
+    image_slice_nodes: int = 50
+    fsync: int = 500
+    """Mean time of a batch in microseconds."""
+    fsync_spike_chance: float = 0.0
+    fsync_spike: int = 300 * MS
+    pass_delay: int = 100
+    """Longest time from an input to the pass that answers it."""
+    drift_ppm: int = 0
+    """Clocks go wrong by up to so much, each its own way."""
+    elects: bool = True
+    """False: an oracle names leaders."""
+    founding_wait_ms: int = 600
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return self.voters + self.observers
+
+    @property
+    def quorum(self) -> int:
+        return len(self.voters) // 2 + 1
+
+    def zab_options(self) -> ZabOptions:
+        return ZabOptions(
+            VoterSet.of(self.voters, self.observers),
+            tick_ms=self.tick_ms,
+            init_ticks=self.init_ticks,
+            sync_ticks=self.sync_ticks,
+            resend_ms=max(10, self.tick_ms // 4),
+            resend_cap_ms=self.tick_ms * 2,
+            finalize_ms=max(10, self.tick_ms // 4),
+            founding_wait_ms=self.founding_wait_ms,
+            yield_ms=self.tick_ms * 30,
+            elects=self.elects,
+            window_bytes_max=self.window_bytes,
+            frame_bytes_max=self.frame_bytes,
+        )
+
+    def limits(self) -> Limits:
+        return Limits(
+            tick_ms=self.tick_ms,
+            init_ticks=self.init_ticks,
+            sync_ticks=self.sync_ticks,
+            session_timeout_min_ms=2 * self.tick_ms,
+            session_timeout_max_ms=20 * self.tick_ms,
+            snap_entries=self.snap_entries,
+            image_slice_nodes=self.image_slice_nodes,
+            window_bytes_max=self.window_bytes,
+        )
+
+
+class Clock:
+    """One machine's clocks: monotonic with a drift, and wall time that may jump."""
+
+    def __init__(self, world: World, rng: random.Random, drift_ppm: int) -> None:
+        self._world = world
+        self._rate = 1_000_000 + (rng.randint(-drift_ppm, drift_ppm) if drift_ppm else 0)
+        self._offset = rng.randrange(1_000_000) * MS
+        self.wall_jump_ms = 0
+
+    def now_ms(self) -> int:
+        return (self._offset + self._world.now * self._rate // 1_000_000) // MS
+
+    def when(self, ms: int) -> int:
+        """The virtual time at which `now_ms` shows that."""
+        return -((self._offset - ms * MS) * 1_000_000 // self._rate)
+
+    def wall_ms(self) -> int:
+        return WALL_START_MS + self._world.now // MS + self.wall_jump_ms
+
+
+class Watcher:
+    """What an observer of the ensemble is told (see `invariants`); this one ignores it."""
+
+    def booted(self, member: "Member", recovered: Recovered) -> None: ...
+    def asked(self, member: "Member", ready: Ready) -> None: ...
+    def made_durable(self, member: "Member", batch: DiskBatch) -> None: ...
+    def stepped(self, member: "Member") -> None: ...
+    def heard(self, member: "Member", sid: int, message: object) -> None: ...
+    def heard_client(self, member: "Member", link: int) -> None: ...
+
+
+@attrs.define(eq=False)
+class PeerLink:
+    """A connection to another member, before and after both said Hello."""
+
+    socket: Socket
+    wire: PeerConnection
+    sid: int
+    greeted: bool = False
+
+
+class Member:
+    """One server: a process that comes and goes, on a machine whose disk stays."""
+
+    def __init__(self, sid: int, ensemble: "Ensemble") -> None:
+        self.sid = sid
+        self.ensemble = ensemble
+        self.world = ensemble.world
+        self.network = ensemble.network
+        self.setup = ensemble.setup
+        self.watcher = ensemble.watcher
+        self.rng = self.world.stream(f"member {sid}")
+        self.fs = MemFileSystem(self.world.stream(f"disk {sid}"))
+        self.clock = Clock(self.world, self.rng, self.setup.drift_ppm)
+        self.alive = False
+        self.paused = False
+        self.life = 0
+        """Counts process starts: what belongs to an earlier one is void."""
+        self.replica: Replica
+        self.storage: Storage
+        self.slow_disk = 1
+        """Factor on the time of each batch."""
+        self.crash_in_batches: int | None = None
+        """Die while the so manieth batch from now is being written."""
+        self.crash_in_passes: int | None = None
+        """Die in the so manieth pass from now, between what it sends."""
+        self.crash_power = True
+        """How the two above die."""
+        self.passes = 0
+
+    # --- life and death
+
+    def boot(self) -> None:
+        """Start the process: read the disk, then join."""
+        assert not self.alive
+        self.life += 1
+        self.fs.kill()
+        if self.ensemble.boot_crash_chance and self.rng.random() < self.ensemble.boot_crash_chance:
+            self.fs.cut_power_at(self.fs.calls + self.rng.randrange(1, 30))
+        try:
+            self.storage, recovered = Storage.open(
+                self.fs, DATA_DIR, options=StorageOptions(self.setup.segment_bytes, 4096)
+            )
+        except PowerCut:
+            self.note("crash", "power cut while starting")
+            self.fs.crash()
+            self.world.after(exponential(self.rng, SECOND), self.ensemble.restart, self)
+            return
+        self.fs.cut_power_at(1 << 62)
+        self._start(recovered)
+
+    def _start(self, recovered: Recovered) -> None:
+        self.alive, self.paused = True, False
+        self._sockets: dict[int, Socket] = {}
+        self._links: dict[int, PeerLink] = {}
+        self._dialling: PeerLink | None = None
+        self._redial_at = 0
+        self._last_link = 0
+        self._batch: DiskBatch | None = None
+        self._image_steps: deque[ImageStep] = deque()
+        self._backlog: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        self._pass_due = False
+        self._timer_at: int | None = None
+        self._shown: tuple[object, ...] = ()
+        suspect = f", suspect: {recovered.suspect}" if recovered.suspect else ""
+        last = recovered.entries[-1].zxid if recovered.entries else recovered.image_zxid
+        self.note("boot", f"last {last:#x}, committed {recovered.committed:#x}{suspect}")
+        self.watcher.booted(self, recovered)
+        self.replica = Replica(
+            self.options(),
+            recovered,
+            rng=self.rng,
+            wall_clock=self.clock.wall_ms,
+            now=self.clock.now_ms(),
+        )
+        self.network.listen(self.sid, PEER, self._accept_peer)
+        self.network.listen(self.sid, CLIENT, self._accept_client)
+        self.network.listen_datagrams(self.sid, self._datagram)
+        self.watcher.stepped(self)
+        self._request_pass()
+
+    def options(self) -> ReplicaOptions:
+        return ReplicaOptions(
+            self.sid,
+            self.setup.zab_options(),
+            standalone=len(self.setup.ids) == 1,
+            limits=self.setup.limits(),
+        )
+
+    def crash(self, *, power: bool, why: str = "") -> None:
+        """End the process, or cut the machine's power, in the middle of whatever it does."""
+        if not self.alive:
+            return
+        self.note("crash", ("power cut" if power else "killed") + (f", {why}" if why else ""))
+        self.alive = False
+        self.crash_in_batches = self.crash_in_passes = None
+        self.network.process_ends(self.sid, silent=power)
+        if power:
+            self.network.switch(self.sid, on=False)
+        self._leave_batch_half_done()
+        self._leave_image_half_done()
+        if power:
+            self.fs.crash()
+        else:
+            self.fs.kill()
+
+    def _leave_batch_half_done(self) -> None:
+        if self._batch is None:
+            return
+        calls = self.rng.choice((0, 1, 1, 2, 2, 3, 4, 6, 10, 20))
+        self.fs.cut_power_at(self.fs.calls + 1 + calls)
+        try:
+            self.storage.execute(self._batch)
+        except (PowerCut, StorageError):
+            return
+
+    def _leave_image_half_done(self) -> None:
+        for step in list(self._image_steps)[: self.rng.randrange(3)]:
+            try:
+                self.storage.image_step(step)
+            except (PowerCut, StorageError):
+                return
+
+    def fail_disk(self, operation: str) -> None:
+        """The next call of that kind fails; what a failing sync should have kept is lost."""
+        self.fs.fail(lambda call: call.operation == operation)
+
+    def wipe(self) -> None:
+        """Somebody emptied the data directory of a stopped server."""
+        assert not self.alive
+        if self.fs.is_dir(DATA_DIR):
+            self.fs.wipe(DATA_DIR)
+            self.note("fault", "data directory wiped")
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        if self.alive and not self.paused:
+            self.paused = True
+            self.note("pause", "paused")
+
+    def resume(self) -> None:
+        """SIGCONT: what waits in the sockets is read first, then timers run."""
+        if not self.alive or not self.paused:
+            return
+        self.paused = False
+        self.note("resume", self._role_text() or "looking")
+        backlog, self._backlog = self._backlog, []
+        life = self.life
+        for act, arguments in backlog:
+            if self.life == life and self.alive:
+                act(*arguments)
+        if self.life == life and self.alive:
+            self._request_pass()
+
+    def _halt(self, why: str) -> None:
+        self.note("crash", f"halted: {why}")
+        raise Violation("halt", f"server {self.sid} stops: {why}")
+
+    def _die_of_disk(self, error: StorageError) -> None:
+        """A storage error ends the process (D6)."""
+        self.ensemble.disk_deaths += 1
+        self._batch = None
+        self.crash(power=False, why=f"storage: {error}")
+        self.world.after(exponential(self.rng, SECOND), self.ensemble.restart, self)
+
+    # --- inputs
+
+    def _input(self, life: int, act: Callable[..., None], *arguments: Any) -> None:
+        """All that comes from outside goes through here."""
+        if life != self.life or not self.alive:
+            return
+        if self.paused:
+            self._backlog.append((act, arguments))
+        else:
+            act(*arguments)
+
+    def _request_pass(self) -> None:
+        self.watcher.stepped(self)
+        if not self._pass_due:
+            self._pass_due = True
+            self.world.after(self.rng.randrange(self.setup.pass_delay) + 1, self._run, self.life)
+
+    def _run(self, life: int) -> None:
+        if life == self.life and self.alive and self._pass_due:
+            if self.paused:
+                self._pass_due = False  # `resume` asks for another
+            else:
+                self._pass()
+
+    # --- the pass
+
+    def _pass(self) -> None:
+        """As the server's driver: timer, ready, then carry it all out."""
+        self._pass_due = False
+        self.passes += 1
+        now = self.clock.now_ms()
+        deadline = self.replica.deadline()
+        if deadline is not None and deadline <= now:
+            self.replica.handle_timer(now)
+        ready = self.replica.ready()
+        if ready.halt is not None:
+            self._halt(ready.halt)
+        self.watcher.asked(self, ready)
+        self.watcher.stepped(self)
+        steps = self._steps_of(ready)
+        if self.crash_in_passes is not None:
+            steps = self._maybe_crash_within(steps)
+        for act, arguments in steps:
+            act(*arguments)
+        if self.alive:
+            self._after_pass()
+
+    def _steps_of(self, ready: Ready) -> list[tuple[Callable[..., None], tuple[Any, ...]]]:
+        steps: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        if ready.disk is not None:
+            steps.append((self._submit, (ready.disk,)))
+        steps += [(self._send_client, pair) for pair in ready.clients]
+        steps += [(self._close_client, (link,)) for link in ready.closes]
+        steps += [(self._submit_image, (step,)) for step in ready.image]
+        steps += [(self._send_peer, item) for item in self._frames_of(ready)]
+        steps += [(self._close_peer, (sid,)) for sid in ready.peer_closes]
+        steps += [(self._send_vote, pair) for pair in ready.votes]
+        return steps
+
+    def _frames_of(self, ready: Ready) -> list[tuple[int, list[object]]]:
+        """One write per link."""
+        frames: dict[int, list[object]] = {}
+        for sid, message in ready.peers:
+            frames.setdefault(sid, []).append(message)
+        return list(frames.items())
+
+    def _maybe_crash_within(
+        self, steps: list[tuple[Callable[..., None], tuple[Any, ...]]]
+    ) -> list[tuple[Callable[..., None], tuple[Any, ...]]]:
+        assert self.crash_in_passes is not None
+        self.crash_in_passes -= bool(steps)
+        if self.crash_in_passes > 0 or not steps:
+            return steps
+        kept = steps[: self.rng.randrange(len(steps))]
+        return [*kept, (self._crash_as_planned, ("between sends",))]
+
+    def _crash_as_planned(self, why: str) -> None:
+        self.crash(power=self.crash_power, why=why)
+        self.ensemble.restart_later(self)
+
+    def _after_pass(self) -> None:
+        self._show()
+        self._keep_link()
+        deadline = self.replica.deadline()
+        if deadline is None:
+            return
+        if deadline <= self.clock.now_ms():
+            self._request_pass()
+            return
+        at = self.clock.when(deadline)
+        if self._timer_at is None or at < self._timer_at:
+            self._timer_at = at
+            self.world.at(at, self._timer, self.life, at)
+
+    def _timer(self, life: int, at: int) -> None:
+        if life == self.life and self.alive and at == self._timer_at:
+            self._timer_at = None
+            if not self.paused:
+                self._pass_due = True
+                self._pass()
+
+    def _show(self) -> None:
+        zab = self.replica.zab
+        shown = zab.role, zab.leader, zab.epoch, zab.serving
+        if shown != self._shown:
+            self._shown = shown
+            self.note("role", self._role_text())
+
+    def _role_text(self) -> str:
+        zab = self.replica.zab
+        text = zab.role.name.lower()
+        if zab.leader not in (None, self.sid):
+            text += f" {zab.leader}"
+        if zab.epoch:
+            text += f", epoch {zab.epoch}"
+        if zab.serving:
+            text += ", serving"
+        if text == "looking":
+            text += f" ({zab.why_looking})"
+        return text
+
+    def note(self, kind: str, text: str) -> None:
+        self.ensemble.timeline.add(self.world.now, self.sid, kind, text)
+
+    # --- disk
+
+    def _submit(self, batch: DiskBatch) -> None:
+        assert self._batch is None, "one batch at a time"
+        self._batch = batch
+        if self.crash_in_batches is not None:
+            self.crash_in_batches -= 1
+            if self.crash_in_batches <= 0:
+                self.world.after(self._disk_time() // 2, self._crash_on_disk, self.life)
+        self.world.after(self._disk_time(), self._disk_done, self.life, batch)
+
+    def _crash_on_disk(self, life: int) -> None:
+        if life == self.life and self.alive:
+            self._crash_as_planned("while writing")
+
+    def _disk_time(self) -> int:
+        setup = self.setup
+        time = exponential(self.rng, setup.fsync)
+        if setup.fsync_spike_chance and self.rng.random() < setup.fsync_spike_chance:
+            time += self.rng.randrange(setup.fsync_spike)
+        return time * self.slow_disk
+
+    def _disk_done(self, life: int, batch: DiskBatch) -> None:
+        if life != self.life or not self.alive:
+            return
+        try:
+            self.storage.execute(batch)
+        except StorageError as error:
+            self._die_of_disk(error)
+            return
+        self._batch = None
+        self.watcher.made_durable(self, batch)
+        self._input(life, self._saved, batch)
+
+    def _saved(self, batch: DiskBatch) -> None:
+        self.replica.saved(batch.number, self.clock.now_ms())
+        self._request_pass()
+
+    def _submit_image(self, step: ImageStep) -> None:
+        self._image_steps.append(step)
+        if len(self._image_steps) == 1:
+            self.world.after(self._disk_time(), self._image_done, self.life)
+        self.replica.images.paused = len(self._image_steps) >= 4
+
+    def _image_done(self, life: int) -> None:
+        if life != self.life or not self.alive:
+            return
+        try:
+            zxid = self.storage.image_step(self._image_steps[0])
+            if zxid is not None:
+                self.storage.purge(2)
+        except StorageError as error:
+            self._die_of_disk(error)
+            return
+        self._image_steps.popleft()
+        if zxid is not None:
+            self._input(life, self._image_saved, zxid)
+        if self._image_steps:
+            self.world.after(self._disk_time(), self._image_done, life)
+        elif self.replica.images.paused:
+            self.replica.images.paused = False
+            self._input(life, self._request_pass)
+
+    def _image_saved(self, zxid: int) -> None:
+        self.replica.image_saved(zxid, self.clock.now_ms())
+        self._request_pass()
+
+    # --- clients
+
+    def _accept_client(self, socket: Socket) -> None:
+        self._last_link += 1
+        link, life = self._last_link, self.life
+        self._sockets[link] = socket
+        socket.on_data = lambda data: self._input(life, self._client_data, link, data)
+        socket.on_close = lambda: self._input(life, self._client_down, link)
+        self._input(life, self._client_up, link)
+
+    def _client_up(self, link: int) -> None:
+        self.replica.client_up(link, f"10.0.0.1:{link}", self.clock.now_ms())
+        self._request_pass()
+
+    def _client_data(self, link: int, data: bytes) -> None:
+        if link in self._sockets:
+            self.watcher.heard_client(self, link)
+            self.replica.receive_client(link, data, self.clock.now_ms())
+            self._request_pass()
+
+    def _client_down(self, link: int) -> None:
+        if self._sockets.pop(link, None) is not None:
+            self.replica.client_down(link, self.clock.now_ms())
+            self._request_pass()
+
+    def _send_client(self, link: int, data: bytes) -> None:
+        socket = self._sockets.get(link)
+        if socket is not None:
+            socket.send(data)
+
+    def _close_client(self, link: int) -> None:
+        socket = self._sockets.pop(link, None)
+        if socket is not None:
+            socket.close()
+            self.replica.client_down(link, self.clock.now_ms())
+
+    # --- peers
+
+    def _keep_link(self) -> None:
+        """A link to `zab.dial`, dialled again until it stands."""
+        target = self.replica.zab.dial
+        if target is None or target in self._links or self._dialling is not None:
+            return
+        if self.world.now < self._redial_at:
+            return
+        self._redial_at = self.world.now + REDIAL
+        socket = self.network.dial(self.sid, target, PEER)
+        link = PeerLink(socket, PeerConnection(Side.LEARNER), target)
+        self._dialling = link
+        life = self.life
+        socket.on_open = lambda: self._input(life, self._greet, link)
+        self._listen(link)
+
+    def _listen(self, link: PeerLink) -> None:
+        life = self.life
+        link.socket.on_data = lambda data: self._input(life, self._peer_data, link, data)
+        link.socket.on_close = lambda: self._input(life, self._peer_lost, link)
+
+    def _accept_peer(self, socket: Socket) -> None:
+        link = PeerLink(socket, PeerConnection(Side.LEADER), socket.remote)
+        self._listen(link)
+        self._input(self.life, self._greet, link)
+
+    def _greet(self, link: PeerLink) -> None:
+        member = self.replica.zab.member
+        hello = Hello(1, member.cluster_id, self.sid, member.incarnation)
+        link.socket.send(link.wire.send(hello))
+
+    def _peer_data(self, link: PeerLink, data: bytes) -> None:
+        try:
+            messages = link.wire.receive_data(data)
+        except RemoteProtocolError as error:
+            if not link.socket.doomed:
+                raise Violation("wire", f"server {self.sid} hears from {link.sid}: {error}") from error
+            self._peer_lost(link)
+            return
+        for message in messages:
+            if isinstance(message, Hello):
+                self._peer_up(link)
+            elif self._links.get(link.sid) is link:
+                self.watcher.heard(self, link.sid, message)
+                self.replica.receive_peer(link.sid, message, self.clock.now_ms())
+        self._request_pass()
+
+    def _peer_up(self, link: PeerLink) -> None:
+        """The newest link to a server wins."""
+        if self._dialling is link:
+            self._dialling = None
+        old = self._links.get(link.sid)
+        if old is not None:
+            self._drop(old)
+        link.greeted = True
+        self._links[link.sid] = link
+        self.replica.link_up(link.sid, self.clock.now_ms())
+
+    def _drop(self, link: PeerLink) -> None:
+        """The core is told once for each link that stood."""
+        link.socket.close()
+        if self._dialling is link:
+            self._dialling = None
+        if self._links.get(link.sid) is link:
+            del self._links[link.sid]
+            self.replica.link_down(link.sid, self.clock.now_ms())
+
+    def _peer_lost(self, link: PeerLink) -> None:
+        self._drop(link)
+        self._request_pass()
+        self.world.after(REDIAL, self._input, self.life, self._request_pass)
+
+    def _send_peer(self, sid: int, messages: list[object]) -> None:
+        link = self._links.get(sid)
+        if link is not None:
+            link.socket.send(b"".join([link.wire.send(message) for message in messages]))
+
+    def _close_peer(self, sid: int) -> None:
+        link = self._links.get(sid)
+        if link is not None:
+            self._drop(link)
+            self._request_pass()
+            self.world.after(REDIAL, self._input, self.life, self._request_pass)
+
+    # --- votes
+
+    def _send_vote(self, sid: int, notification: Any) -> None:
+        self.network.send_datagram(self.sid, sid, encode_notification(notification))
+
+    def _datagram(self, source: int, data: bytes) -> None:
+        self._input(self.life, self._vote, source, data)
+
+    def _vote(self, source: int, data: bytes) -> None:
+        self.replica.receive_vote(source, decode_notification(data), self.clock.now_ms())
+        self._request_pass()
+
+
+class Ensemble:
+    """All members and the network between them."""
+
+    def __init__(
+        self,
+        world: World,
+        setup: Setup,
+        conditions: Conditions | None = None,
+        watcher: Watcher | None = None,
+        member_type: type[Member] = Member,
+    ) -> None:
+        self.world = world
+        self.setup = setup
+        self.watcher = watcher or Watcher()
+        self.timeline = Timeline()
+        self.network = Network(world, conditions or Conditions())
+        self.boot_crash_chance = 0.0
+        self.disk_deaths = 0
+        self.restart_mean = SECOND
+        self._rng = world.stream("ensemble")
+        self.members = {sid: member_type(sid, self) for sid in setup.ids}
+
+    def boot(self) -> None:
+        for member in self.members.values():
+            self.world.after(self._rng.randrange(50 * MS), self.restart, member)
+
+    def restart(self, member: Member) -> None:
+        if not member.alive:
+            self.network.switch(member.sid, on=True)
+            member.boot()
+
+    def restart_later(self, member: Member) -> None:
+        self.world.after(exponential(self._rng, self.restart_mean), self.restart, member)
+
+    @property
+    def alive(self) -> list[Member]:
+        return [member for member in self.members.values() if member.alive]
+
+    def leader(self) -> Member | None:
+        """The one that serves as leader, of the latest epoch if there are two."""
+        leading = [
+            member
+            for member in self.alive
+            if member.replica.zab.serving and member.replica.zab.leader == member.sid
+        ]
+        return max(leading, key=lambda member: member.replica.zab.epoch, default=None)
+
+    def note(self, kind: str, text: str) -> None:
+        self.timeline.add(self.world.now, NETWORK, kind, text)
