@@ -1,0 +1,436 @@
+"""A1-A13 and the D rules of RELIABILITY.md, checked from outside after every step.
+
+`Invariants` is told what members read at boot, ask for, have made durable and hear
+(`ensemble.Watcher`), and looks at each member after each of its steps.  It keeps
+
+    order     the committed log: entries as first applied anywhere, with their chain values
+    made      zxid -> who proposed it, with which chain value: one primary per epoch
+    disks     per member: what its disk is known to hold, batch by batch
+
+A chain value stands for all entries before it, so that one comparison per step compares
+whole logs, and the cost of a step does not grow with them.
+
+How the rules are checked:
+
+    A1 A7  equal zxid, equal entry, one proposer per epoch       on every append
+    A2 A3  every application continues `order`                   on every application
+    A4 A10 zxids follow each other, in order and in every log    on both
+    A5 A8  epochs and promises never go back                     on every step and boot
+    A6     a new primary's log holds all of `order`              on its first entry
+    A9     committed: on a quorum of disks; never cut off again  on first application, on cuts
+    A11    applied: durable on this very disk before             on every application
+    A12    equal zxid, equal digest                              on every step
+    A13    no ack or promise of others counts: by A9 and A7
+    D1 D2  ACK, LEADERINFO, ACKEPOCH only of what is durable     on every send
+    C11    expiry not before time-out after the last touch       on every expiry proposed
+    C13    no reply when the leader, or the quorum, was silent   on every send to a client
+"""
+
+import struct
+from bisect import bisect_right
+from typing import Final
+
+import attrs
+
+from wire import txn as txns
+from wire.peer import Ack, AckEpoch, LeaderInfo, Ping, Role
+from wire.txn import CloseSessionTxn, CreateSessionTxn, TxnHeader
+from zkpy import zxid as zxids
+from zkpy.effects import (
+    CHAIN_START,
+    AbandonGeneration,
+    Append,
+    BeginGeneration,
+    DiskBatch,
+    Entry,
+    EntryKind,
+    Identity,
+    Ready,
+    Recovered,
+    Truncate,
+    WriteIdentity,
+)
+from zkpy.pipeline.request import LEADER
+from zkpy.testing.ensemble import Ensemble, Member, Setup, Watcher
+from zkpy.testing.histories import Commit
+from zkpy.testing.world import Violation
+from zkpy.zxid import show
+
+SESSION: Final = struct.Struct(">q")
+
+
+@attrs.define
+class DiskLog:
+    """A log as a disk holds it: entries behind `base`, with chain values."""
+
+    base: int = zxids.NONE
+    base_chain: int = CHAIN_START
+    zxids: list[int] = attrs.Factory(list)
+    chains: dict[int, int] = attrs.Factory(dict)
+
+    @property
+    def last(self) -> int:
+        return self.zxids[-1] if self.zxids else self.base
+
+    def append(self, entry: Entry) -> None:
+        self.zxids.append(entry.zxid)
+        self.chains[entry.zxid] = entry.chain
+
+    def truncate(self, zxid: int) -> None:
+        while self.zxids and self.zxids[-1] > zxid:
+            del self.chains[self.zxids.pop()]
+
+    def chain_at(self, zxid: int) -> int | None:
+        return self.base_chain if zxid == self.base else self.chains.get(zxid)
+
+
+@attrs.define(eq=False)
+class Disk:
+    """What one member's disk is known to hold; a crash may have left more."""
+
+    log: DiskLog = attrs.Factory(DiskLog)
+    identity: Identity | None = None
+    pending: DiskLog | None = None
+    generation: int = 0
+    """Of `pending`."""
+
+
+@attrs.define(eq=False)
+class Seen:
+    """What one member's process was last seen to be."""
+
+    applied: int = 0
+    epoch: int = 0
+    accepted: int = 0
+    offered: dict[int, int] = attrs.Factory(dict)
+    """Server id -> epoch of its last LEADERINFO."""
+    heard: dict[int, int] = attrs.Factory(dict)
+    """Server id -> local ms of its last message."""
+    touched: dict[int, int] = attrs.Factory(dict)
+    """Of a leader: session -> local ms at which it learnt of life."""
+
+
+class Invariants(Watcher):
+    """Raises Violation out of the step that broke a rule."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.commits: list[Commit] = []
+        self.disks = {sid: Disk() for sid in setup.ids}
+        self.seen: dict[int, Seen] = {}
+        self.ensemble: Ensemble
+        """Set by whoever builds both."""
+        self.checks_client_silence = True
+        self.leaders: dict[int, int] = {}
+        """Epoch -> the one that put it into a zxid."""
+        self.acks_checked = 0
+        self._order: list[int] = []
+        self._chains: dict[int, int] = {zxids.NONE: CHAIN_START}
+        self._made: dict[int, int] = {}
+        self._digests: dict[int, int] = {}
+        self._timeouts: dict[int, int] = {}
+
+    # --- what the watcher is told
+
+    def booted(self, member: Member, recovered: Recovered) -> None:
+        """What a crash left: all that was durable, and nothing that was never asked for."""
+        sid, disk = member.sid, self.disks[member.sid]
+        self.seen[sid] = Seen(applied=recovered.image_zxid)
+        if recovered.suspect is None:
+            self._check_recovered(sid, disk, recovered)
+        log = DiskLog(recovered.image_zxid, recovered.image_chain)
+        for entry in recovered.entries:
+            log.append(entry)
+        self.disks[sid] = Disk(log, recovered.identity)
+
+    def _check_recovered(self, sid: int, disk: Disk, recovered: Recovered) -> None:
+        before, identity = disk.identity, recovered.identity
+        if before is not None and (
+            identity is None or identity.accepted_epoch < before.accepted_epoch
+        ):
+            raise Violation("A8", f"server {sid} forgot its promise {before} for {identity}")
+        if recovered.committed > self._last and recovered.committed not in self._chains:
+            raise Violation("A9", f"server {sid} recovers {show(recovered.committed)} as committed")
+        chains = {entry.zxid: entry.chain for entry in recovered.entries}
+        chains[recovered.image_zxid] = recovered.image_chain
+        last = disk.log.last
+        if last > recovered.image_zxid and chains.get(last) != disk.log.chain_at(last):
+            same = identity is None or before is None or identity.generation == before.generation
+            if same and not self._was_cut(disk, recovered):
+                raise Violation("D1", f"server {sid} lost {show(last)}, which was durable")
+
+    def _was_cut(self, disk: Disk, recovered: Recovered) -> bool:
+        """A Truncate may have been under way: then what went was in no quorum (A9)."""
+        kept = recovered.entries[-1].zxid if recovered.entries else recovered.image_zxid
+        return not self._cuts_committed(disk.log, kept)
+
+    def asked(self, member: Member, ready: Ready) -> None:
+        if ready.disk is not None:
+            for step in ready.disk.steps:
+                if isinstance(step, Append):
+                    self._check_appended(member, step.entries)
+        for sid, message in ready.peers:
+            check = _ON_SEND.get(type(message))
+            if check is not None:
+                check(self, member, sid, message)
+        if ready.clients and self.checks_client_silence:
+            self._check_not_cut_off(member)
+
+    def made_durable(self, member: Member, batch: DiskBatch) -> None:
+        disk = self.disks[member.sid]
+        for step in batch.steps:
+            act = _ON_DURABLE.get(type(step))
+            if act is not None:
+                act(self, member.sid, disk, step)
+
+    def heard(self, member: Member, sid: int, message: object) -> None:
+        seen = self.seen[member.sid]
+        now = member.clock.now_ms()
+        seen.heard[sid] = now
+        if isinstance(message, LeaderInfo):
+            seen.offered[sid] = message.epoch
+        elif isinstance(message, Ping) and message.payload:
+            for (session,) in SESSION.iter_unpack(message.payload):
+                seen.touched[session] = now
+
+    def heard_client(self, member: Member, link: int) -> None:
+        client = member.replica.clients.links.by_id.get(link)
+        if client is not None and client.session:
+            self.seen[member.sid].touched[client.session] = member.clock.now_ms()
+
+    def stepped(self, member: Member) -> None:
+        seen, replica = self.seen[member.sid], member.replica
+        zxid = replica.state.zxid
+        if zxid != seen.applied:
+            self._check_applied(member, seen, zxid)
+            self._check_digest(member, zxid, replica.state.digest)
+        accepted = replica.zab.member.accepted_epoch
+        if accepted < seen.accepted:
+            raise Violation("A8", f"server {member.sid} goes back from epoch {seen.accepted}")
+        seen.accepted = accepted
+        epoch = replica.zab.epoch
+        if epoch != seen.epoch:
+            seen.epoch = epoch
+            seen.touched.clear()
+
+    # --- applied: A2, A3, A4, A5, A9, A11, A12
+
+    @property
+    def _last(self) -> int:
+        return self._order[-1] if self._order else zxids.NONE
+
+    @property
+    def last_committed(self) -> int:
+        return self._last
+
+    def _check_applied(self, member: Member, seen: Seen, zxid: int) -> None:
+        sid, disk = member.sid, self.disks[member.sid]
+        if zxid < seen.applied:
+            raise Violation("A2", f"server {sid} goes back to {show(zxid)}")
+        chain = disk.log.chain_at(zxid)
+        if chain is None:
+            raise Violation("A11", f"server {sid} applied {show(zxid)}, not durable there")
+        if zxid > self._last:
+            self._extend(member, zxid)
+        known = self._chains.get(zxid)
+        if known is None or known != chain:
+            raise Violation("A2", f"server {sid} applied another {show(zxid)} than others did")
+        seen.applied = zxid
+
+    def _extend(self, member: Member, zxid: int) -> None:
+        """First applied here: this is what committed means to the outside."""
+        window = member.replica.zab.member.window
+        entries = window.entries[window.position(self._last) : window.position(zxid)]
+        if window.chain_at(self._last) != self._chains[self._last]:
+            raise Violation("A2", f"server {member.sid} applies on another log than others")
+        now = member.world.now
+        for entry in entries:
+            self._commit(entry, now)
+        holders = [s for s in self.setup.voters if self._holds(self.disks[s].log, zxid)]
+        if len(holders) < self.setup.quorum:
+            raise Violation("A9", f"{show(zxid)} is committed, but durable only on {holders}")
+        self.ensemble.timeline.count_commits(now, len(entries))
+
+    def _commit(self, entry: Entry, now: int) -> None:
+        if not zxids.follows(self._last, entry.zxid):
+            raise Violation("A4", f"{show(entry.zxid)} applied behind {show(self._last)}")
+        self._order.append(entry.zxid)
+        self._chains[entry.zxid] = entry.chain
+        commit = Commit(entry.zxid, now)
+        if entry.kind == EntryKind.TXN:
+            commit.header, commit.txn = txns.decode(entry.data)
+        self.commits.append(commit)
+
+    def _holds(self, log: DiskLog, zxid: int) -> bool:
+        """A log whose image is beyond `zxid` holds it if that image is in the order."""
+        return log.chain_at(zxid) == self._chains[zxid] or (
+            log.base > zxid and self._chains.get(log.base) == log.base_chain
+        )
+
+    def _check_digest(self, member: Member, zxid: int, digest: int) -> None:
+        known = self._digests.setdefault(zxid, digest)
+        if known != digest:
+            raise Violation("A12", f"server {member.sid} has another tree at {show(zxid)}")
+
+    # --- appended: A1, A5, A6, A7, A10
+
+    def _check_appended(self, member: Member, entries: list[Entry]) -> None:
+        zab = member.replica.zab
+        for entry in entries:
+            known = self._made.get(entry.zxid)
+            if known is None:
+                self._check_proposer(member, entry)
+                self._made[entry.zxid] = entry.chain
+                if zab.role is Role.LEADING and entry.kind == EntryKind.TXN:
+                    self._check_expiry(member, entry)
+            elif known != entry.chain:
+                raise Violation("A1", f"server {member.sid} has another {show(entry.zxid)}")
+
+    def _check_proposer(self, member: Member, entry: Entry) -> None:
+        epoch = zxids.epoch_of(entry.zxid)
+        leader = self.leaders.setdefault(epoch, member.sid)
+        if leader != member.sid:
+            raise Violation("A7", f"servers {leader} and {member.sid} both propose in {epoch}")
+        zab = member.replica.zab
+        if zab.role is not Role.LEADING or zab.epoch != epoch:
+            # The epoch's leader may have stepped down in this very step; nobody else may.
+            if member.sid != leader:
+                raise Violation("A1", f"server {member.sid} makes up {show(entry.zxid)}")
+        if entry.zxid == zxids.first_of(epoch):
+            self._check_complete(member)
+
+    def _check_complete(self, member: Member) -> None:
+        """A6: what any member ever delivered is in the log of a later primary."""
+        window = member.replica.zab.member.window
+        last = self._last
+        if last > window.base and window.chain_at(last) != self._chains[last]:
+            raise Violation(
+                "A6", f"server {member.sid} leads without {show(last)}, which was delivered"
+            )
+
+    # --- durable: A9, A8
+
+    def _on_append(self, sid: int, disk: Disk, step: Append) -> None:
+        log = disk.pending if disk.pending is not None else disk.log
+        for entry in step.entries:
+            if not zxids.follows(log.last, entry.zxid):
+                raise Violation("A10", f"server {sid}: {show(entry.zxid)} on {show(log.last)}")
+            log.append(entry)
+
+    def _on_truncate(self, sid: int, disk: Disk, step: Truncate) -> None:
+        if self._cuts_committed(disk.log, step.zxid):
+            raise Violation("A9", f"server {sid} cuts committed entries behind {show(step.zxid)}")
+        disk.log.truncate(step.zxid)
+        if disk.log.last != step.zxid:
+            raise Violation("D12", f"server {sid}: cut at {show(step.zxid)}, which it lacks")
+
+    def _cuts_committed(self, log: DiskLog, keep: int) -> bool:
+        """Whether a cut behind `keep` takes away something of the committed order."""
+        position = bisect_right(self._order, keep)
+        if position == len(self._order):
+            return False
+        following = self._order[position]
+        return log.chain_at(following) == self._chains[following]
+
+    def _on_identity(self, sid: int, disk: Disk, step: WriteIdentity) -> None:
+        before, after = disk.identity, step.identity
+        if before is not None and after.accepted_epoch < before.accepted_epoch:
+            raise Violation("A8", f"server {sid} takes back its promise of {before}")
+        if disk.pending is not None and after.generation == disk.generation:
+            self._check_adopted(sid, disk, disk.pending)
+            disk.log = disk.pending
+        disk.pending = None
+        disk.identity = after
+
+    def _check_adopted(self, sid: int, disk: Disk, adopted: DiskLog) -> None:
+        """A SNAP must not lose what its receiver had of the committed order."""
+        position = bisect_right(self._order, adopted.last)
+        if position < len(self._order):
+            following = self._order[position]
+            if disk.log.chain_at(following) == self._chains[following]:
+                raise Violation("A9", f"server {sid} loses {show(following)} to a SNAP")
+
+    def _on_begin(self, sid: int, disk: Disk, step: BeginGeneration) -> None:
+        disk.pending = DiskLog(step.zxid, step.chain)
+        disk.generation = step.generation
+
+    def _on_abandon(self, sid: int, disk: Disk, step: AbandonGeneration) -> None:
+        disk.pending = None
+
+    # --- sent: D1, D2
+
+    def _on_ack(self, member: Member, sid: int, message: Ack) -> None:
+        self.acks_checked += 1
+        disk = self.disks[member.sid]
+        if message.zxid > disk.log.last:
+            raise Violation(
+                "D1",
+                f"server {member.sid} acknowledges {show(message.zxid)}, "
+                f"its disk has {show(disk.log.last)}",
+            )
+
+    def _on_leader_info(self, member: Member, sid: int, message: LeaderInfo) -> None:
+        self._check_promise(member, message.epoch, "offers")
+
+    def _on_ack_epoch(self, member: Member, sid: int, message: AckEpoch) -> None:
+        identity = self.disks[member.sid].identity
+        if message.fresh and identity is not None and not identity.founding:
+            self._check_promise(member, self.seen[member.sid].offered.get(sid, 0), "promises")
+
+    def _check_promise(self, member: Member, epoch: int, what: str) -> None:
+        identity = self.disks[member.sid].identity
+        durable = identity.accepted_epoch if identity else 0
+        if durable < epoch:
+            raise Violation(
+                "D2", f"server {member.sid} {what} epoch {epoch}, its disk has {durable}"
+            )
+
+    # --- sessions: C11
+
+    def _check_expiry(self, member: Member, entry: Entry) -> None:
+        header, txn = txns.decode(entry.data)
+        if type(txn) is CreateSessionTxn:
+            self._timeouts[header.session] = txn.timeout_ms
+        elif type(txn) is CloseSessionTxn and header.origin == LEADER:
+            self._check_silence(member, header)
+
+    def _check_silence(self, member: Member, header: TxnHeader) -> None:
+        touched = self.seen[member.sid].touched.get(header.session)
+        if touched is None:
+            return
+        silent = member.clock.now_ms() - touched
+        if silent < self._timeouts[header.session]:
+            raise Violation(
+                "C11", f"session {header.session:#x} expires {silent} ms after its last touch"
+            )
+
+    # --- staleness: C13
+
+    def _check_not_cut_off(self, member: Member) -> None:
+        zab = member.replica.zab
+        if not zab.serving:
+            return
+        setup, heard = self.setup, self.seen[member.sid].heard
+        oldest = member.clock.now_ms() - setup.tick_ms * (setup.sync_ticks + 1)
+        if zab.role is Role.LEADING:
+            fresh = 1 + sum(heard.get(s, 0) >= oldest for s in setup.voters if s != member.sid)
+            silent = fresh < setup.quorum
+        else:
+            assert zab.leader is not None
+            silent = heard.get(zab.leader, 0) < oldest
+        if silent:
+            raise Violation("C13", f"server {member.sid} answers clients though it is cut off")
+
+
+_ON_SEND: Final = {
+    Ack: Invariants._on_ack,
+    LeaderInfo: Invariants._on_leader_info,
+    AckEpoch: Invariants._on_ack_epoch,
+}
+_ON_DURABLE: Final = {
+    Append: Invariants._on_append,
+    Truncate: Invariants._on_truncate,
+    WriteIdentity: Invariants._on_identity,
+    BeginGeneration: Invariants._on_begin,
+    AbandonGeneration: Invariants._on_abandon,
+}
