@@ -28,6 +28,12 @@ class Limits:
     """`globalOutstandingLimit`: writes in flight in the server before clients are no longer read."""
     output_bytes_max: int = 64 * 1024 * 1024
     """Unsent bytes of one connection at which it is dropped: a client that never reads."""
+    container_check_ms: int = 60_000
+    """`znode.container.checkIntervalMs`: how often the leader looks for what should end."""
+    container_removals_max: int = 10_000
+    """Containers and TTL znodes removed per look (`znode.container.maxPerMinute`)."""
+    container_never_used_ms: int = 0
+    """Age at which a container that never had children goes; 0: never."""
     snap_entries: int = 100_000
     """`snapCount`: entries between images (each server draws from half of it to all of it)."""
     image_slice_nodes: int = 400

@@ -9,6 +9,7 @@ from wire.jute import Record
 from wire.records import OPEN_ACL, ConnectRequest, ConnectResponse, CreateRequest, GetDataRequest
 from zkpy.effects import Append, DiskBatch, Entry, Recovered, WriteIdentity
 from zkpy.limits import Limits
+from zkpy.pipeline.prepare import Rules
 from zkpy.replica.core import Replica, ReplicaOptions
 from zkpy.zab.member import ZabOptions
 from zkpy.zab.quorum import VoterSet
@@ -28,7 +29,14 @@ BLANK = Recovered(
 class World:
     """A standalone member; `run` carries out passes until nothing is left to do."""
 
-    def __init__(self, recovered: Recovered = BLANK, **limits: int) -> None:
+    def __init__(
+        self,
+        recovered: Recovered = BLANK,
+        voters: tuple[int, ...] = (1,),
+        read_only_mode: bool = False,
+        rules: Rules | None = None,
+        **limits: int,
+    ) -> None:
         self.now = 1_000_000
         self.wall = 1_700_000_000_000
         self.clients: dict[int, Client | Raw] = {}
@@ -39,7 +47,13 @@ class World:
         self.closed: list[int] = []
         self.image_steps: list[object] = []
         self.replica = Replica(
-            ReplicaOptions(1, ZabOptions(VoterSet.of([1])), limits=Limits(**limits)),
+            ReplicaOptions(
+                1,
+                ZabOptions(VoterSet.of(voters)),
+                limits=Limits(**limits),
+                rules=rules or Rules(),
+                read_only_mode=read_only_mode,
+            ),
             recovered,
             rng=random.Random(7),
             wall_clock=lambda: self.wall,

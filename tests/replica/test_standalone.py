@@ -8,6 +8,7 @@ from wire.client import ClientConnection, Request, Role, WatchEvent
 from wire.codes import XID_AUTH, XID_PING, XID_SET_WATCHES, ErrorCode, OpCode
 from wire.records import ACL, OPEN_ACL
 from zkpy.pipeline.auth import digest_id
+from zkpy.pipeline.prepare import Rules
 
 CREATED, DELETED, CHANGED, CHILDREN = 1, 2, 3, 4
 
@@ -443,3 +444,36 @@ def test_a_long_workload_leaves_no_cyclic_garbage() -> None:
         gc.enable()
     assert found == 0
     assert world.replica.clients.watches.count == 0
+
+
+def test_containers_and_ttl_znodes_end_by_themselves() -> None:
+    world = World(rules=Rules(extended_types=True))
+    client = world.connect(timeout_ms=40_000)
+    client.ask(OpCode.CREATE_CONTAINER, records.CreateRequest("/c", b"", list(OPEN_ACL), 4))
+    client.ask(OpCode.CREATE_TTL, records.CreateTTLRequest("/t", b"", list(OPEN_ACL), 5, 1_000))
+    client.create("/c/child")
+    never = records.CreateRequest("/never-used", b"", list(OPEN_ACL), 4)
+    client.ask(OpCode.CREATE_CONTAINER, never)
+    client.ask(OpCode.DELETE, records.DeleteRequest("/c/child", -1))
+    for _ in range(7):
+        client.send(OpCode.PING, xid=XID_PING)
+        world.wall += 10_000
+        world.advance(10_000)
+    assert client.get("/c").error == ErrorCode.NO_NODE
+    assert client.get("/t").error == ErrorCode.NO_NODE
+    assert client.get("/never-used").error == 0
+
+
+def test_a_leader_without_quorum_serves_reads_to_those_who_ask_for_no_more() -> None:
+    world = World(voters=(1, 2, 3), read_only_mode=True)
+    assert not world.replica.zab.serving
+    assert world.connect().closed, "who wants to write is sent away"
+    reader = world.connect(read_only=True)
+    assert reader.granted.read_only is True
+    assert reader.get("/zookeeper").error == 0
+    assert reader.create("/a").error == ErrorCode.NOT_READ_ONLY
+    assert reader.ask(OpCode.SYNC, records.SyncRequest("/")).error == ErrorCode.NOT_READ_ONLY
+    assert reader.get("/zookeeper").error == 0
+    assert reader.ask(OpCode.CLOSE_SESSION).error == 0
+    assert reader.closed
+    assert world.log == []

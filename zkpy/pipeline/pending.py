@@ -122,6 +122,10 @@ class Pending:
         self._changes.append((path, self._views.get(path, _ABSENT)))
         self._views[path] = view
 
+    def untouched(self, path: str) -> bool:
+        """Whether the tree tells all there is to know of the path."""
+        return path not in self._views
+
     def owned_by(self, session: int) -> list[str]:
         """Paths with an outstanding change whose znode belongs to `session`."""
         return [path for path, view in self._views.items() if view and view.owner == session]

@@ -43,7 +43,7 @@ from zkpy.state.znode import COUNTER_MAX, next_version
 PASSWORD_BYTES: Final = 16
 ANY_VERSION: Final = -1
 # Plain numbers for the hot path: looking up an enum's member costs as much as a whole check.
-_CREATE_SESSION: Final = int(OpCode.CREATE_SESSION)
+_WITHOUT_SESSION: Final = (int(OpCode.CREATE_SESSION), int(OpCode.DELETE_CONTAINER))
 _MAY_WRITE: Final = int(Perm.WRITE)
 _MAY_CREATE: Final = int(Perm.CREATE)
 NO_TTL: Final = -1
@@ -100,7 +100,7 @@ class Preparer:
         if handler is None:  # only a broken learner forwards such
             return ErrorTxn(ErrorCode.UNIMPLEMENTED)
         try:
-            if write.opcode != _CREATE_SESSION:
+            if write.opcode not in _WITHOUT_SESSION:
                 self._check_session(write)
             return handler(self, write, write.body)
         except ZkError as refusal:
@@ -209,6 +209,19 @@ class Preparer:
         self._remove(path)
         return DeleteTxn(path)
 
+    def _delete_container(self, write: Write, body: records.DeleteContainerRequest) -> Txn:
+        """The leader's own: a container or TTL znode that is due, if it still is one.
+
+        From a client it is no operation at all: ZooKeeper takes it unchecked (PROTOCOL A10).
+        """
+        if write.server != LEADER:
+            raise ZkError(ErrorCode.UNIMPLEMENTED)
+        node = self._existing(body.path)
+        if node.children or not node.owner or is_session(node.owner):
+            raise ZkError(ErrorCode.NOT_EMPTY)
+        self._remove(body.path)
+        return DeleteTxn(body.path)
+
     def _set_data(self, write: Write, body: records.SetDataRequest) -> Txn:
         path = body.path
         node = self._existing(path)
@@ -304,6 +317,7 @@ _PREPARE_IN_MULTI: Final[dict[int, _Handler]] = {
 _PREPARE: Final[dict[int, _Handler]] = {
     **{op: handler for op, handler in _PREPARE_IN_MULTI.items() if op != OpCode.CHECK},
     OpCode.SET_ACL: Preparer._set_acl,
+    OpCode.DELETE_CONTAINER: Preparer._delete_container,
     OpCode.MULTI: Preparer._multi,
     OpCode.CREATE_SESSION: Preparer._create_session,
     OpCode.CLOSE_SESSION: Preparer._close_session,

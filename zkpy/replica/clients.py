@@ -65,12 +65,16 @@ class Clients:
         self._state = state
         self._reads = Reads(state, self.watches)
 
-    def enter(self, office: Office, serving: bool) -> None:
-        """A role begins: connections of the one before it end, and all that waited in them."""
+    def enter(self, office: Office, serving: bool, read_only: bool = False) -> None:
+        """A role begins: connections of the one before it end, and all that waited in them.
+
+        `serving`: everybody is welcome; `read_only`: those are who asked for no more.
+        """
         for link in list(self.links.by_id.values()):
             self._close(link)
         self._office = office
         self._serving = serving
+        self._read_only = read_only
         self.gate = Gate(self._server_id, self._incarnation)
         self._synced: deque[tuple[int, int]] = deque()
 
@@ -261,7 +265,7 @@ class Clients:
 
     def _on_connect(self, link: ClientLink, request: ConnectRequest) -> None:
         """Checks in ZooKeeper's order (PROTOCOL A4)."""
-        if not self._serving:
+        if not self._serving and not (self._read_only and request.read_only):
             self._close(link)
         elif request.last_zxid_seen > self._state.zxid:
             self.notices.append(
@@ -297,7 +301,7 @@ class Clients:
         left = self.links.attach(link, session, timeout_ms)
         if left is not None:
             self._close(left)
-        response = ConnectResponse(0, timeout_ms, session, password, False)
+        response = ConnectResponse(0, timeout_ms, session, password, self._read_only)
         self.links.emit(link, link.connection.send(response))
         link.password = b""
         self._take_events(link, b"")  # what a hasty client has sent already
@@ -307,6 +311,27 @@ class Clients:
         refusal = ConnectResponse(0, 0, 0, _PASSWORD_NONE, False)
         self.links.emit(link, link.connection.send(refusal))
         self._close(link)
+
+    # --- the word of an office that asks no quorum ---
+
+    def opened(self, number: int, timeout_ms: int) -> None:
+        waiting = self.gate.take(number)
+        assert waiting is not None and isinstance(waiting.link, ClientLink)
+        waiting.link.queue.remove(waiting)
+        self._grant(waiting.link, waiting.link.session, timeout_ms, _PASSWORD_NONE)
+
+    def closed(self, number: int) -> None:
+        waiting = self.gate.take(number)
+        assert waiting is not None and isinstance(waiting.link, ClientLink)
+        self._reply(waiting.link, waiting.request, self._state.zxid)
+        self._close(waiting.link)
+
+    def refused(self, number: int, code: ErrorCode) -> None:
+        waiting = self.gate.take(number)
+        assert waiting is not None and isinstance(waiting.link, ClientLink)
+        waiting.link.queue.remove(waiting)
+        waiting.link.syncing = False
+        self._reply_error(waiting.link, waiting.request, code)
 
     # --- what was applied ---
 

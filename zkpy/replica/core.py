@@ -38,6 +38,7 @@ from zkpy.replica.clients import Clients
 from zkpy.replica.leading import Leading
 from zkpy.replica.learning import Learning
 from zkpy.replica.office import Office
+from zkpy.replica.reading import Reading
 from zkpy.state.apply import ReplicatedState
 from zkpy.state.image import ImageReader, ImageWriter, load
 from zkpy.zab.member import (
@@ -66,6 +67,8 @@ class ReplicaOptions:
     limits: Limits = attrs.Factory(Limits)
     rules: Rules = attrs.Factory(Rules)
     authenticator: Authenticator = attrs.Factory(Authenticator)
+    read_only_mode: bool = False
+    """`readonlymode.enabled`: without a quorum, serve reads to those who ask for no more."""
 
 
 class Replica:
@@ -222,9 +225,11 @@ class Replica:
 
     def _enter_office(self) -> None:
         self._entered = self._standing()
-        role = self.zab.role if self.zab.serving else Role.LOOKING
+        serving = self.zab.serving and not self._diverged
+        role = self.zab.role if serving else Role.LOOKING
         self._office = _OFFICES[role](self)
-        self.clients.enter(self._office, self.zab.serving)
+        read_only = self.options.read_only_mode and not serving and not self._diverged
+        self.clients.enter(self._office, serving, read_only)
 
     def _lead(self) -> Office:
         return Leading(
@@ -247,6 +252,8 @@ class Replica:
         )
 
     def _look(self) -> Office:
+        if self.options.read_only_mode:
+            return Reading(self.state, self.clients)
         return Learning(None, self.incarnation, self.zab, self.clients, self.clients.links)
 
     def _receive_upper(self, sid: int, data: bytes) -> None:

@@ -9,11 +9,13 @@ import struct
 from collections import deque
 from collections.abc import Callable
 from hmac import compare_digest
+from itertools import islice
 from typing import Any, Final
 
 from wire import txn as txns
 from wire import upper
 from wire.codes import ErrorCode, OpCode
+from wire.records import DeleteContainerRequest
 from wire.txn import CloseSessionTxn, CreateSessionTxn, Txn, TxnHeader
 from zkpy.effects import Entry, EntryKind
 from zkpy.limits import Limits
@@ -66,6 +68,7 @@ class Leading:
         self._prepared: dict[int, tuple[TxnHeader, Txn]] = {}
         self._syncs: deque[tuple[int, int, int, int]] = deque()
         """(token, barrier, server, number), in order of tokens."""
+        self._scan_at = now + limits.container_check_ms
         for session, held in state.sessions.sessions.items():
             self._expiry.track(session, held.timeout_ms, LEADER, now)
 
@@ -131,6 +134,17 @@ class Leading:
             self._notices.append(f"expiring session {session:#x}")
             self.submit(Write(OpCode.CLOSE_SESSION, session, 0, None, (), LEADER, 0, NO_NUMBER))
 
+    def _remove_due_znodes(self) -> None:
+        """Containers without children and TTL znodes past their time, as requests of our own."""
+        limits, state = self._limits, self._state
+        due = state.lifetimes.due(
+            state.tree.nodes, self._wall_clock(), limits.container_never_used_ms
+        )
+        for path in list(islice(due, limits.container_removals_max)):
+            if self._pending.untouched(path):
+                body = DeleteContainerRequest(path)
+                self.submit(Write(OpCode.DELETE_CONTAINER, 0, 0, body, (), LEADER, 0, NO_NUMBER))
+
     # --- syncs ---
 
     def sync(self, number: int) -> None:
@@ -191,13 +205,17 @@ class Leading:
     def handle_timer(self, now: int) -> None:
         self._now = now
         self._close_due_sessions(now)
+        if now >= self._scan_at:
+            self._scan_at = now + self._limits.container_check_ms
+            self._remove_due_znodes()
 
     def paused(self, pause_ms: int) -> None:
         """What was sent to us meanwhile is still unread: nobody expires for that (C11)."""
         self._expiry.extend(pause_ms)
 
     def deadline(self) -> int | None:
-        return self._expiry.deadline()
+        expiry = self._expiry.deadline()
+        return self._scan_at if expiry is None else min(expiry, self._scan_at)
 
     def flush(self) -> None:
         self._wall_ms = 0

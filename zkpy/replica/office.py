@@ -7,6 +7,7 @@ field.  `replica.core` has the one table of which role has which.
 
 from typing import Any, Protocol
 
+from wire.codes import ErrorCode
 from wire.txn import Txn, TxnHeader
 from zkpy.effects import Entry
 from zkpy.pipeline.request import Write
@@ -21,6 +22,15 @@ class ClientSide(Protocol):
 
     def synced(self, number: int, barrier: int) -> None:
         """The sync of that number is done once `barrier` is applied here."""
+
+    def opened(self, number: int, timeout_ms: int) -> None:
+        """The session asked for under that number is open, on this connection alone."""
+
+    def closed(self, number: int) -> None:
+        """The session whose end was asked for under that number is gone."""
+
+    def refused(self, number: int, code: ErrorCode) -> None:
+        """The write or sync of that number is not for this member."""
 
 
 class Office(Protocol):

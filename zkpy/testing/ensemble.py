@@ -26,7 +26,7 @@ from wire.peer import (
     decode_notification,
     encode_notification,
 )
-from zkpy.effects import DiskBatch, ImageStep, Ready, Recovered
+from zkpy.effects import DiskBatch, DiskStep, ImageStep, Ready, Recovered
 from zkpy.errors import StorageError
 from zkpy.limits import Limits
 from zkpy.replica.core import Replica, ReplicaOptions
@@ -135,6 +135,7 @@ class Watcher:
     def stepped(self, member: "Member") -> None: ...
     def heard(self, member: "Member", sid: int, message: object) -> None: ...
     def heard_client(self, member: "Member", link: int) -> None: ...
+    def wiped(self, member: "Member") -> None: ...
 
 
 @attrs.define(eq=False)
@@ -174,6 +175,8 @@ class Member:
         """Die in the so manieth pass from now, between what it sends."""
         self.crash_power = True
         """How the two above die."""
+        self.unfinished: list[DiskStep] = []
+        """Steps that were under way when the process ended: some of them may have happened."""
         self.passes = 0
 
     # --- life and death
@@ -192,7 +195,7 @@ class Member:
         except PowerCut:
             self.note("crash", "power cut while starting")
             self.fs.crash()
-            self.world.after(exponential(self.rng, SECOND), self.ensemble.restart, self)
+            self.ensemble.restart_later(self)
             return
         self.fs.cut_power_at(1 << 62)
         self._start(recovered)
@@ -253,6 +256,7 @@ class Member:
             self.fs.kill()
 
     def _leave_batch_half_done(self) -> None:
+        self.unfinished = self._batch.steps if self._batch is not None else []
         if self._batch is None:
             return
         calls = self.rng.choice((0, 1, 1, 2, 2, 3, 4, 6, 10, 20))
@@ -278,6 +282,7 @@ class Member:
         assert not self.alive
         if self.fs.is_dir(DATA_DIR):
             self.fs.wipe(DATA_DIR)
+            self.watcher.wiped(self)
             self.note("fault", "data directory wiped")
 
     def pause(self) -> None:
@@ -307,9 +312,11 @@ class Member:
     def _die_of_disk(self, error: StorageError) -> None:
         """A storage error ends the process (D6)."""
         self.ensemble.disk_deaths += 1
+        unfinished = self._batch.steps if self._batch is not None else []
         self._batch = None
         self.crash(power=False, why=f"storage: {error}")
-        self.world.after(exponential(self.rng, SECOND), self.ensemble.restart, self)
+        self.unfinished = unfinished
+        self.ensemble.restart_later(self)
 
     # --- inputs
 
@@ -624,6 +631,14 @@ class Member:
             self.world.after(REDIAL, self._input, self.life, self._request_pass)
 
     # --- votes
+
+    def decide(self, leader: int) -> None:
+        """What an oracle says in place of the election."""
+        if self.alive and not self.paused:
+            now = self.clock.now_ms()
+            self.replica.zab.decide(leader, now)
+            self.replica.handle_timer(now)
+            self._request_pass()
 
     def _send_vote(self, sid: int, notification: Any) -> None:
         self.network.send_datagram(self.sid, sid, encode_notification(notification))

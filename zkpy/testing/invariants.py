@@ -137,13 +137,17 @@ class Invariants(Watcher):
         sid, disk = member.sid, self.disks[member.sid]
         self.seen[sid] = Seen(applied=recovered.image_zxid)
         if recovered.suspect is None:
-            self._check_recovered(sid, disk, recovered)
+            self._check_recovered(member, disk, recovered)
         log = DiskLog(recovered.image_zxid, recovered.image_chain)
         for entry in recovered.entries:
             log.append(entry)
         self.disks[sid] = Disk(log, recovered.identity)
 
-    def _check_recovered(self, sid: int, disk: Disk, recovered: Recovered) -> None:
+    def wiped(self, member: Member) -> None:
+        self.disks[member.sid] = Disk()
+
+    def _check_recovered(self, member: Member, disk: Disk, recovered: Recovered) -> None:
+        sid = member.sid
         before, identity = disk.identity, recovered.identity
         if before is not None and (
             identity is None or identity.accepted_epoch < before.accepted_epoch
@@ -151,18 +155,23 @@ class Invariants(Watcher):
             raise Violation("A8", f"server {sid} forgot its promise {before} for {identity}")
         if recovered.committed > self._last and recovered.committed not in self._chains:
             raise Violation("A9", f"server {sid} recovers {show(recovered.committed)} as committed")
+        if identity is not None and before is not None and identity.generation > before.generation:
+            assert disk.pending is not None
+            self._check_adopted(sid, disk, disk.pending)
+            disk.log = disk.pending
+        self._check_log_kept(member, disk.log, recovered)
+
+    def _check_log_kept(self, member: Member, log: DiskLog, recovered: Recovered) -> None:
         chains = {entry.zxid: entry.chain for entry in recovered.entries}
         chains[recovered.image_zxid] = recovered.image_chain
-        last = disk.log.last
-        if last > recovered.image_zxid and chains.get(last) != disk.log.chain_at(last):
-            same = identity is None or before is None or identity.generation == before.generation
-            if same and not self._was_cut(disk, recovered):
-                raise Violation("D1", f"server {sid} lost {show(last)}, which was durable")
-
-    def _was_cut(self, disk: Disk, recovered: Recovered) -> bool:
-        """A Truncate may have been under way: then what went was in no quorum (A9)."""
+        last = log.last
+        if last <= recovered.image_zxid or chains.get(last) == log.chain_at(last):
+            return
         kept = recovered.entries[-1].zxid if recovered.entries else recovered.image_zxid
-        return not self._cuts_committed(disk.log, kept)
+        if self._cuts_committed(log, kept):
+            raise Violation("A9", f"server {member.sid} lost {show(last)}, which was committed")
+        if not any(isinstance(step, Truncate) for step in member.unfinished):
+            raise Violation("D1", f"server {member.sid} lost {show(last)}, which was durable")
 
     def asked(self, member: Member, ready: Ready) -> None:
         if ready.disk is not None:

@@ -393,6 +393,10 @@ class MemFileSystem:
         """
         self._failures.append(_Failure(rule, code, times, drop))
 
+    def forgive(self) -> None:
+        """No more of the failures that `fail` ordered."""
+        self._failures.clear()
+
     def corrupt(self, path: str, offset: int, data: bytes) -> None:
         """Overwrite bytes behind everybody's back, on the disk and in the cache."""
         node = self._node(path)

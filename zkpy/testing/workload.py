@@ -312,6 +312,10 @@ class Client:
 
     # --- requests
 
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._outstanding)
+
     def _think(self) -> None:
         if self.asks and not self._thinking:
             self._thinking = True

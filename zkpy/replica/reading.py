@@ -1,0 +1,76 @@
+"""The office of a member without a quorum that still serves reads (`readonlymode.enabled`).
+
+Only clients that asked for it come here.  Nothing is written: no transaction, no
+zxid, no log (ZOOKEEPER-3526), and a session that begins here is this connection's
+alone.
+"""
+
+from hmac import compare_digest
+from typing import Any
+
+from wire import txn as txns
+from wire.codes import ErrorCode, OpCode
+from wire.txn import Txn, TxnHeader
+from wire.upper import OpenSession
+from zkpy.effects import Entry
+from zkpy.pipeline.request import Write
+from zkpy.replica.links import ClientLink
+from zkpy.replica.office import ClientSide
+from zkpy.state.apply import ReplicatedState
+
+
+class Reading:
+    """Reads for those who do not mind that they are old."""
+
+    def __init__(self, state: ReplicatedState, clients: ClientSide) -> None:
+        self._state = state
+        self._clients = clients
+
+    def submit(self, write: Write) -> None:
+        """Sessions open and close here, unwritten; everything else is refused."""
+        if write.opcode == OpCode.CREATE_SESSION:
+            assert isinstance(write.body, OpenSession)
+            self._clients.opened(write.number, write.body.timeout_ms)
+        elif write.opcode == OpCode.CLOSE_SESSION:
+            self._clients.closed(write.number)
+        else:
+            self._clients.refused(write.number, ErrorCode.NOT_READ_ONLY)
+
+    def claim(self, link: ClientLink, session: int, password: bytes) -> None:
+        """A session of the ensemble may be read with, as long as its client knows it."""
+        held = self._state.sessions.get(session)
+        known = held is not None and compare_digest(held.password, password)
+        self._clients.claimed(link.id, session, held.timeout_ms if held and known else 0)
+
+    def sync(self, number: int) -> None:
+        self._clients.refused(number, ErrorCode.NOT_READ_ONLY)
+
+    def receive(self, sid: int, message: Any, now: int) -> None:
+        """Meant for an office that is gone."""
+
+    def touched(self, sid: int, payload: bytes, now: int) -> None:
+        """Likewise."""
+
+    def ping_payload(self) -> bytes:
+        return b""
+
+    def decoded(self, entry: Entry) -> tuple[TxnHeader, Txn]:
+        return txns.decode(entry.data)
+
+    def applied(self, zxid: int, header: TxnHeader, txn: Txn, now: int) -> None:
+        """Nothing is pending here, and no session is tracked."""
+
+    def progress(self) -> None:
+        """Nothing waits for zab."""
+
+    def handle_timer(self, now: int) -> None:
+        """Nothing here has a time: a session ends with its connection."""
+
+    def paused(self, pause_ms: int) -> None:
+        """Likewise."""
+
+    def deadline(self) -> int | None:
+        return None
+
+    def flush(self) -> None:
+        """Nothing is collected."""

@@ -1,0 +1,338 @@
+"""One seed, from the draw of its faults to its verdict.
+
+Two phases (RELIABILITY 4.2).  *Safety*: clients work, everything that the seed drew goes
+wrong, and `Invariants` looks on.  *Liveness*: all is mended; within a bound there must be a
+leader, every member must serve and hold the same log and tree, and a new write must
+commit.  Then the clients leave, and their sessions, ephemerals and watches with them.  Last,
+the histories are checked against the log.
+
+The same `Plan` gives the same run, event for event; `Result.trace_hash` says so.
+"""
+
+import gc
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import attrs
+
+from wire import records
+from wire.codes import CreateMode, OpCode
+from wire.records import OPEN_ACL
+from zkpy.state import znode as zn
+from zkpy.testing import histories
+from zkpy.testing.ensemble import Ensemble, Member, Setup
+from zkpy.testing.faults import Faults, Nemesis, Oracle, draw_conditions, draw_faults
+from zkpy.testing.histories import Connection, History, Summary, linearizable, register_ops
+from zkpy.testing.invariants import Invariants
+from zkpy.testing.model import Model
+from zkpy.testing.network import Conditions
+from zkpy.testing.timeline import NETWORK
+from zkpy.testing.workload import REGISTER, SETUP, Client, Mix, draw_mix
+from zkpy.testing.world import MS, SECOND, Violation, World
+from zkpy.zxid import show
+
+LIVENESS_TICKS: Final = 120
+"""Ticks after the last mending in which everything must be well again."""
+
+
+@attrs.define(frozen=True)
+class Plan:
+    """What one run consists of; all of it follows from seed and command line."""
+
+    seed: int
+    setup: Setup
+    conditions: Conditions
+    faults: Faults
+    mixes: tuple[Mix, ...]
+    """One per client."""
+    duration: int
+    """Of the first phase, in microseconds."""
+
+
+@attrs.define(frozen=True)
+class Choice:
+    """What the command line says about all seeds."""
+
+    members: int | None = None
+    """Voters; drawn if None."""
+    observers: int | None = None
+    oracle: bool = False
+    faults: bool = True
+    seconds: int | None = None
+    """Virtual time of the first phase; drawn if None."""
+
+
+@attrs.define
+class Result:
+    seed: int
+    virtual: int = 0
+    """Microseconds simulated."""
+    cpu: float = 0.0
+    """Seconds spent on it."""
+    events: int = 0
+    trace_hash: int = 0
+    elections: int = 0
+    faults: dict[str, int] = attrs.Factory(dict)
+    summary: Summary | None = None
+    violation: Violation | None = None
+    text: str = ""
+    """What went wrong, with the exception behind it if there is one."""
+
+
+def draw_plan(seed: int, choice: Choice = Choice()) -> Plan:
+    rng = random.Random(f"{seed} plan")
+    duration = (choice.seconds or rng.choice((4, 8, 8, 15, 30))) * SECOND
+    setup = _draw_setup(rng, choice)
+    faults = draw_faults(rng, duration) if choice.faults else Faults({})
+    conditions = draw_conditions(rng)
+    count = rng.choice((1, 2, 3, 3, 5, 8))
+    mixes = [draw_mix(rng, 4 * setup.tick_ms) for _ in range(count)]
+    return Plan(seed, setup, conditions, faults, tuple(mixes), duration)
+
+
+def _draw_setup(rng: random.Random, choice: Choice) -> Setup:
+    voters = choice.members or rng.choice((1, 2, 3, 3, 3, 3, 3, 4, 5, 5))
+    observers = choice.observers if choice.observers is not None else rng.choice((0, 0, 0, 1, 2))
+    if voters == 1 and choice.observers is None:
+        observers = 0
+    return Setup(
+        voters=tuple(range(1, voters + 1)),
+        observers=tuple(range(voters + 1, voters + 1 + observers)),
+        tick_ms=rng.choice((100, 200, 200, 500)),
+        snap_entries=rng.choice((5, 20, 100, 100_000)),
+        segment_bytes=rng.choice((4096, 1 << 16)),
+        window_bytes=rng.choice((2000, 20_000, 1 << 20, 1 << 20)),
+        frame_bytes=rng.choice((500, 1 << 16, 1 << 16)),
+        image_slice_nodes=rng.choice((1, 5, 50)),
+        fsync=rng.choice((100, 500, 500, 5000, 20_000)),
+        fsync_spike_chance=rng.choice((0.0, 0.0, 0.02)),
+        pass_delay=rng.choice((50, 100, 1000)),
+        drift_ppm=rng.choice((0, 0, 10_000)),
+        elects=not choice.oracle,
+    )
+
+
+class Simulation:
+    """The parts of one run, and their order."""
+
+    def __init__(self, plan: Plan, member_type: type[Member] = Member) -> None:
+        self.plan = plan
+        self.world = World(plan.seed)
+        self.invariants = Invariants(plan.setup)
+        self.ensemble = Ensemble(
+            self.world, plan.setup, plan.conditions, self.invariants, member_type
+        )
+        self.invariants.ensemble = self.ensemble
+        self.connections: list[Connection] = []
+        self.clients = [
+            self._client(number, mix) for number, mix in enumerate(plan.mixes, start=1)
+        ]
+        self.nemesis = Nemesis(self.world, self.ensemble, self.clients, plan.faults)
+        self.oracle = None if plan.setup.elects else Oracle(self.world, self.ensemble)
+        self.summary: Summary | None = None
+
+    def _client(self, number: int, mix: Mix) -> Client:
+        return Client(
+            number,
+            self.world,
+            self.ensemble.network,
+            list(self.plan.setup.ids),
+            mix,
+            self.connections.append,
+        )
+
+    def run(self) -> None:
+        """Raises Violation."""
+        self._found()
+        self._break()
+        self._heal()
+        self._leave()
+        self.check()
+
+    # --- phases
+
+    def _found(self) -> None:
+        """The first start, and the znodes that the workload relies on."""
+        self.ensemble.boot()
+        if self.oracle is not None:
+            self.oracle.start()
+        if self.plan.seed % 4:
+            # Faults may also meet the founding, but not in every seed.
+            self._await("founding", lambda: self.ensemble.leader() is not None)
+        for client in self.clients:
+            client.start()
+        self._probe = self._client(len(self.clients) + 1, Mix({"set": 1}, timeout_ms=60_000))
+        self._probe.asks = False
+        self._probe.start()
+        if self.plan.seed % 4:
+            self._await("first session", lambda: self._probe.server is not None)
+            for path in SETUP:
+                self._create(path)
+
+    def _create(self, path: str) -> None:
+        body = records.CreateRequest(path, b"", list(OPEN_ACL), CreateMode.PERSISTENT)
+        self._probe.request(OpCode.CREATE, body)
+
+    def _break(self) -> None:
+        self.nemesis.start()
+        self.world.run_until(self.world.now + self.plan.duration)
+
+    def _heal(self) -> None:
+        self.ensemble.note("note", "healing")
+        self.nemesis.heal()
+        if self.oracle is not None:
+            self.oracle.settle()
+        self.world.run_until(self.world.now + SECOND)
+        self._await("every member serves", self._all_serve)
+        self._await("a write commits", self._probe_writes)
+        for client in self.clients:
+            client.asks = False
+        self._await("everyone holds the same", self._all_equal)
+
+    def _leave(self) -> None:
+        """Nothing stays of clients that are gone."""
+        for client in (*self.clients, self._probe):
+            client.stop()
+        self._await("sessions end", self._no_sessions, ticks=400)
+        self._await("everyone holds the same", self._all_equal)
+        for member in self.ensemble.members.values():
+            self._check_left(member)
+
+    def _await(self, what: str, holds: Callable[[], bool], ticks: int = LIVENESS_TICKS) -> None:
+        """Let time pass until it holds: A14 if it does not in time."""
+        tick = self.plan.setup.tick_ms * MS
+        for _ in range(2 * ticks):
+            if holds():
+                return
+            self.world.run_until(self.world.now + tick // 2)
+        raise Violation("A14", f"not within {ticks} ticks: {what}; {self._describe()}")
+
+    def _describe(self) -> str:
+        parts = []
+        for member in self.ensemble.members.values():
+            state = member._role_text() if member.alive else "down"
+            zxid = show(member.replica.state.zxid) if member.alive else "?"
+            parts.append(f"server {member.sid} {state} at {zxid}")
+        return "; ".join(parts)
+
+    # --- what must hold
+
+    def _all_serve(self) -> bool:
+        members = self.ensemble.members.values()
+        return all(member.alive and member.replica.zab.serving for member in members)
+
+    def _probe_writes(self) -> bool:
+        """Its session may be new, and so may be the znode."""
+        if self._probe.acknowledged and self._wrote_after_healing():
+            return True
+        if self._probe.server is not None and not self._probe.is_busy:
+            self._create(REGISTER)
+            body = records.SetDataRequest(REGISTER, self._probe.value(), -1)
+            self._probed = self._probe.request(OpCode.SET_DATA, body)
+        return False
+
+    _probed: histories.Op | None = None
+
+    def _wrote_after_healing(self) -> bool:
+        return self._probed is not None and self._probed.is_known and not self._probed.error
+
+    def _all_equal(self) -> bool:
+        """A3, A12 at quiescence."""
+        leader = self.ensemble.leader()
+        if leader is None or not self._all_serve():
+            return False
+        last = leader.replica.zab.member.window.last
+        states = [member.replica.state for member in self.ensemble.members.values()]
+        return all(state.zxid == last for state in states) and (
+            len({state.digest for state in states}) == 1
+        )
+
+    def _no_sessions(self) -> bool:
+        return all(not len(m.replica.state.sessions) for m in self.ensemble.members.values())
+
+    def _check_left(self, member: Member) -> None:
+        clients, lifetimes = member.replica.clients, member.replica.state.lifetimes
+        left = len(clients.links), clients.watches.count, lifetimes.ephemeral_count, len(clients.gate)
+        if any(left):
+            raise Violation(
+                "leak",
+                f"server {member.sid} keeps {left} links, watches, ephemerals, requests of "
+                "clients that are gone",
+            )
+
+    # --- the end
+
+    @property
+    def history(self) -> History:
+        return History(self.connections, self.invariants.commits)
+
+    def check(self) -> None:
+        self.summary = histories.check(self.history)
+        for member in self.ensemble.members.values():
+            _compare_trees(member, self.summary.model)
+
+    def check_registers(self) -> bool | None:
+        """The search without zxids, where it can end soon; None where it could not."""
+        ops = register_ops(self.history, REGISTER)
+        if len(ops) > 60 or not ops:
+            return None
+        return linearizable(ops, (b"", 0))
+
+
+def _compare_trees(member: Member, model: Model) -> None:
+    """C7: the tree is what all acknowledged writes, and some unknown ones, make."""
+    nodes = member.replica.state.tree.nodes
+    if sorted(nodes) != sorted(model.nodes):
+        raise Violation("C7", f"server {member.sid} has other znodes than the history makes")
+    for path, node in model.nodes.items():
+        if path in ("/", "/zookeeper") or path.startswith("/zookeeper/"):
+            continue
+        shown = zn.data_of(nodes[path]), records.Stat.parse(zn.stat_of(nodes[path]), 0, 68)
+        if shown != (node.data, node.stat()):
+            raise Violation("C7", f"server {member.sid}: {path} is {shown}, not {node}")
+
+
+def run_seed(
+    seed: int, choice: Choice = Choice(), member_type: type[Member] = Member
+) -> tuple[Result, Simulation]:
+    """Run one seed; a violation is in the result."""
+    simulation = Simulation(draw_plan(seed, choice), member_type)
+    result = Result(seed)
+    started = time.process_time()
+    with _without_collector():
+        try:
+            simulation.run()
+        except Violation as violation:
+            result.violation, result.text = violation, str(violation)
+        except Exception as error:
+            result.violation = Violation("crash", f"{type(error).__name__}: {error}")
+            result.violation.__cause__ = error
+            result.text = str(result.violation)
+    result.cpu = time.process_time() - started
+    _fill(result, simulation)
+    return result, simulation
+
+
+def _fill(result: Result, simulation: Simulation) -> None:
+    world = simulation.world
+    if result.violation is not None:
+        simulation.ensemble.timeline.add(world.now, NETWORK, "violation", result.text)
+    result.virtual, result.events = world.now, world.events
+    result.trace_hash = world.trace_hash
+    result.elections = len(simulation.invariants.leaders)
+    result.faults = dict(simulation.nemesis.counts)
+    result.summary = simulation.summary
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """A run lives for a second and is dropped whole; the collector would walk it all the time."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
