@@ -141,9 +141,13 @@ class SnapEnd:
 
 @attrs.define
 class SnapAck:
-    """So many chunks are durable: flow control."""
+    """So much of a SNAP is durable: flow control, and no ACK of the entries.
+
+    They count for nothing before the new generation is adopted."""
 
     chunks: int
+    zxid: int
+    """Of the tail behind the image."""
 
 
 @attrs.define

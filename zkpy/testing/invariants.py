@@ -12,7 +12,7 @@ whole logs, and the cost of a step does not grow with them.
 
 How the rules are checked:
 
-    A1 A7  equal zxid, equal entry, one proposer per epoch       on every append
+    A1 A7  equal zxid, equal entry, one proposer per epoch       on every proposal and append
     A2 A3  every application continues `order`                   on every application
     A4 A10 zxids follow each other, in order and in every log    on both
     A5 A8  epochs and promises never go back                     on every step and boot
@@ -38,7 +38,6 @@ from wire.txn import CloseSessionTxn, CreateSessionTxn, TxnHeader
 from zkpy import zxid as zxids
 from zkpy.effects import (
     CHAIN_START,
-    AbandonGeneration,
     Append,
     BeginGeneration,
     DiskBatch,
@@ -100,6 +99,8 @@ class Seen:
     """What one member's process was last seen to be."""
 
     applied: int = 0
+    made: int = 0
+    """Of a leader: its log was looked at up to here."""
     epoch: int = 0
     accepted: int = 0
     offered: dict[int, int] = attrs.Factory(dict)
@@ -120,7 +121,7 @@ class Invariants(Watcher):
         self.seen: dict[int, Seen] = {}
         self.ensemble: Ensemble
         """Set by whoever builds both."""
-        self.checks_client_silence = True
+        self.checks_client_silence = self.checks_expiry = True
         self.leaders: dict[int, int] = {}
         """Epoch -> the one that put it into a zxid."""
         self.acks_checked = 0
@@ -174,6 +175,8 @@ class Invariants(Watcher):
             raise Violation("D1", f"server {member.sid} lost {show(last)}, which was durable")
 
     def asked(self, member: Member, ready: Ready) -> None:
+        if member.replica.zab.role is Role.LEADING:
+            self._note_made(member, self.seen[member.sid])
         if ready.disk is not None:
             for step in ready.disk.steps:
                 if isinstance(step, Append):
@@ -210,6 +213,8 @@ class Invariants(Watcher):
     def stepped(self, member: Member) -> None:
         seen, replica = self.seen[member.sid], member.replica
         zxid = replica.state.zxid
+        if replica.zab.role is Role.LEADING:
+            self._note_made(member, seen)
         if zxid != seen.applied:
             self._check_applied(member, seen, zxid)
             self._check_digest(member, zxid, replica.state.digest)
@@ -283,30 +288,34 @@ class Invariants(Watcher):
 
     # --- appended: A1, A5, A6, A7, A10
 
-    def _check_appended(self, member: Member, entries: list[Entry]) -> None:
-        zab = member.replica.zab
-        for entry in entries:
-            known = self._made.get(entry.zxid)
-            if known is None:
-                self._check_proposer(member, entry)
-                self._made[entry.zxid] = entry.chain
-                if zab.role is Role.LEADING and entry.kind == EntryKind.TXN:
-                    self._check_expiry(member, entry)
-            elif known != entry.chain:
-                raise Violation("A1", f"server {member.sid} has another {show(entry.zxid)}")
+    def _note_made(self, member: Member, seen: Seen) -> None:
+        """What a leader has put into its log since we looked: nothing of it is sent yet."""
+        window = member.replica.zab.member.window
+        if window.last == seen.made:
+            return
+        epoch = member.replica.zab.epoch
+        for entry in window.entries[window.position(seen.made) :]:
+            if zxids.epoch_of(entry.zxid) == epoch:
+                self._check_made(member, epoch, entry)
+        seen.made = window.last
 
-    def _check_proposer(self, member: Member, entry: Entry) -> None:
-        epoch = zxids.epoch_of(entry.zxid)
+    def _check_made(self, member: Member, epoch: int, entry: Entry) -> None:
         leader = self.leaders.setdefault(epoch, member.sid)
         if leader != member.sid:
             raise Violation("A7", f"servers {leader} and {member.sid} both propose in {epoch}")
-        zab = member.replica.zab
-        if zab.role is not Role.LEADING or zab.epoch != epoch:
-            # The epoch's leader may have stepped down in this very step; nobody else may.
-            if member.sid != leader:
-                raise Violation("A1", f"server {member.sid} makes up {show(entry.zxid)}")
+        if self._made.setdefault(entry.zxid, entry.chain) != entry.chain:
+            raise Violation("A1", f"server {member.sid} makes {show(entry.zxid)} twice")
         if entry.zxid == zxids.first_of(epoch):
             self._check_complete(member)
+        if entry.kind == EntryKind.TXN:
+            self._check_expiry(member, entry)
+
+    def _check_appended(self, member: Member, entries: list[Entry]) -> None:
+        for entry in entries:
+            made = self._made.get(entry.zxid)
+            if made != entry.chain:
+                what = "makes up" if made is None else "has another"
+                raise Violation("A1", f"server {member.sid} {what} {show(entry.zxid)}")
 
     def _check_complete(self, member: Member) -> None:
         """A6: what any member ever delivered is in the log of a later primary."""
@@ -363,9 +372,6 @@ class Invariants(Watcher):
         disk.pending = DiskLog(step.zxid, step.chain)
         disk.generation = step.generation
 
-    def _on_abandon(self, sid: int, disk: Disk, step: AbandonGeneration) -> None:
-        disk.pending = None
-
     # --- sent: D1, D2
 
     def _on_ack(self, member: Member, sid: int, message: Ack) -> None:
@@ -401,7 +407,8 @@ class Invariants(Watcher):
         if type(txn) is CreateSessionTxn:
             self._timeouts[header.session] = txn.timeout_ms
         elif type(txn) is CloseSessionTxn and header.origin == LEADER:
-            self._check_silence(member, header)
+            if self.checks_expiry:
+                self._check_silence(member, header)
 
     def _check_silence(self, member: Member, header: TxnHeader) -> None:
         touched = self.seen[member.sid].touched.get(header.session)
@@ -441,5 +448,4 @@ _ON_DURABLE: Final = {
     Truncate: Invariants._on_truncate,
     WriteIdentity: Invariants._on_identity,
     BeginGeneration: Invariants._on_begin,
-    AbandonGeneration: Invariants._on_abandon,
 }

@@ -230,7 +230,7 @@ class Client:
         self._world.after(max(wait, MS), self._watchdog, life)
 
     def _ping(self) -> None:
-        if not any(op.xid == XID_PING for op in self._outstanding):
+        if not any(op.xid == XID_PING or op.opcode == _CLOSE for op in self._outstanding):
             self._send(Op(XID_PING, OpCode.PING, None, self._world.now))
 
     # --- arrivals

@@ -107,6 +107,11 @@ class Progress:
     chunks: int = 0
     chunks_acked: int = 0
 
+    def release(self, zxid: int) -> None:
+        """Frames up to there have arrived: there is room for more."""
+        while self.inflight and self.inflight[0][0] <= zxid:
+            self.inflight_bytes -= self.inflight.popleft()[1]
+
 
 class Leading:
     """One leadership, from the decision of the election until it is given up."""
@@ -136,6 +141,7 @@ class Leading:
         self._images: list[int] = []
         self._give_up_at = now + options.init_ms
         self._found_at = now + options.founding_wait_ms
+        self._waits_to_found = True
         self._check_at = now + options.beat_ms
         self._frames: dict[int, tuple[Propose, int]] = {}
         """In this pass: cursor -> frame of what follows it, bytes that it counts for."""
@@ -170,12 +176,13 @@ class Leading:
         if self.phase is Phase.BROADCAST:
             return self._check_at
         times = [self._check_at, self._give_up_at]
-        if not self.epoch and self.member.may_found:
+        if self._waits_to_found and not self.epoch:
             times.append(self._found_at)
         return min(times)
 
     def handle_timer(self, now: int) -> None:
         if not self.epoch:
+            self._waits_to_found = now < self._found_at
             self.maybe_choose_epoch(now)
         if self.phase is not Phase.BROADCAST and now >= self._give_up_at:
             self.fail("no quorum within initLimit")
@@ -408,6 +415,7 @@ class Leading:
             self.drop(sid)
             return
         progress.chunks_acked = ack.chunks
+        progress.release(ack.zxid)
         # A member that loads a big image is no reason to resign.
         self._give_up_at = max(self._give_up_at, now + self.member.options.sync_ms)
 
@@ -420,9 +428,7 @@ class Leading:
             self.drop(sid)
             return
         progress.acked = ack.zxid
-        inflight = progress.inflight
-        while inflight and inflight[0][0] <= ack.zxid:
-            progress.inflight_bytes -= inflight.popleft()[1]
+        progress.release(ack.zxid)
         self.maybe_commit()
         self.maybe_tell(sid, progress)
 

@@ -41,7 +41,7 @@ from wire.peer import (
     UpToDate,
 )
 from zkpy import zxid as zxids
-from zkpy.zab.member import Member
+from zkpy.zab.member import Member, Staging
 from zkpy.zab.quorum import VoterSet
 from zkpy.zab.window import Window
 
@@ -80,7 +80,7 @@ class Learning:
         self._fresh = False
         self._target = 0
         self._acked = 0
-        self._chunks_acked = 0
+        self._snap_acked = (0, 0)
         self._owes_joined = False
         self._heard = now
         self._stalled_at = now
@@ -326,9 +326,14 @@ class Learning:
             if member.window.saved > self._acked:
                 self._acked = member.window.saved
                 member.send(self.leader, Ack(self._acked))
-        elif member.staging and member.staging.chunks_saved > self._chunks_acked:
-            self._chunks_acked = member.staging.chunks_saved
-            member.send(self.leader, SnapAck(self._chunks_acked))
+        elif member.staging:
+            self._ack_snap(member.staging)
+
+    def _ack_snap(self, staging: Staging) -> None:
+        progress = (staging.chunks_saved, staging.window.saved)
+        if progress != self._snap_acked:
+            self._snap_acked = progress
+            self.member.send(self.leader, SnapAck(*progress))
 
     # --- at any time
 
