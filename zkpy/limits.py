@@ -18,14 +18,14 @@ class Limits:
     frame_bytes_max: int = 0xFFFFF
     """`jute.maxbuffer`: a longer request closes its connection."""
     entry_bytes_max: int = 0xFFFFF + 0xFFFFF
-    """A transaction above this is refused before it is proposed (`jute.maxbuffer` plus extra size)."""
+    """A transaction above this is refused (`jute.maxbuffer` plus `jute.maxbuffer.extrasize`)."""
     connections_per_address_max: int = 60
     """`maxClientCnxns`; 0 means no bound."""
     connections_max: int = 0
     outstanding_per_connection_max: int = 1000
     """Requests in flight on one connection before its socket is no longer read."""
     outstanding_max: int = 1000
-    """`globalOutstandingLimit`: writes in flight in the server before clients are no longer read."""
+    """`globalOutstandingLimit`: writes in flight before clients are no longer read."""
     output_bytes_max: int = 64 * 1024 * 1024
     """Unsent bytes of one connection at which it is dropped: a client that never reads."""
     container_check_ms: int = 60_000

@@ -68,6 +68,7 @@ class World:
 
     def step(self) -> bool:
         ready = self.replica.ready()
+        self.replica.deadline()
         if ready.halt is not None:
             self.halted = ready.halt
             return False
@@ -93,11 +94,12 @@ class World:
         self.replica.saved(batch.number, self.now)
         return True
 
-    def advance(self, ms: int, step_ms: int = 500) -> None:
-        """Time passes, with the timer called as a shell would."""
+    def advance(self, ms: int) -> None:
+        """Time passes, with the timer called exactly when it is due."""
         until = self.now + ms
         while self.now < until:
-            self.now = min(until, self.now + step_ms)
+            due = self.replica.deadline()
+            self.now = until if due is None else min(until, max(due, self.now + 1))
             self.replica.handle_timer(self.now)
             self.run()
 

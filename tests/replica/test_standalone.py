@@ -263,6 +263,27 @@ def test_a_pause_of_the_server_itself_expires_nobody(world: World, client: Clien
     assert client.create("/still").error == 0
 
 
+def test_a_lone_silent_session_expires_on_an_idle_server(world: World, client: Client) -> None:
+    """Waiting for a deadline is no standstill, however long it takes."""
+    world.advance(14_000)
+    assert client.closed
+    assert len(world.replica.state.sessions) == 0
+
+
+def test_a_client_with_too_much_unanswered_is_not_read(world: World, client: Client) -> None:
+    world = World(outstanding_per_connection_max=3)
+    client, other = world.connect(), world.connect()
+    world.disk_works = False
+    for _ in range(2):
+        client.send(OpCode.SET_DATA, records.SetDataRequest("/", b"", -1))
+        client.send(OpCode.GET_DATA, records.GetDataRequest("/", False))
+    assert world.replica.overloaded(client.link)
+    assert not world.replica.overloaded(other.link)
+    world.disk_works = True
+    world.run()
+    assert not world.replica.overloaded(client.link)
+
+
 def test_ping(client: Client) -> None:
     assert client.send(OpCode.PING, xid=XID_PING) == XID_PING
     client.world.run()

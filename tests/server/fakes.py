@@ -29,7 +29,7 @@ class FakeCore:
     """
 
     def __init__(self) -> None:
-        self.overloaded = False
+        self.is_overloaded = False
         self.images = FakeImages()
         self.notices: list[str] = []
         self.next = Ready()
@@ -41,6 +41,9 @@ class FakeCore:
         self.fails_on: str | None = None
         self._unsaved: dict[int, bytes] = {}
         self._in_flight: dict[int, bytes] = {}
+
+    def overloaded(self, link: int) -> bool:
+        return self.is_overloaded
 
     def names(self) -> list[object]:
         return [call[0] for call in self.calls]

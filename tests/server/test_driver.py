@@ -154,11 +154,11 @@ def test_reading_stops_while_the_core_is_overloaded(play: Play) -> None:
     async def scene() -> None:
         async with Bench() as bench:
             reader, writer = await bench.connect()
-            bench.core.overloaded = True
+            bench.core.is_overloaded = True
             writer.write(b"one")
             assert await reader.readexactly(3) == b"one"
             assert not bench.server.clients.links[1].reading
-            bench.core.overloaded = False
+            bench.core.is_overloaded = False
             bench.server.driver.request_pass()
             writer.write(b"two")
             assert await reader.readexactly(3) == b"two"

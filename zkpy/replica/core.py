@@ -54,6 +54,7 @@ from zkpy.zab.window import Window
 from zkpy.zab.zab import Zab
 
 _TXN: Final = int(EntryKind.TXN)
+_NEVER: Final = 1 << 62
 
 
 @attrs.define(frozen=True)
@@ -88,6 +89,10 @@ class Replica:
         self._rng = rng
         self._wall_clock = wall_clock
         self._now = now
+        self._alarm = _NEVER
+        """A later `now` than this means that the process stood still (SIGSTOP, a long apply)."""
+        self._withheld = False
+        """Replies are kept back: made after a standstill, before the quorum was heard again."""
         self.state = _load_state(recovered)
         self.zab = Zab(
             options.server_id,
@@ -134,7 +139,7 @@ class Replica:
 
     def receive_client(self, link: int, data: bytes, now: int) -> None:
         """Bytes from a client.  Replies come with the next `ready`."""
-        self._now = now
+        self._advance(now)
         self.clients.receive(link, data, now)
 
     def client_down(self, link: int, now: int) -> None:
@@ -152,10 +157,16 @@ class Replica:
         self.clients.notices.clear()
         return notices
 
-    @property
-    def overloaded(self) -> bool:
-        """Whether clients should not be read for the moment: too many writes are on their way."""
-        return len(self.clients.gate) > self.options.limits.outstanding_max
+    def overloaded(self, link: int) -> bool:
+        """Whether this client should not be read for the moment.
+
+        Too many writes are on their way, or too many of its own requests wait.
+        """
+        limits = self.options.limits
+        return (
+            len(self.clients.gate) > limits.outstanding_max
+            or self.clients.links.waiting(link) > limits.outstanding_per_connection_max
+        )
 
     # --- peers ---
 
@@ -199,9 +210,10 @@ class Replica:
         self._office.handle_timer(now)
 
     def _advance(self, now: int) -> None:
-        pause = now - self._now
-        if pause > self.options.limits.tick_ms:
-            self._office.paused(pause)
+        """Any input: did this process stand still when it should have been called?"""
+        if now > self._alarm:
+            self._office.paused(now - self._alarm + self.options.limits.tick_ms)
+            self._alarm = _NEVER
         self._now = now
 
     # --- zab ---
@@ -225,6 +237,9 @@ class Replica:
 
     def _enter_office(self) -> None:
         self._entered = self._standing()
+        if self._withheld:
+            self.clients.links.discard_output()
+            self._withheld = False
         serving = self.zab.serving and not self._diverged
         role = self.zab.role if serving else Role.LOOKING
         self._office = _OFFICES[role](self)
@@ -376,7 +391,7 @@ class Replica:
         out = self.zab.ready(*self._vouched_digest())
         for sid in out.images:
             self._sent_images[sid] = ImageWriter(self.state)
-        clients, closes = self.clients.links.take_output()
+        clients, closes = self._take_output()
         return Ready(
             disk=out.disk,
             peers=out.peers,
@@ -388,12 +403,23 @@ class Replica:
             halt=out.halt,
         )
 
+    def _take_output(self) -> tuple[list[tuple[int, bytes]], list[int]]:
+        """Nothing while zab is not sure of its quorum after a standstill (RELIABILITY 3.7)."""
+        self._withheld = self.zab.paused
+        return ([], []) if self._withheld else self.clients.links.take_output()
+
     def _vouched_digest(self) -> tuple[int, int]:
         """(zxid, digest) for log and frames: nothing, if the state is known to be wrong."""
         return (0, 0) if self._diverged else (self.state.zxid, self.state.digest)
 
     def deadline(self) -> int | None:
         """When `handle_timer` is due; not in the future: another pass at once, after IO."""
+        deadline = self._next_deadline()
+        tick_ms = self.options.limits.tick_ms
+        self._alarm = _NEVER if deadline is None else max(deadline, self._now) + tick_ms
+        return deadline
+
+    def _next_deadline(self) -> int | None:
         if self.images.busy or any(self.zab.image_room(sid) for sid in self._sent_images):
             return self._now
         deadlines = (self.zab.deadline(), self._office.deadline())

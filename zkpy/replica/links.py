@@ -112,6 +112,17 @@ class LinkTable:
         link = self.by_session.get(session)
         return link.heard_ms if link is not None else 0
 
+    def waiting(self, link: int) -> int:
+        """Requests of a link that are not answered yet."""
+        found = self.by_id.get(link)
+        return len(found.queue) + len(found.held) if found is not None else 0
+
+    def discard_output(self) -> None:
+        """What was to be written is not to be said any more; closes stay."""
+        for link in self._dirty:
+            link.out.clear()
+        self._dirty = []
+
     def take_output(self) -> tuple[list[tuple[int, bytes]], list[int]]:
         """(bytes per link, links to close), since the last call."""
         clients: list[tuple[int, bytes]] = []

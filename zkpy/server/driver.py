@@ -34,9 +34,8 @@ class Core(Protocol):
 
     @property
     def images(self) -> Images: ...
-    @property
-    def overloaded(self) -> bool:
-        """Too much is outstanding: read no more from clients for now."""
+    def overloaded(self, link: int) -> bool:
+        """Too much is outstanding, in all or of this client: read no more from it for now."""
 
     def client_up(self, link: int, address: str, now: int) -> None: ...
     def receive_client(self, link: int, data: bytes, now: int) -> None: ...
@@ -130,7 +129,7 @@ class Driver:
             self._fail()
         if not self._due:
             self.request_pass()
-        if core.overloaded:
+        if core.overloaded(link.number):
             self._held[link.number] = link
             link.hold()
 
@@ -217,7 +216,7 @@ class Driver:
             self._core.images.paused = self._submit_image(step)
         for notice in self._core.take_notices():
             log.info("%s", notice)
-        if self._held and not self._core.overloaded:
+        if self._held:
             self._release()
         assert not ready.peers
         assert not ready.votes
@@ -247,9 +246,9 @@ class Driver:
             self._close(number)
 
     def _release(self) -> None:
-        held, self._held = self._held, {}
-        for link in held.values():
-            link.release()
+        overloaded = self._core.overloaded
+        for number in [number for number in self._held if not overloaded(number)]:
+            self._held.pop(number).release()
 
     # --- time -------------------------------------------------------------------
 

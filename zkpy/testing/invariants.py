@@ -92,6 +92,8 @@ class Disk:
     pending: DiskLog | None = None
     generation: int = 0
     """Of `pending`."""
+    wiped: bool = False
+    """Emptied, and no full member since."""
 
 
 @attrs.define(eq=False)
@@ -142,10 +144,12 @@ class Invariants(Watcher):
         log = DiskLog(recovered.image_zxid, recovered.image_chain)
         for entry in recovered.entries:
             log.append(entry)
-        self.disks[sid] = Disk(log, recovered.identity)
+        identity = recovered.identity
+        full = identity is not None and not identity.founding and any(identity.cluster_id)
+        self.disks[sid] = Disk(log, identity, wiped=disk.wiped and not full)
 
     def wiped(self, member: Member) -> None:
-        self.disks[member.sid] = Disk()
+        self.disks[member.sid] = Disk(wiped=True)
 
     def _check_recovered(self, member: Member, disk: Disk, recovered: Recovered) -> None:
         sid = member.sid
@@ -261,7 +265,9 @@ class Invariants(Watcher):
         for entry in entries:
             self._commit(entry, now)
         holders = [s for s in self.setup.voters if self._holds(self.disks[s].log, zxid)]
-        if len(holders) < self.setup.quorum:
+        # One that was wiped may have held it; until it is a full member again it elects nobody.
+        wiped = [s for s in self.setup.voters if self.disks[s].wiped and s not in holders]
+        if len(holders) + len(wiped) < self.setup.quorum:
             raise Violation("A9", f"{show(zxid)} is committed, but durable only on {holders}")
         self.ensemble.timeline.count_commits(now, len(entries))
 
@@ -359,6 +365,7 @@ class Invariants(Watcher):
             disk.log = disk.pending
         disk.pending = None
         disk.identity = after
+        disk.wiped = disk.wiped and (after.founding or not any(after.cluster_id))
 
     def _check_adopted(self, sid: int, disk: Disk, adopted: DiskLog) -> None:
         """A SNAP must not lose what its receiver had of the committed order."""

@@ -164,7 +164,8 @@ class Simulation:
             self._await("founding", lambda: self.ensemble.leader() is not None)
         for client in self.clients:
             client.start()
-        self._probe = self._client(len(self.clients) + 1, Mix({"set": 1}, timeout_ms=60_000))
+        timeout_ms = 20 * self.plan.setup.tick_ms
+        self._probe = self._client(len(self.clients) + 1, Mix({"set": 1}, timeout_ms=timeout_ms))
         self._probe.asks = False
         self._probe.start()
         if self.plan.seed % 4:
