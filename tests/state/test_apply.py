@@ -255,7 +255,7 @@ def test_walk_and_counts_of_descendants() -> None:
 def test_counters_for_admin() -> None:
     driver = Driver()
     empty = driver.state.data_bytes
-    assert empty == len("/" "/zookeeper" "/zookeeper/quota" "/zookeeper/config")
+    assert empty == sum(map(len, ("/", "/zookeeper", "/zookeeper/quota", "/zookeeper/config")))
     driver.create("/a", b"123")
     driver.apply(SetDataTxn("/a", b"12345", 1))
     assert (driver.state.node_count, driver.state.data_bytes) == (5, empty + 7)

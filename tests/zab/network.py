@@ -170,6 +170,8 @@ class Link:
         """Per receiver: when the last bytes under way arrive."""
         self.deaf: dict[int, None] = {}
         """Receivers to whom bytes were lost: nothing more ever arrives there."""
+        self.told: dict[int, None] = {}
+        """Ends whose Zab knows of it."""
         self.open = True
 
 
@@ -195,6 +197,8 @@ class Node:
         self.batch: DiskBatch | None = None
         self.dialing = False
         self.timer = -1
+        self.backlog: list[Callable[[], None]] | None = None
+        """Inputs that came while the process stood still."""
         self.after()
 
     @property
@@ -202,9 +206,16 @@ class Node:
         return self.state[-1][0] if self.state else 0
 
     def input(self, do: Callable[[], None]) -> None:
-        if self.alive:
+        if self.alive and self.backlog is not None:
+            self.backlog.append(do)
+        elif self.alive:
             do()
             self.after()
+
+    def resume(self) -> None:
+        backlog, self.backlog = self.backlog or [], None
+        for do in backlog:
+            self.input(do)
 
     def after(self) -> None:
         """One pass, as the package docstring of zab tells it."""
@@ -290,6 +301,11 @@ class Node:
             self.timer = -1
             self.input(lambda: self.zab.handle_timer(self.world.now))
 
+    @property
+    def is_member(self) -> bool:
+        identity = self.disk.identity
+        return identity is not None and not identity.founding
+
 
 class World:
     """Time, network and the watcher of invariants."""
@@ -364,6 +380,25 @@ class World:
         assert sid in self.down
         self.disks[sid] = Disk()
 
+    def pause(self, sid: int, duration: int) -> None:
+        node = self.nodes.get(sid)
+        if node is not None and node.alive and node.backlog is None:
+            node.backlog = []
+            self.after(duration, node.resume)
+
+    def damage(self, rng: random.Random) -> None:
+        """One member loses its directory, or its log is damaged; never a second one meanwhile."""
+        members = [sid for sid in self.sids if sid in self.nodes and self.nodes[sid].is_member]
+        if len(members) == len(self.sids) and not any(n.zab.member.suspect for n in self.up()):
+            sid = rng.choice(self.sids)
+            self.crash(sid)
+            if rng.random() < 0.5:
+                self.wipe(sid)
+            self.start(sid, suspect=self.disks[sid].identity is not None)
+
+    def up(self) -> list[Node]:
+        return [node for node in self.nodes.values() if node.alive]
+
     def write(self, node: Node, batch: DiskBatch) -> None:
         assert node.batch is None, "two batches under way"
         node.batch = batch
@@ -382,7 +417,7 @@ class World:
     def connect(self, node: Node, sid: int) -> None:
         peer = self.nodes.get(sid)
         reachable = (node.sid, sid) not in self.blocked and (sid, node.sid) not in self.blocked
-        if peer is None or not peer.alive or not reachable:
+        if peer is None or not peer.alive or not reachable or peer.zab.dial == node.sid:
             return
         old = peer.links.get(node.sid)
         if old:
@@ -391,11 +426,19 @@ class World:
             link = Link(node.sid, sid)
             node.links[sid] = peer.links[node.sid] = link
             self.after(1, lambda: self.tell_up(peer, node.sid, link))
+            link.told[node.sid] = None
             node.zab.link_up(sid, self.now)
 
     def tell_up(self, node: Node, sid: int, link: Link) -> None:
         if node.links.get(sid) is link:
-            node.input(lambda: node.zab.link_up(sid, self.now))
+            node.input(lambda: self._accept(node, sid, link))
+
+    def _accept(self, node: Node, sid: int, link: Link) -> None:
+        if node.zab.dial == sid:
+            self.cut(link)
+        elif link.open:
+            link.told[node.sid] = None
+            node.zab.link_up(sid, self.now)
 
     def cut(self, link: Link) -> None:
         """Each end hears of it a little later, before it hears of any newer link."""
@@ -406,10 +449,11 @@ class World:
             node = self.nodes[sid]
             if node.links.get(other) is link:
                 del node.links[other]
-                self.at(self.now, lambda n=node, o=other: self.tell_down(n, o))
+                self.at(self.now, lambda n=node, o=other: self.tell_down(n, o, link))
 
-    def tell_down(self, node: Node, sid: int) -> None:
-        node.input(lambda: node.zab.link_down(sid, self.now))
+    def tell_down(self, node: Node, sid: int, link: Link) -> None:
+        if node.sid in link.told:
+            node.input(lambda: node.zab.link_down(sid, self.now))
 
     def transmit(self, node: Node, link: Link, message: object) -> None:
         """Bytes to the other end, in order; lost ones mean that no later ones arrive."""
@@ -496,7 +540,6 @@ class World:
 
     def all_equal(self) -> bool:
         """Everybody that is up has applied all there is, and there is a leader."""
-        up = [node for node in self.nodes.values() if node.alive]
         return self.leader() is not None and all(
-            node.zab.serving and node.state == self.history for node in up
+            node.zab.serving and node.state == self.history for node in self.up()
         )

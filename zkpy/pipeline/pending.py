@@ -15,6 +15,7 @@ from typing import Final
 import attrs
 
 from wire.records import ACL, OPEN_ACL
+from wire.txn import CreateSessionTxn
 from zkpy.state.tree import DataTree
 from zkpy.state.znode import facts_of
 
@@ -102,8 +103,9 @@ class Pending:
         self._changes: list[tuple[str, object]] = []
         """(path, what the overlay had there before), by the transaction being prepared."""
         self._outstanding: deque[tuple[int, list[tuple[str, object]]]] = deque()
-        self.opening: dict[int, None] = {}
-        """Sessions whose createSession is proposed."""
+        self.opening: dict[int, CreateSessionTxn] = {}
+        """Sessions whose createSession is proposed: on a member with a quicker disk such a
+        one may be open already, and its requests come here before it is in the tree."""
         self.closing: dict[int, None] = {}
         """Sessions whose closeSession is proposed: nothing of theirs may follow it (1208)."""
 

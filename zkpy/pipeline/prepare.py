@@ -118,8 +118,9 @@ class Preparer:
     # --- sessions ---
 
     def _check_session(self, write: Write) -> None:
-        session = write.session
-        if session not in self._state.sessions or session in self._pending.closing:
+        session, pending = write.session, self._pending
+        known = session in self._state.sessions or session in pending.opening
+        if not known or session in pending.closing:
             raise ZkError(ErrorCode.SESSION_EXPIRED)
         if write.server != LEADER and write.server != self._owner_of(session):
             raise ZkError(ErrorCode.SESSION_MOVED)
@@ -127,8 +128,9 @@ class Preparer:
     def _create_session(self, write: Write, body: OpenSession) -> Txn:
         if write.session in self._state.sessions or write.session in self._pending.opening:
             raise ZkError(ErrorCode.SYSTEM_ERROR)
-        self._pending.opening[write.session] = None
-        return CreateSessionTxn(body.timeout_ms, self._rng.randbytes(PASSWORD_BYTES))
+        txn = CreateSessionTxn(body.timeout_ms, self._rng.randbytes(PASSWORD_BYTES))
+        self._pending.opening[write.session] = txn
+        return txn
 
     def _close_session(self, write: Write, body: object) -> Txn:
         """The transaction names the session alone; what it will remove is pending from here on."""

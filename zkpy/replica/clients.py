@@ -129,6 +129,8 @@ class Clients:
         self.gate.forget(link)
         self.watches.forget(link.id)
         link.held.clear()
+        if link.session and link.heard_ms != link.relayed_ms:
+            self._office.left(link.session, link.heard_ms)
 
     # --- requests ---
 

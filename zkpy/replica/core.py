@@ -207,14 +207,14 @@ class Replica:
         self._advance(now)
         self.zab.handle_timer(now)
         self._after_zab()
-        self._office.handle_timer(now)
+        self._office.handle_timer()
 
     def _advance(self, now: int) -> None:
         """Any input: did this process stand still when it should have been called?"""
         if now > self._alarm:
             self._office.paused(now - self._alarm + self.options.limits.tick_ms)
             self._alarm = _NEVER
-        self._now = now
+        self._now = self._office.now = now
 
     # --- zab ---
 
@@ -228,7 +228,7 @@ class Replica:
         for sid, data in self.zab.take_upper():
             self._receive_upper(sid, data)
         for sid, payload in self.zab.take_pings():
-            self._office.touched(sid, payload, self._now)
+            self._office.touched(sid, payload)
         self._office.progress()
 
     def _standing(self) -> tuple[Role, int | None, int, bool]:
@@ -262,14 +262,16 @@ class Replica:
         )
 
     def _learn(self) -> Office:
-        return Learning(
-            self.zab.leader, self.incarnation, self.zab, self.clients, self.clients.links
-        )
+        return self._pass_on_to(self.zab.leader)
 
     def _look(self) -> Office:
         if self.options.read_only_mode:
-            return Reading(self.state, self.clients)
-        return Learning(None, self.incarnation, self.zab, self.clients, self.clients.links)
+            return Reading(self.state, self.clients, self._now)
+        return self._pass_on_to(None)
+
+    def _pass_on_to(self, leader: int | None) -> Office:
+        links = self.clients.links
+        return Learning(leader, self.incarnation, self.zab, self.clients, links, self._now)
 
     def _receive_upper(self, sid: int, data: bytes) -> None:
         try:
@@ -277,7 +279,7 @@ class Replica:
         except RemoteProtocolError as error:
             self.clients.notices.append(f"ignoring a message of server {sid}: {error}")
         else:
-            self._office.receive(sid, message, self._now)
+            self._office.receive(sid, message)
 
     # --- the state ---
 
@@ -296,7 +298,7 @@ class Replica:
         else:
             header, txn = self._office.decoded(entry)
             applied = self.state.apply(zxid, header, txn)
-            self._office.applied(zxid, header, txn, self._now)
+            self._office.applied(zxid, header, txn)
             self.clients.applied(zxid, header, applied)
             if type(txn) is CloseSessionTxn:
                 self.clients.session_closed(header.session)

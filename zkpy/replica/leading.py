@@ -61,7 +61,7 @@ class Leading:
         self._wall_ms = 0
         self._heard_ms = heard_ms
         self._notices = notices
-        self._now = now
+        self.now = now
         self._expiry = SessionExpiry(limits.tick_ms)
         self._pending = Pending(state.tree)
         self._preparer = Preparer(state, self._pending, rules, rng, self._expiry.owner_of)
@@ -89,21 +89,30 @@ class Leading:
         zxid = self._zab.propose(_TXN, data)
         self._preparer.keep(zxid)
         self._prepared[zxid] = (header, txn)
+        if type(txn) is CreateSessionTxn:
+            self._expiry.track(write.session, txn.timeout_ms, write.server, self.now)
 
     def decoded(self, entry: Entry) -> tuple[TxnHeader, Txn]:
         prepared = self._prepared.pop(entry.zxid, None)
         return prepared if prepared is not None else txns.decode(entry.data)
 
-    def applied(self, zxid: int, header: TxnHeader, txn: Txn, now: int) -> None:
+    def applied(self, zxid: int, header: TxnHeader, txn: Txn) -> None:
         self._pending.applied(zxid)
         if type(txn) is CreateSessionTxn:
-            self._pending.opening.pop(header.session, None)
-            self._expiry.track(header.session, txn.timeout_ms, header.origin, now)
+            self._opened(header, txn)
         elif type(txn) is CloseSessionTxn:
             self._expiry.forget(header.session)
             self._pending.closing.pop(header.session, None)
 
     # --- sessions ---
+
+    def _opened(self, header: TxnHeader, txn: CreateSessionTxn) -> None:
+        """Only a session of the history before this leadership is not tracked yet."""
+        self._pending.opening.pop(header.session, None)
+        if header.session in self._expiry:
+            self._expiry.touch(header.session, self.now)
+        else:
+            self._expiry.track(header.session, txn.timeout_ms, LEADER, self.now)
 
     def claim(self, link: ClientLink, session: int, password: bytes) -> None:
         timeout_ms = self._judge_claim(self._server_id, session, password)
@@ -111,26 +120,31 @@ class Leading:
 
     def _judge_claim(self, server: int, session: int, password: bytes) -> int:
         """The session's time-out if its client may go on with it on that server, else 0."""
-        held = self._state.sessions.get(session)
-        if held is None or session in self._pending.closing or session not in self._expiry:
+        pending = self._pending
+        held = self._state.sessions.get(session) or pending.opening.get(session)
+        if held is None or session in pending.closing or session not in self._expiry:
             return 0
         if not compare_digest(held.password, password):
             return 0
-        self._expiry.touch(session, self._now)
+        self._expiry.touch(session, self.now)
         self._expiry.move(session, server)
         return held.timeout_ms
 
-    def touched(self, sid: int, payload: bytes, now: int) -> None:
+    def touched(self, sid: int, payload: bytes) -> None:
         for (session,) in SESSION.iter_unpack(
             payload[: len(payload) // SESSION.size * SESSION.size]
         ):
-            self._expiry.touch(session, now)
+            self._expiry.touch(session, self.now)
+
+    def left(self, session: int, heard_ms: int) -> None:
+        """Its link will not be there to be asked when the session's bucket comes due."""
+        self._expiry.touch(session, heard_ms)
 
     def ping_payload(self) -> bytes:
         return b""
 
-    def _close_due_sessions(self, now: int) -> None:
-        for session in self._expiry.due(now, self._heard_ms):
+    def _close_due_sessions(self) -> None:
+        for session in self._expiry.due(self.now, self._heard_ms):
             self._notices.append(f"expiring session {session:#x}")
             self.submit(Write(OpCode.CLOSE_SESSION, session, 0, None, (), LEADER, 0, NO_NUMBER))
 
@@ -170,8 +184,7 @@ class Leading:
 
     # --- other replicas ---
 
-    def receive(self, sid: int, message: Any, now: int) -> None:
-        self._now = now
+    def receive(self, sid: int, message: Any) -> None:
         handler = _HANDLERS.get(type(message))
         if handler is not None:  # else it was meant for the office before this one
             handler(self, sid, message)
@@ -202,11 +215,10 @@ class Leading:
 
     # --- time ---
 
-    def handle_timer(self, now: int) -> None:
-        self._now = now
-        self._close_due_sessions(now)
-        if now >= self._scan_at:
-            self._scan_at = now + self._limits.container_check_ms
+    def handle_timer(self) -> None:
+        self._close_due_sessions()
+        if self.now >= self._scan_at:
+            self._scan_at = self.now + self._limits.container_check_ms
             self._remove_due_znodes()
 
     def paused(self, pause_ms: int) -> None:

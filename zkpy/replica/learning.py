@@ -22,15 +22,23 @@ class Learning:
     """
 
     def __init__(
-        self, leader: int | None, incarnation: int, zab: Zab, clients: ClientSide, links: LinkTable
+        self,
+        leader: int | None,
+        incarnation: int,
+        zab: Zab,
+        clients: ClientSide,
+        links: LinkTable,
+        now: int,
     ) -> None:
+        self.now = now
         self._leader = leader
         self._incarnation = incarnation
         self._zab = zab
         self._clients = clients
         self._links = links
         self._writes: list[upper.ForwardedWrite] = []
-        self._relayed_ms = 0
+        self._left: dict[int, None] = {}
+        """Sessions heard from since the last ping whose connection is gone."""
 
     def submit(self, write: Write) -> None:
         body: Any = write.body
@@ -69,24 +77,29 @@ class Learning:
 
     def ping_payload(self) -> bytes:
         """Sessions heard from since the last ping; the leader alone expires them."""
-        since = self._relayed_ms
-        heard = [link for link in self._links.by_session.values() if link.heard_ms >= since]
-        self._relayed_ms = max((link.heard_ms for link in heard), default=since)
-        return b"".join(SESSION.pack(link.session) for link in heard)
+        heard, self._left = self._left, {}
+        for link in self._links.by_session.values():
+            if link.heard_ms != link.relayed_ms:
+                link.relayed_ms = link.heard_ms
+                heard[link.session] = None
+        return b"".join(map(SESSION.pack, heard))
 
-    def touched(self, sid: int, payload: bytes, now: int) -> None:
+    def left(self, session: int, heard_ms: int) -> None:
+        self._left[session] = None
+
+    def touched(self, sid: int, payload: bytes) -> None:
         """Touches are the leader's to know; an office that is gone may have been meant."""
 
     def decoded(self, entry: Entry) -> tuple[TxnHeader, Txn]:
         return txns.decode(entry.data)
 
-    def applied(self, zxid: int, header: TxnHeader, txn: Txn, now: int) -> None:
+    def applied(self, zxid: int, header: TxnHeader, txn: Txn) -> None:
         """Nothing is pending here, and no session is tracked."""
 
     def progress(self) -> None:
         """Syncs come back as messages."""
 
-    def handle_timer(self, now: int) -> None:
+    def handle_timer(self) -> None:
         """Nothing here has a time."""
 
     def paused(self, pause_ms: int) -> None:
@@ -95,7 +108,7 @@ class Learning:
     def deadline(self) -> int | None:
         return None
 
-    def receive(self, sid: int, message: Any, now: int) -> None:
+    def receive(self, sid: int, message: Any) -> None:
         if sid == self._leader:
             handler = _HANDLERS.get(type(message))
             if handler is not None:

@@ -29,6 +29,7 @@ class ClientLink:
         "password",
         "queue",
         "received",
+        "relayed_ms",
         "sent",
         "session",
         "syncing",
@@ -55,6 +56,8 @@ class ClientLink:
         self.out: list[bytes] = []
         self.opened_ms = now
         self.heard_ms = now
+        self.relayed_ms = -1
+        """The value of `heard_ms` that the leader was told of."""
         self.closed = False
         self.received = 0
         self.sent = 0

@@ -36,6 +36,9 @@ class ClientSide(Protocol):
 class Office(Protocol):
     """The behaviour of one role."""
 
+    now: int
+    """Set by the owner before any input."""
+
     def submit(self, write: Write) -> None:
         """A write of a client of this server."""
 
@@ -45,11 +48,14 @@ class Office(Protocol):
     def sync(self, number: int) -> None:
         """A client of this server asked for a sync."""
 
-    def receive(self, sid: int, message: Any, now: int) -> None:
+    def receive(self, sid: int, message: Any) -> None:
         """A message of another replica."""
 
-    def touched(self, sid: int, payload: bytes, now: int) -> None:
+    def touched(self, sid: int, payload: bytes) -> None:
         """What came with a ping of another replica."""
+
+    def left(self, session: int, heard_ms: int) -> None:
+        """A client's connection is gone; it was last heard from then."""
 
     def ping_payload(self) -> bytes:
         """What goes with the next ping to the leader."""
@@ -57,13 +63,13 @@ class Office(Protocol):
     def decoded(self, entry: Entry) -> tuple[TxnHeader, Txn]:
         """The transaction in a committed entry."""
 
-    def applied(self, zxid: int, header: TxnHeader, txn: Txn, now: int) -> None:
+    def applied(self, zxid: int, header: TxnHeader, txn: Txn) -> None:
         """It is in the tree; its reply, if it was asked for here, is out."""
 
     def progress(self) -> None:
         """zab may have moved on: what waited for it may be done."""
 
-    def handle_timer(self, now: int) -> None: ...
+    def handle_timer(self) -> None: ...
 
     def paused(self, pause_ms: int) -> None:
         """This process stood still for so long."""

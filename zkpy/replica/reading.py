@@ -22,7 +22,8 @@ from zkpy.state.apply import ReplicatedState
 class Reading:
     """Reads for those who do not mind that they are old."""
 
-    def __init__(self, state: ReplicatedState, clients: ClientSide) -> None:
+    def __init__(self, state: ReplicatedState, clients: ClientSide, now: int) -> None:
+        self.now = now
         self._state = state
         self._clients = clients
 
@@ -45,10 +46,13 @@ class Reading:
     def sync(self, number: int) -> None:
         self._clients.refused(number, ErrorCode.NOT_READ_ONLY)
 
-    def receive(self, sid: int, message: Any, now: int) -> None:
+    def receive(self, sid: int, message: Any) -> None:
         """Meant for an office that is gone."""
 
-    def touched(self, sid: int, payload: bytes, now: int) -> None:
+    def touched(self, sid: int, payload: bytes) -> None:
+        """Likewise."""
+
+    def left(self, session: int, heard_ms: int) -> None:
         """Likewise."""
 
     def ping_payload(self) -> bytes:
@@ -57,13 +61,13 @@ class Reading:
     def decoded(self, entry: Entry) -> tuple[TxnHeader, Txn]:
         return txns.decode(entry.data)
 
-    def applied(self, zxid: int, header: TxnHeader, txn: Txn, now: int) -> None:
+    def applied(self, zxid: int, header: TxnHeader, txn: Txn) -> None:
         """Nothing is pending here, and no session is tracked."""
 
     def progress(self) -> None:
         """Nothing waits for zab."""
 
-    def handle_timer(self, now: int) -> None:
+    def handle_timer(self) -> None:
         """Nothing here has a time: a session ends with its connection."""
 
     def paused(self, pause_ms: int) -> None:

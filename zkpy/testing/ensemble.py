@@ -545,6 +545,11 @@ class Member:
             socket.close()
             self.replica.client_down(link, self.clock.now_ms())
 
+    @property
+    def open_client_links(self) -> int:
+        """But for those of which this end cannot know yet that the other one is gone."""
+        return sum(not socket.black for socket in self._sockets.values())
+
     # --- peers
 
     def _keep_link(self) -> None:

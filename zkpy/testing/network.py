@@ -193,7 +193,7 @@ class Network:
 
     def _knock(self, near: Socket, port: Port) -> None:
         accept = self._listeners.get((near.remote, port))
-        if not near.open:
+        if not near.open or near.doomed:
             return
         if accept is None:
             self.world.after(self._delay(), self._end, near)

@@ -256,7 +256,8 @@ class Simulation:
 
     def _check_left(self, member: Member) -> None:
         clients, lifetimes = member.replica.clients, member.replica.state.lifetimes
-        left = len(clients.links), clients.watches.count, lifetimes.ephemeral_count, len(clients.gate)
+        counts = clients.watches.count, lifetimes.ephemeral_count, len(clients.gate)
+        left = member.open_client_links, *counts
         if any(left):
             raise Violation(
                 "leak",

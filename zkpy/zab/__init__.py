@@ -22,9 +22,10 @@ input.  `serving` of a leader: established by a quorum, may propose; of a learne
 date, may serve clients.  A change of `(role, leader, epoch)` means: throw away what
 was under way.  `paused` says that this process stood still for longer than a tick
 and has not yet heard its quorum again: answer no client meanwhile (RELIABILITY 3.7).
-A learner's shell keeps a link to `zab.dial` (its leader, or None) and redials;
-there is at most one link per server id, the newest wins, and each `link_up` is followed by
-exactly one `link_down`, also after a `peer_closes`.
+A learner's shell keeps a link to `zab.dial` (its leader, or None) and redials.  A link that
+was dialed is reported only if then `zab.dial == sid`, an accepted one only if not (else close
+it without a word).  There is at most one link per server id, the newest wins, and each
+`link_up` is followed by exactly one `link_down`, also after a `peer_closes`.
 
 *Commit and durability.*  `take_committed` returns entries that are committed and
 durable here, in order, each once.  Nothing that depends on a write is ever queued:

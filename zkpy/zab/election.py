@@ -7,9 +7,9 @@ a short while, decides.
 
 Three kinds take part:
 
-    electors   voters with a record of this ensemble, or, while a founding is possible,
-               blank ones (among themselves)
-    seekers    everyone else: observers, blank members once a founding is vetoed, suspect ones.
+    electors   members with a record of this ensemble, or, while a founding is possible,
+               blank ones (among themselves); only voters are candidates, and decide
+    seekers    everyone else: blank members once a founding is vetoed, suspect ones.
                They vote for nobody and wait for a leader to say that it leads
     settled    members with a leader answer with it, and change nothing
 
@@ -143,7 +143,7 @@ class Election:
         """Whether the sender needs to be told something."""
         if n.role == Role.LOOKING:
             self._claims.pop(n.sid, None)
-            return self._is_elector(n) and self._note_ballot(n, now)
+            return self._may_agree(n) and self._note_ballot(n, now)
         self._ballots.pop(n.sid, None)
         self._note_claim(n, now)
         return False
@@ -169,17 +169,19 @@ class Election:
             self._interval = self.member.options.resend_ms
             self._broadcast(now)
 
-    def _is_elector(self, n: Notification) -> bool:
-        """Whether both of us, and its candidate, may take part in one and the same election."""
-        member = self.member
-        voters = member.voters
-        if not voters.is_voter(member.me) or not voters.is_voter(n.sid):
-            return False
-        if n.leader != NO_VOTE and not voters.is_voter(n.leader):
-            return False
+    def _may_agree(self, n: Notification) -> bool:
+        """Whether both of us may take part in one and the same election.
+
+        Members of one ensemble do, whoever they think the voters are: the set known here may be
+        an old one, and one may be needed by a set that one has not heard of yet.  Who
+        counts is for each to say when it counts.
+        """
         if self._is_kin(n):
             return True
-        return member.may_found and n.standing in (Standing.BLANK, Standing.FOUNDING)
+        voters = self.member.voters
+        blank = self.member.may_found and n.standing in (Standing.BLANK, Standing.FOUNDING)
+        known = n.leader == NO_VOTE or voters.is_voter(n.leader)
+        return blank and known and voters.is_voter(n.sid)
 
     def _is_kin(self, n: Notification) -> bool:
         recorded = (Standing.MEMBER, Standing.FOUNDING)
@@ -276,7 +278,7 @@ class Election:
         return candidate if now >= self._finalize_at else None
 
     def _votes(self) -> bool:
-        """Whether this member is an elector."""
+        """Whether this member decides by counting; others wait for a leader's word."""
         member = self.member
         recorded = member.standing in (Standing.MEMBER, Standing.FOUNDING)
         return member.voters.is_voter(member.me) and (recorded or member.may_found)
@@ -289,8 +291,14 @@ class Election:
         self._send(sid for sid in self.hearers() if sid != self.member.me)
 
     def hearers(self) -> list[int]:
-        """Voters, also those of the configuration: a joiner knows the ensemble from there."""
-        return sorted({*self.member.voters.voters(), *self.member.options.voters.voters()})
+        """Voters, all of the configuration, and whoever is said to lead.
+
+        The voter set known here may be an old one: its members still know the leader, and
+        the leader itself must be asked whether it leads.
+        """
+        named = [claim.leader for claim in self._claims.values() if claim.leader != NO_VOTE]
+        configured = self.member.options.voters.everyone()
+        return sorted({*self.member.voters.voters(), *configured, *named})
 
     def _send(self, sids: Iterable[int]) -> None:
         for sid in sids:

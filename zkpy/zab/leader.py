@@ -315,10 +315,11 @@ class Leading:
         """LEADERINFO(e), once the leader's own promise of e is durable (D2)."""
         if not self.epoch or not self.member.is_recorded:
             return
+        founding = self.founding and self.phase is not Phase.BROADCAST
+        info = LeaderInfo(self.epoch, self.cluster_id, founding)
         for sid, progress in self.progress.items():
             if progress.stage is Stage.CALLED:
                 progress.stage = Stage.OFFERED
-                info = LeaderInfo(self.epoch, self.cluster_id, self.founding)
                 self.member.send(sid, info)
 
     def on_ack_epoch(self, sid: int, ack: AckEpoch, now: int) -> None:
@@ -481,6 +482,10 @@ class Leading:
         member = self.member
         voters = member.voters
         if self.phase is not Phase.BROADCAST or self.failed or self.full:
+            return
+        if member.window.saved < zxids.first_of(self.epoch):
+            # Others' disks were quicker: the history is committed, but not applied here, and
+            # a request judged against less than the whole log could be let through wrongly.
             return
         if 0 < voters.version <= member.window.committed and voters.won(self._full_members()):
             self.serving = True

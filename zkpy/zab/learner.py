@@ -85,8 +85,6 @@ class Learning:
         self._heard = now
         self._stalled_at = now
         self._give_up_at = now + member.options.tick_ms * member.options.connect_ticks
-        if leader in member.links:
-            self.link_up(now)
 
     # --- inputs
 

@@ -280,9 +280,8 @@ class Zab:
             self._leading.receive(sid, info, now)
 
     def _become_learning(self, leader: int, now: int) -> None:
-        for sid in self._callers:
-            self.member.close(sid)
-        self._callers = {}
+        for sid in list(self.member.links):
+            self._close(sid)  # Others dialed those; a learner dials its leader itself.
         self._learning = Learning(self.member, leader, now)
         voter = self.voters.is_voter(self.me)
         self._set_role(Role.FOLLOWING if voter else Role.OBSERVING, leader)
