@@ -33,11 +33,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "zkpy.storage": {"zkpy.errors", "zkpy.zxid", "zkpy.effects"},
     "zkpy.replica": {"zkpy.errors", "zkpy.zxid", "zkpy.effects", "zkpy.limits"}
     | {"wire", "zkpy.state", "zkpy.zab", "zkpy.pipeline"},
-    "zkpy.admin": {"zkpy.replica.status", "zkpy.config"},
+    "zkpy.admin": {"wire.codes", "zkpy.replica.status", "zkpy.config"},
     "zkpy.server": ALL_BUT_TOP | {"asyncio_dgram", "uvloop"},
     "zkpy.testing": ALL_BUT_TOP,
     "zkpy.testing.realserver": ALL_BUT_TOP | {"zkpy.server", "zkpy.testing", "kazoo"},
-    "zkpy.cli": {"zkpy.server", "zkpy.admin", "zkpy.testing", "zkpy.config", "zkpy.errors"}
+    "zkpy.cli": BASE
+    | {"wire", "zkpy.state", "zkpy.storage", "zkpy.server", "zkpy.admin", "zkpy.testing"}
     | {"kazoo", "click"},
     "zkpy.__main__": {"zkpy.cli"},
     "zkpy": set(),

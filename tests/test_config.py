@@ -141,6 +141,13 @@ def test_honoured_keys() -> None:
         db.autocreate=false
         electionAlg=3
         peerType=observer
+        connection_throttle_tokens=100
+        connection_throttle_fill_time=20
+        connectionTokenFillCount=5
+        nio.sessionlessCnxnTimeout=3000
+        znode.container.checkIntervalMs=500
+        znode.container.maxNeverUsedIntervalMs=900
+        znode.container.maxPerMinute=8
         """
     )
     assert found.log_dir == "/log"
@@ -157,6 +164,13 @@ def test_honoured_keys() -> None:
         connections_max=9,
         outstanding_max=77,
         snap_entries=5000,
+        connect_tokens_max=100,
+        connect_fill_ms=20,
+        connect_fill_count=5,
+        handshake_ms=3000,
+        container_check_ms=500,
+        container_never_used_ms=900,
+        container_removals_max=8,
     )
     assert (found.listen_backlog, found.segment_bytes) == (50, 1024 * 1024)
     assert (found.autopurge, found.snapshots_retained) == (False, 5)
@@ -174,6 +188,25 @@ def test_honoured_keys() -> None:
 def test_session_timeouts_given_in_full() -> None:
     limits = read("minSessionTimeout=-1\nmaxSessionTimeout=90000").limits
     assert (limits.session_timeout_min_ms, limits.session_timeout_max_ms) == (4000, 90000)
+
+
+@pytest.mark.parametrize(
+    ("text", "bound"),
+    [
+        ("requestThrottleLimit=9", 9),
+        ("request_throttle_max_requests=9\nglobalOutstandingLimit=5", 5),
+        ("requestThrottleLimit=0\nglobalOutstandingLimit=5", 5),
+    ],
+)
+def test_the_narrower_bound_on_requests_counts(text: str, bound: int) -> None:
+    assert read(text).limits.outstanding_max == bound
+
+
+def test_words_that_a_server_on_loopback_answers() -> None:
+    words = ("srvr", "ruok", "stat", "isro", "mntr", "envi", "conf")
+    assert standalone("/d").four_letter_words == words
+    only = [option_setting("4lw.commands.whitelist=dump")]
+    assert standalone("/d", options=only).four_letter_words == ("dump", "srvr")
 
 
 def test_extra_buffer_adds_to_the_largest_request() -> None:
@@ -285,20 +318,19 @@ def test_keys_of_the_administrators_guide_are_known() -> None:
     keys = """
     advancedFlowControlEnabled audit.impl.class authProvider.sasl client.certReload cnxTimeout
     commitLogCount commitProcessor.numWorkerThreads connectToLearnerMasterLimit
-    connectionDropIncrease connection_throttle_fill_time digest.enabled
+    connectionDropIncrease digest.enabled
     emulate353TTLNodes fastleader.maxNotificationInterval fips-mode flushDelay jvm.pause.monitor
     kerberos.removeHostFromPrincipal largeRequestThreshold leader.maxConcurrentSnapSyncs
     leaderServes learner.asyncSending localSessionsEnabled maxResponseCacheSize
     messageTracker.Enabled metricsProvider.httpPort multiAddress.enabled
     netty.server.earlyDropSecureConnectionHandshakes nio.numSelectorThreads
     observer.reconnectDelayMs observerMasterPort oraclePath portUnification
-    quorum.auth.server.saslLoginContext quorum.cnxn.threads.size quorumListenOnAllIPs
-    request_throttler.shutdownTimeout requestThrottleLimit secureClientPort
+    quorum.auth.server.saslLoginContext quorum.cnxn.threads.size
+    request_throttler.shutdownTimeout requestThrottleStallTime secureClientPort
     serializeLastProcessedZxid.enabled sessionRequireClientSASLAuth snapSizeLimitInKb
     snapshot.compression.method snapshot.trust.empty ssl.quorum.keyStore.location
     sslQuorumReloadCertFiles standaloneEnabled superUser syncEnabled tcpKeepAlive
     throttledOpWaitTime txnLogSizeLimitInKb watchManagerName X509AuthenticationProvider.superUser
-    znode.container.checkIntervalMs
     """.split()
     found = read("".join(f"{key}=other\n" for key in keys))
     assert [said for said in found.warnings if "not a known key" in said] == []

@@ -8,7 +8,8 @@ A frame is an int32 byte count and that many bytes.  Two ways out:
 
 When data holds whole frames only, the usual case, nothing is copied or kept.  Pieces of
 a large frame are gathered in a list and joined once, when the frame is complete: joined
-piece by piece, a frame of n bytes that a hostile peer sends byte by byte costs n^2.
+piece by piece, a frame of n bytes that a hostile peer sends byte by byte costs n^2; not
+joined at all, it costs twenty times its size.
 """
 
 import struct
@@ -17,6 +18,8 @@ from typing import Final
 from wire.errors import RemoteProtocolError
 
 _COUNT: Final = struct.Struct(">i")
+PIECES_MAX: Final = 4096
+"""Pieces of a frame that wait singly: each costs forty bytes more than it holds."""
 
 
 class FrameBuffer:
@@ -41,6 +44,8 @@ class FrameBuffer:
         self._pieces.append(data)
         self.held += len(data)
         if self.held < self._wanted:
+            if len(self._pieces) > PIECES_MAX:
+                self._pieces = [b"".join(self._pieces)]
             return b""
         joined = b"".join(self._pieces)
         self._forget()

@@ -235,7 +235,7 @@ class ClientConnection:
         try:
             encoded = _ENCODERS[type(event)](self, event)
         except (struct.error, UnicodeEncodeError) as error:
-            raise self._blame_us(f"{event!r} cannot be encoded: {error}") from error
+            raise self._blame_us(f"{type(event).__name__} cannot be encoded: {error}") from error
         self._make(move)
         return encoded
 
@@ -384,7 +384,8 @@ def _parse_answer(
     if xid == XID_NOTIFICATION:
         return WatchEvent(zxid, WatcherEvent.parse(body, 0, len(body)))
     opcode = _OUT_OF_BAND.get(xid) or _awaited_opcode(conn, xid)
-    parse = _parse_nothing if error else _reply_parser_of(opcode, _skip)
+    # ZooKeeper may put a half-made body behind an error; like its own client we do not look.
+    parse = _skip if error else _reply_parser_of(opcode, _skip)
     return Reply(xid, zxid, error, parse(body, 0, len(body)))
 
 

@@ -9,6 +9,7 @@ In and out: `encode(message)` and `decode(bytes)`, one CBOR array each:
     3 Claimed   leader -> learner   its time-out, 0 if it is not
     4 Sync      learner -> leader   when is all done that was proposed before you read this?
     5 Synced    leader -> learner   once you have applied this zxid
+    6 Refused   leader -> learner   that write is not done, and will not be: its error code
 
 zab carries them as opaque bytes; they die with the leadership that they were sent under.
 """
@@ -80,7 +81,15 @@ class Synced:
     zxid: int
 
 
-Message: TypeAlias = Forward | Claim | Claimed | Sync | Synced
+@attrs.define(eq=True, weakref_slot=False)
+class Refused:
+    """The answer to a write that never went into the log."""
+
+    number: int
+    code: int
+
+
+Message: TypeAlias = Forward | Claim | Claimed | Sync | Synced | Refused
 
 
 def encode(message: Message) -> bytes:
@@ -131,6 +140,7 @@ _ENCODERS: Final[dict[type, tuple[int, Callable[[Any], tuple[object, ...]]]]] = 
     Claimed: (3, attrgetter("link", "session", "timeout_ms")),
     Sync: (4, lambda message: (message.number,)),
     Synced: (5, attrgetter("number", "zxid")),
+    Refused: (6, attrgetter("number", "code")),
 }
 _DECODERS: Final[dict[int, Callable[..., Message]]] = {
     1: _make_forward,
@@ -138,6 +148,7 @@ _DECODERS: Final[dict[int, Callable[..., Message]]] = {
     3: Claimed,
     4: Sync,
     5: Synced,
+    6: Refused,
 }
 _TYPES: Final[dict[type, tuple[type, ...]]] = {
     Forward: (int, list),
@@ -145,4 +156,5 @@ _TYPES: Final[dict[type, tuple[type, ...]]] = {
     Claimed: (int,),
     Sync: (int,),
     Synced: (int,),
+    Refused: (int,),
 }

@@ -10,6 +10,7 @@ one costs four times as much.  They are never changed once handed over.
 """
 
 import struct
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final
 from zlib import crc32
@@ -168,17 +169,17 @@ class Ready:
     """All that one pass of the core asks for, in the order given within each field."""
 
     disk: DiskBatch | None = None
-    peers: list[tuple[int, object]] = attrs.Factory(list)
+    peers: Sequence[tuple[int, object]] = ()
     """(server id, message): FIFO per server."""
-    votes: list[tuple[int, object]] = attrs.Factory(list)
+    votes: Sequence[tuple[int, object]] = ()
     """(server id, notification): datagrams, may be lost."""
     clients: list[tuple[int, bytes]] = attrs.Factory(list)
     """(client link, bytes): at most one element per link and pass."""
     closes: list[int] = attrs.Factory(list)
     """Client links to close once their bytes are written."""
-    peer_closes: list[int] = attrs.Factory(list)
+    peer_closes: Sequence[int] = ()
     """Server ids whose link must be closed."""
-    image: list[ImageStep] = attrs.Factory(list)
+    image: Sequence[ImageStep] = ()
     halt: str | None = None
     """Why the server must stop now; nothing else in this record may be sent."""
 

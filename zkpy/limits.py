@@ -22,10 +22,22 @@ class Limits:
     connections_per_address_max: int = 60
     """`maxClientCnxns`; 0 means no bound."""
     connections_max: int = 0
+    handshake_ms: int = 10_000
+    """`nio.sessionlessCnxnTimeout`: how long a connection may go without a ConnectRequest."""
+    connect_tokens_max: int = 0
+    """`connectionMaxTokens`: handshakes let in at once; 0 means no bound."""
+    connect_fill_ms: int = 1
+    """`connectionTokenFillTime`"""
+    connect_fill_count: int = 1
+    """`connectionTokenFillCount`: tokens that come back each `connect_fill_ms`."""
+    identities_max: int = 128
+    """Identities that one connection may have; each ACL check looks at them."""
     outstanding_per_connection_max: int = 1000
     """Requests in flight on one connection before its socket is no longer read."""
     outstanding_max: int = 1000
     """`globalOutstandingLimit`: writes in flight before clients are no longer read."""
+    share_bytes_max: int = 1024 * 1024
+    """Reply bytes of one connection in one pass, roughly; what it asked for beyond waits."""
     output_bytes_max: int = 64 * 1024 * 1024
     """Unsent bytes of one connection at which it is dropped: a client that never reads."""
     container_check_ms: int = 60_000
@@ -36,6 +48,8 @@ class Limits:
     """Age at which a container that never had children goes; 0: never."""
     snap_entries: int = 100_000
     """`snapCount`: entries between images (each server draws from half of it to all of it)."""
+    snap_bytes: int = 256 * 1024 * 1024
+    """`snapSizeLimitInKb`: log bytes between images, which a start has to read again."""
     image_slice_nodes: int = 400
     """Znodes encoded in one pass while an image is made."""
     window_bytes_max: int = 32 * 1024 * 1024

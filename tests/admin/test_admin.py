@@ -1,15 +1,22 @@
 """Commands and their text, as ZooKeeper 3.9 gives it."""
 
 import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
 
+from wire.client import FOUR_LETTER_WORDS
 from zkpy import __version__
 from zkpy.admin.commands import COMMANDS, ConnectionView, ServerView, version_text
 from zkpy.admin.fourletter import answer, is_allowed
 from zkpy.admin.metrics import NS_PER_MS, Metrics, Summary
-from zkpy.replica.status import Status
+from zkpy.config import ClientAddress, Config, parse, read_properties
+from zkpy.limits import Limits
+from zkpy.replica.status import Details, Status
 
 STATUS = Status(
     mode="standalone",
@@ -24,21 +31,65 @@ STATUS = Status(
     packets_sent=11,
     links=(),
 )
+SESSION = 0x100_0000_0000_0001
 CONNECTIONS = (
-    ConnectionView("10.0.0.1:4000", reading=True, queued=1, received=2, sent=3),
+    ConnectionView(
+        "10.0.0.1:4000",
+        reading=True,
+        queued=1,
+        received=2,
+        sent=3,
+        session=SESSION,
+        timeout_ms=10_000,
+        opened_ms=1_700_000_000_000,
+        expires_ms=1_700_000_010_500,
+        last_opcode=4,
+        last_xid=17,
+        last_zxid=0x1_0000_0005,
+        last_response_ms=1_700_000_000_400,
+        latency=Summary(2, 5 * NS_PER_MS, NS_PER_MS, 4 * NS_PER_MS, 4 * NS_PER_MS),
+    ),
     ConnectionView("10.0.0.2:5000", reading=False, queued=0, received=0, sent=0),
 )
+DETAILS = Details(
+    ephemerals={SESSION: ["/a", "/b"]},
+    watches=[(SESSION, "/a"), (SESSION, "/b"), (-1, "/a")],
+    deadlines={52_000: [SESSION, -1]},
+    digests=[(0x1_0000_0000, 7), (0x1_0000_0005, 9)],
+)
+CONFIG = Config("/nowhere/data", "/nowhere/log", ClientAddress("127.0.0.1", 0), Limits())
 
 
-def make_view(mode: str = "standalone") -> ServerView:
-    metrics = Metrics()
+def make_view(mode: str = "standalone", **changes: Any) -> ServerView:
+    latency = Summary()
     for sample_ms in (1, 2, 5):
-        metrics.latency.add(sample_ms * NS_PER_MS)
-    return ServerView(attrs.evolve(STATUS, mode=mode), metrics, 1234, CONNECTIONS)
+        latency.add(sample_ms * NS_PER_MS)
+    view = ServerView(
+        attrs.evolve(STATUS, mode=mode),
+        Metrics(),
+        1234,
+        CONFIG,
+        CONNECTIONS,
+        latency,
+        client_port=2181,
+        wall_ms=1_700_000_000_500,
+        now_ms=50_000,
+        details=lambda: DETAILS,
+    )
+    return attrs.evolve(view, **changes)
 
 
-def ask(word: str, mode: str = "standalone") -> str:
-    return answer(word, make_view(mode), ("*",), read_only_mode=False).decode()
+def ask(word: str, mode: str = "standalone", **changes: Any) -> str:
+    return answer(word, make_view(mode, **changes), ("*",), read_only_mode=False).decode()
+
+
+@pytest.fixture(autouse=True)
+def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 def test_ruok() -> None:
@@ -143,11 +194,111 @@ def test_whitelist(
     assert is_allowed(word, whitelist, read_only_mode) is allowed
 
 
-def test_word_without_a_command() -> None:
-    assert ask("gtmk") == "gtmk is not a command of this server.\n"
+def test_conf_of_a_server_alone() -> None:
+    assert ask("conf") == (
+        "clientPort=2181\nsecureClientPort=-1\ndataDir=/nowhere/data\ndataDirSize=0\n"
+        "dataLogDir=/nowhere/log\ndataLogSize=0\ntickTime=2000\nmaxClientCnxns=60\n"
+        "minSessionTimeout=4000\nmaxSessionTimeout=40000\nclientPortListenBacklog=1024\n"
+        "serverId=0\n"
+    )
 
 
-def test_every_command_has_a_text() -> None:
+def test_conf_of_a_member() -> None:
+    lines = (
+        "dataDir=/d\nclientPort=2181\nserver.1=a:2888:3888|b:2889:3889\nserver.2=c:1:2:observer\n"
+    )
+    config = parse(read_properties(lines, "zoo.cfg"), "zoo.cfg", 1)
+    said = ask("conf", status=attrs.evolve(STATUS, standalone=False), config=config)
+    assert said.partition("initLimit")[2] == (
+        "=10\nsyncLimit=5\nelectionAlg=3\nelectionPort=3888|3889\nquorumPort=2888|2889\n"
+        "peerType=0\nmembership: \nserver.1=a:2888:3888|b:2889:3889\n"
+        "server.2=c:1:2:observer\nversion=0"
+    )
+
+
+def test_dirs_measures_files_below(tmp_path: Path) -> None:
+    (tmp_path / "gen-0001").mkdir()
+    (tmp_path / "gen-0001" / "log.1").write_bytes(bytes(300))
+    config = attrs.evolve(CONFIG, data_dir=str(tmp_path))
+    assert ask("dirs", config=config) == "datadir_size: 300\nlogdir_size: 0\n"
+
+
+def test_cons() -> None:
+    assert ask("cons") == (
+        " /10.0.0.1:4000[1](queued=1,recved=2,sent=3,sid=0x100000000000001,lop=GETD,"
+        "est=1700000000000,to=10000,lcxid=0x11,lzxid=0x100000005,lresp=1700000000400,"
+        "llat=4,minlat=1,avglat=2,maxlat=4)\n"
+        " /10.0.0.2:5000[0](queued=0,recved=0,sent=0)\n"
+        "\n"
+    )
+
+
+def test_dump() -> None:
+    assert ask("dump") == (
+        "SessionTracker dump:\n"
+        "Session Sets (1)/(2):\n"
+        "2 expire at Tue Nov 14 22:13:22 UTC 2023:\n"
+        "\t0x100000000000001\n\t0xffffffffffffffff\n"
+        "ephemeral nodes dump:\n"
+        "Sessions with Ephemerals (1):\n"
+        "0x100000000000001:\n\t/a\n\t/b\n"
+        "Connections dump:\n"
+        "Connections Sets (1)/(1):\n"
+        "1 expire at Tue Nov 14 22:13:32 UTC 2023:\n"
+        "\tip: /10.0.0.1:4000 sessionId: 0x100000000000001\n"
+    )
+
+
+def test_watches() -> None:
+    assert ask("wchs") == "2 connections watching 2 paths\nTotal watches:3\n"
+    assert ask("wchc") == "0x100000000000001\n\t/a\n\t/b\n0xffffffffffffffff\n\t/a\n\n"
+    assert ask("wchp") == (
+        "/a\n\t0x100000000000001\n\t0xffffffffffffffff\n/b\n\t0x100000000000001\n\n"
+    )
+
+
+def test_hash() -> None:
+    assert ask("hash") == "100000000: 7\n100000005: 9\n"
+
+
+@pytest.mark.parametrize("word", ["gtmk", "stmk"])
+def test_there_is_no_trace_mask(word: str) -> None:
+    assert ask(word) == "0"
+
+
+def test_resets_are_carried_out() -> None:
+    done: list[str] = []
+    said = ask("srst", reset_stats=lambda: done.append("stats"))
+    said += ask("crst", reset_connections=lambda: done.append("connections"))
+    assert said == "Server stats reset.\nConnection stats reset.\n"
+    assert done == ["stats", "connections"]
+
+
+def test_what_was_counted_before_a_reset_counts_no_more() -> None:
+    metrics = Metrics(packets_received_before=4, packets_sent_before=10)
+    assert "Received: 6\nSent: 1\n" in ask("srvr", metrics=metrics)
+
+
+def test_leader_tells_of_its_learners_and_proposals() -> None:
+    status = attrs.evolve(
+        STATUS,
+        mode="leader",
+        standalone=False,
+        voters=3,
+        learners=3,
+        synced_followers=2,
+        proposal_sizes=(40, 32, 100),
+    )
+    found = dict(line.split("\t") for line in ask("mntr", status=status).splitlines())
+    assert found["zk_peer_state"] == "leading - broadcast"
+    assert found["zk_quorum_size"] == "3"
+    assert (found["zk_learners"], found["zk_synced_followers"]) == ("3", "2")
+    assert found["zk_synced_observers"] == "1"
+    assert ask("srvr", status=status).endswith("Proposal sizes last/min/max: 40/32/100\n")
+
+
+def test_every_word_of_the_protocol_has_a_command_and_a_text() -> None:
+    assert {command.word for command in COMMANDS} == set(FOUR_LETTER_WORDS)
     for command in COMMANDS:
         assert ask(command.word)
 
@@ -158,3 +309,15 @@ def test_summary() -> None:
     summary.add(3 * NS_PER_MS)
     summary.add(1 * NS_PER_MS)
     assert (summary.average_ms, summary.min_ms, summary.max_ms) == (2.0, 1, 3)
+
+
+def test_summaries_add_up() -> None:
+    total, other = Summary(), Summary()
+    other.add(3 * NS_PER_MS)
+    total.merge(other)
+    assert (total.average_ms, total.min_ms, total.max_ms) == (3.0, 3, 3)
+    total.add(1 * NS_PER_MS)
+    total.merge(Summary())
+    assert (total.average_ms, total.min_ms, total.max_ms, total.last_ms) == (2.0, 1, 3, 1)
+    total.reset()
+    assert attrs.astuple(total) == attrs.astuple(Summary())

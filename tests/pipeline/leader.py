@@ -14,7 +14,7 @@ from wire.txn import CreateSessionTxn, CreateTxn, ErrorTxn, MultiTxn, Txn, TxnHe
 from zkpy import zxid as zxids
 from zkpy.pipeline.pending import Pending
 from zkpy.pipeline.prepare import Preparer, Rules
-from zkpy.pipeline.request import LEADER, NO_NUMBER, Identities, Write
+from zkpy.pipeline.request import LEADER, NO_NUMBER, Identities
 from zkpy.state.apply import Applied, ReplicatedState
 
 ANN = 0x0100_0000_0000_0001
@@ -54,6 +54,9 @@ class Preparing:
         self._proposed += 1
         return zxids.make(1, self._proposed)
 
+    def _header(self, session: int, server: int) -> TxnHeader:
+        return TxnHeader(session, 1, server, 7, self._proposed, 0)
+
     def propose(
         self,
         step: Step,
@@ -63,21 +66,19 @@ class Preparing:
     ) -> Txn:
         """Prepare and propose; through the codec, as the log would give it back."""
         opcode, body = step
-        write = Write(opcode, session, 1, body, identities, server, 7, self._proposed)
-        txn = self.preparer.prepare(write)
-        return self._keep(write, txn)
+        header = self._header(session, server)
+        txn = self.preparer.prepare(header, opcode, body, identities)
+        return self._keep(header, txn)
 
     def propose_too_large(self, step: Step, code: ErrorCode) -> tuple[Txn, Txn]:
         """As when the entry turns out too large: what was prepared, and what went out instead."""
-        write = Write(step[0], ANN, 1, step[1], NOBODY, SERVER, 7, self._proposed)
-        prepared = self.preparer.prepare(write)
-        return prepared, self._keep(write, self.preparer.refuse(code))
+        header = self._header(ANN, SERVER)
+        prepared = self.preparer.prepare(header, *step, NOBODY)
+        return prepared, self._keep(header, self.preparer.refuse(code))
 
-    def _keep(self, write: Write, txn: Txn) -> Txn:
+    def _keep(self, header: TxnHeader, txn: Txn) -> Txn:
         zxid = self._draw_zxid()
-        header = TxnHeader(
-            write.session, write.cxid, write.server, write.incarnation, write.number, zxid & 0xFFFF
-        )
+        header.time_ms = zxid & 0xFFFF
         read_back = txns.decode(txns.encode(header, txn))
         assert read_back == (header, txn)
         self.preparer.keep(zxid)
@@ -87,7 +88,7 @@ class Preparing:
     def apply_next(self) -> Applied:
         zxid, header, txn = self.log.popleft()
         applied = self.state.apply(zxid, header, txn)
-        self.pending.applied(zxid)
+        self.pending.applied(zxid, applied.changes)
         return applied
 
     def apply_all(self) -> None:

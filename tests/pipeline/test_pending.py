@@ -26,6 +26,11 @@ def change(pending: Pending, zxid: int, **views: NodeView | None) -> None:
     pending.seal(zxid)
 
 
+def apply(pending: Pending, zxid: int, *names: str) -> None:
+    """The transaction that changed those is in the tree."""
+    pending.applied(zxid, [(f"/{name}", None, b"") for name in names])
+
+
 def seen(pending: Pending, path: str) -> NodeView:
     view = pending.view(path)
     assert view is not None, path
@@ -83,7 +88,7 @@ def test_newest_change_is_seen(pending: Pending) -> None:
 def test_removal_hides_what_the_tree_still_has(pending: Pending) -> None:
     change(pending, 1, zookeeper=None)
     assert pending.view("/zookeeper") is None
-    pending.applied(1)
+    apply(pending, 1, "zookeeper")
     assert pending.view("/zookeeper") is not None, "from the tree again"
 
 
@@ -91,20 +96,17 @@ def test_change_is_forgotten_when_the_last_one_is_applied(pending: Pending) -> N
     change(pending, 1, a=NEW, b=NEW)
     change(pending, 2, a=attrs.evolve(NEW, version=1))
     assert len(pending) == 2
-    pending.applied(1)
+    apply(pending, 1, "a", "b")
     assert (len(pending), seen(pending, "/a").version, pending.view("/b")) == (1, 1, None)
-    pending.applied(2)
+    apply(pending, 2, "a")
     assert (len(pending), pending.view("/a")) == (0, None)
 
 
-def test_applied_covers_everything_up_to_it(pending: Pending) -> None:
-    """Not every entry leaves a change: an error transaction in between leaves none."""
-    change(pending, 1, a=NEW)
-    change(pending, 2)
-    change(pending, 3, b=NEW)
-    change(pending, 5, c=NEW)
-    pending.applied(4)
-    assert [pending.view(path) for path in ("/a", "/b", "/c")] == [None, None, NEW]
+def test_what_was_applied_before_this_leadership_began_is_not_pending(pending: Pending) -> None:
+    """The history's last entries are applied while new ones are prepared already."""
+    change(pending, 7, a=NEW)
+    apply(pending, 5, "a", "b")
+    assert pending.view("/a") is NEW
 
 
 def test_path_touched_twice_by_one_transaction(pending: Pending) -> None:
@@ -112,7 +114,7 @@ def test_path_touched_twice_by_one_transaction(pending: Pending) -> None:
     pending.put("/a", None)
     pending.put("/a", NEW)
     pending.seal(1)
-    pending.applied(1)
+    apply(pending, 1, "a", "a", "a")
     assert (len(pending), pending.view("/a")) == (0, None)
 
 
@@ -126,7 +128,7 @@ def test_undo_restores_what_was_seen_before(pending: Pending) -> None:
     assert [pending.view(path) for path in ("/a", "/b", "/c")] == [NEW, None, None]
     assert pending.view("/zookeeper") is not None
     change(pending, 2, c=NEW)
-    pending.applied(1)
+    apply(pending, 1, "a", "b")
     assert [pending.view(path) for path in ("/a", "/c")] == [None, NEW]
 
 

@@ -327,11 +327,11 @@ def test_add_watch_needs_no_znode(mode: WatchMode, left: Left) -> None:
     assert reading.left == left
 
 
-@pytest.mark.parametrize(("path", "mode"), [("/x", 2), ("/x", -1), ("x", 0), ("/x/", 1)])
-def test_add_watch_refuses(path: str, mode: int) -> None:
+@pytest.mark.parametrize("mode", [2, -1])
+def test_add_watch_refuses(mode: int) -> None:
     reading = Reading()
-    code = refused(reading.reads.add_watch, Seat(), records.AddWatchRequest(path, mode))
-    assert (code, reading.left) == (ErrorCode.BAD_ARGUMENTS, [])
+    code = refused(reading.reads.add_watch, Seat(), records.AddWatchRequest("/x", mode))
+    assert (code, reading.left) == (ErrorCode.MARSHALLING_ERROR, [])
 
 
 def test_remove_and_check_watches() -> None:
@@ -354,8 +354,8 @@ def test_unknown_watcher_type(watcher_type: int) -> None:
     reads = Reading().reads
     look = records.CheckWatchesRequest("/a", watcher_type)
     take = records.RemoveWatchesRequest("/a", watcher_type)
-    assert refused(reads.check_watches, Seat(), look) == ErrorCode.BAD_ARGUMENTS
-    assert refused(reads.remove_watches, Seat(), take) == ErrorCode.BAD_ARGUMENTS
+    assert refused(reads.check_watches, Seat(), look) == ErrorCode.MARSHALLING_ERROR
+    assert refused(reads.remove_watches, Seat(), take) == ErrorCode.MARSHALLING_ERROR
 
 
 # setWatches: what happened to each kind of watch while the client was away.

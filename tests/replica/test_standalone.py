@@ -498,3 +498,96 @@ def test_a_leader_without_quorum_serves_reads_to_those_who_ask_for_no_more() -> 
     assert reader.ask(OpCode.CLOSE_SESSION).error == 0
     assert reader.closed
     assert world.log == []
+
+
+def test_a_thousand_pipelined_syncs(world: World, client: Client) -> None:
+    """What is held behind a sync may be a sync again: served in a loop, not in itself."""
+    client.send(OpCode.CREATE, records.CreateRequest("/a", b"", list(OPEN_ACL), 0))
+    for _ in range(1000):
+        client.send(OpCode.SYNC, records.SyncRequest("/a"))
+    world.run()
+    assert [reply.xid for reply in client.replies] == list(range(1, 1002))
+
+
+def test_an_auth_behind_a_write_counts_for_what_is_sent_behind_it(
+    world: World, client: Client
+) -> None:
+    mine = [ACL(31, "auth", "")]
+    client.send(OpCode.CREATE, records.CreateRequest("/b", b"", list(OPEN_ACL), 0))
+    client.send(OpCode.AUTH, records.AuthPacket(0, "digest", b"u:p"), xid=XID_AUTH)
+    last = client.send(OpCode.CREATE, records.CreateRequest("/c", b"", mine, 0))
+    world.run()
+    assert client.reply(last).error == 0
+
+
+@pytest.mark.parametrize(
+    "ender", [(OpCode.AUTH, records.AuthPacket(0, "no-such-scheme", b"")), (OpCode.CHECK, None)]
+)
+def test_nothing_is_done_behind_what_ends_the_connection(
+    world: World, client: Client, ender: tuple[OpCode, records.AuthPacket | None]
+) -> None:
+    opcode, body = ender
+    body = body or records.CheckVersionRequest("/", 0)  # type: ignore[assignment]
+    client.send(OpCode.CREATE, records.CreateRequest("/b", b"", list(OPEN_ACL), 0))
+    client.send(opcode, body)
+    client.send(OpCode.CREATE, records.CreateRequest("/after", b"", list(OPEN_ACL), 0))
+    world.run()
+    assert client.closed
+    assert world.connect().get("/after").error == ErrorCode.NO_NODE
+
+
+def test_a_broken_frame_right_behind_the_handshake(world: World, client: Client) -> None:
+    """The claim of a session is answered at once; the connection is dead by then."""
+    world = World(frame_bytes_max=1024)
+    raw = world.raw()
+    hello = ClientConnection(Role.CLIENT, 1 << 20).send(
+        records.ConnectRequest(0, 0, 10_000, 77, bytes(16), False)
+    )
+    world.replica.receive_client(raw.link, hello + bytes(5000), world.now)
+    world.run()
+    assert raw.closed
+    assert world.connect().granted.timeout_ms == 10_000
+
+
+def test_one_client_cannot_have_a_whole_pass_to_itself() -> None:
+    world = World(share_bytes_max=10_000)
+    greedy, other = world.connect(), world.connect()
+    greedy.create("/big", b"x" * 4_000)
+    requests = b"".join(
+        greedy.connection.send(
+            Request(100 + n, OpCode.GET_DATA, records.GetDataRequest("/big", False))
+        )
+        for n in range(100)
+    )
+    world.replica.receive_client(greedy.link, requests, world.now)
+    ping = other.connection.send(Request(XID_PING, OpCode.PING, None))
+    world.replica.receive_client(other.link, ping, world.now)
+    world.step()
+    assert len(greedy.replies) < 10, "its share of the first pass"
+    assert len(other.replies) == 1
+    assert world.replica.deadline() is not None and world.replica.deadline() <= world.now  # type: ignore[operator]
+    world.run()
+    assert [reply.xid for reply in greedy.replies[1:]] == list(range(100, 200))
+
+
+def test_the_last_zxid_of_an_epoch_is_followed_by_a_new_epoch(world: World, client: Client) -> None:
+    """ZOOKEEPER-1277: no error but a short failover, whatever is under way."""
+    log = world.replica.zab.log
+    log.last = log.saved = log.committed = log.applied = log.last | 0xFFFFFFF8
+    world.replica.state.zxid = log.last
+    log.base, log.base_chain, log.entries[:] = log.last, log.chain, []
+    log._firsts[:], log._starts[:] = [], []
+    log._flushed = log._dropped = 0
+    data = b"".join(
+        client.connection.send(
+            Request(n, OpCode.CREATE, records.CreateRequest(f"/n{n}", b"", list(OPEN_ACL), 0))
+        )
+        for n in range(1, 20)
+    ) + client.connection.send(Request(20, OpCode.SYNC, records.SyncRequest("/")))
+    world.replica.receive_client(client.link, data, world.now)
+    world.run()
+    world.advance(100)
+    assert world.halted is None
+    assert client.closed
+    assert world.replica.zab.serving and world.replica.zab.epoch == 2
+    assert world.connect().create("/again").error == 0

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from wire.peer import Notification
 from zkpy.config import ClientAddress, Config
 from zkpy.effects import DiskBatch, ImageEnd, ImageStep, Ready
 from zkpy.limits import Limits
@@ -66,10 +67,13 @@ class FakeCore:
     def client_up(self, link: int, address: str, now: int) -> None:
         self._note("up", link, address)
 
+    def choke_client(self, link: int, choked: bool, now: int) -> None:
+        self._note("choke", link, choked)
+
     def client_down(self, link: int, now: int) -> None:
         self._note("down", link)
 
-    def receive_client(self, link: int, data: bytes, now: int) -> None:
+    def receive_client(self, link: int, data: bytes, now: int) -> bool:
         self._note("receive", link, data)
         if data.startswith(b"4"):
             self.admin.append((link, data[1:].decode()))
@@ -77,11 +81,27 @@ class FakeCore:
             self._unsaved[link] = data
         else:
             self.next.clients.append((link, data))
+        return self.is_overloaded
+
+    def link_up(self, sid: int, now: int) -> None:
+        self._note("link_up", sid)
+
+    def link_down(self, sid: int, now: int) -> None:
+        self._note("link_down", sid)
+
+    def receive_peer(self, sid: int, message: object, now: int) -> None:
+        self._note("peer", sid, message)
+
+    def receive_vote(self, sid: int, notification: Notification, now: int) -> None:
+        self._note("vote", sid, notification)
 
     def saved(self, number: int, now: int) -> None:
         self._note("saved", number)
         self.next.clients.extend(self._in_flight.items())
         self._in_flight = {}
+
+    def set_low_space(self, low: bool, now: int) -> None:
+        self._note("low_space", low)
 
     def image_saved(self, zxid: int, now: int) -> None:
         self._note("image_saved", zxid)

@@ -242,9 +242,15 @@ def test_latency_is_measured_once_per_answer(play: Play) -> None:
             for _ in range(3):
                 writer.write(b"ping")
                 await reader.readexactly(4)
-            latency = bench.server.metrics.latency
+            latency = bench.server.clients.latency()
             assert latency.count == 3
             assert 0 < latency.min_ns <= latency.max_ns
+            (link,) = bench.server.clients.links.values()
+            bench.server.clients.fold_latency()
+            assert (link.latency.count, bench.server.clients.latency().count) == (0, 3)
+            writer.close()
+            await bench.core.until_called("down", 1)
+            assert bench.server.clients.latency().count == 3
             assert bench.server.metrics.bytes_received == bench.server.metrics.bytes_sent == 12
 
     play(scene)

@@ -3,16 +3,23 @@
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
 from kazoo.client import KazooClient
 from kazoo.exceptions import KazooException
 from kazoo.security import make_digest_acl
+
+from wire.client import encode_frame
+from wire.codes import OpCode
+from wire.records import ConnectRequest, GetDataRequest
+from zkpy.testing.hostile import CONNECT, Case, cases, packet
 
 LIMIT_S = 30
 SECRETS = ("open-sesame", "top-secret-data")
@@ -185,7 +192,30 @@ def test_four_letter_words(
     assert mntr["zk_znode_count"] == "5"
     assert int(mntr["zk_packets_received"]) >= int(mntr["zk_packets_sent"]) > 1
     assert int(mntr["zk_cnt_fsynctime"]) > 1
-    assert client.command(b"conf") == "conf is not a command of this server.\n"
+    assert f"clientPort={server.hosts.rpartition(':')[2]}\n" in client.command(b"conf")
+    client.get("/a", watch=print)
+    client.create("/mine", ephemeral=True)
+    session = f"0x{client.client_id[0]:x}"
+    assert client.command(b"wchs") == "1 connections watching 1 paths\nTotal watches:1\n"
+    assert client.command(b"wchp") == f"/a\n\t{session}\n\n"
+    dump = client.command(b"dump")
+    assert f"Sessions with Ephemerals (1):\n{session}:\n\t/mine\n" in dump
+    assert f" sessionId: {session}\n" in dump
+    whole = rf",sid={session},lop=CREA,est=\d+,to=30000,lcxid=0x3,lzxid={client.last_zxid:#x},"
+    assert re.search(whole, client.command(b"cons"))
+    assert client.command(b"crst") == "Connection stats reset.\n"
+    assert f"(queued=0,recved=0,sent=0,sid={session}" in client.command(b"cons")
+    assert client.command(b"srst") == "Server stats reset.\n"
+    assert "Latency min/avg/max: 0/0.0/0\nReceived: 1\nSent: 0\n" in client.command(b"srvr")
+    assert re.fullmatch(rf"{client.last_zxid:x}: \d+\n", client.command(b"hash"))
+
+
+def test_words_that_are_answered_without_being_asked_for(
+    start: type[Process], connect: type[KazooClient], tmp_path: Path
+) -> None:
+    client = connect(serve(start, tmp_path / "data").hosts)
+    assert client.command(b"ruok") == "imok"
+    assert client.command(b"dump") == ("dump is not executed because it is not in the whitelist.\n")
 
 
 def test_port_that_is_taken(start: type[Process], tmp_path: Path) -> None:
@@ -218,15 +248,18 @@ def test_directory_of_another_program(start: type[Process], tmp_path: Path) -> N
     assert "version-2" in line
 
 
-def test_ensembles_are_refused_for_now(start: type[Process], tmp_path: Path) -> None:
+def test_own_name_that_cannot_be_looked_up(start: type[Process], tmp_path: Path) -> None:
     config = tmp_path / "zoo.cfg"
     config.write_text(
-        f"dataDir={tmp_path}\nclientPort=0\nserver.1=a:1:2\nserver.2=b:1:2\nserver.3=c:1:2\n"
+        f"dataDir={tmp_path}\nclientPort=0\nserver.1=a.invalid:1:2\nserver.2=b.invalid:1:2\n"
     )
     (tmp_path / "myid").write_text("1")
     server = start(str(config))
     assert server.wait() == 1
-    assert server.lines[-1].startswith(f"zkpy: {config}: there are 3 server.N lines")
+    assert server.lines[-1] == (
+        f"zkpy: {config}: server.1: cannot listen on a.invalid:1 (TCP, the quorum port): "
+        "the name a.invalid cannot be looked up\n"
+    )
 
 
 def test_a_file_for_one_server_with_id(
@@ -283,3 +316,98 @@ def test_damaged_log_is_refused(start: type[Process], tmp_path: Path) -> None:
     (line,) = server.lines
     assert line.startswith(f"zkpy: {tmp_path / 'data'}: ")
     assert "acknowledged writes may be missing" in line
+
+
+# --- hostile clients --------------------------------------------------------------------
+
+
+def dial(hosts: str) -> socket.socket:
+    host, _, port = hosts.partition(":")
+    return socket.create_connection((host, int(port)), timeout=LIMIT_S)
+
+
+def throw(hosts: str, case: Case) -> None:
+    """One hostile connection, reset at its end so that no answer is waited for."""
+    with dial(hosts) as hostile:
+        hostile.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        try:
+            if case.connected:
+                hostile.sendall(encode_frame(CONNECT.encode()))
+                hostile.recv(100)
+            for piece in case.pieces:
+                hostile.sendall(piece)
+        except OSError:  # refused in the middle of it
+            return
+
+
+def memory_of(server: Process) -> int:
+    status = Path(f"/proc/{server.child.pid}/status").read_text()
+    found = re.search(r"VmRSS:\s+(\d+) kB", status)
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def test_malformed_input_does_not_disturb_the_others(
+    start: type[Process], connect: type[KazooClient], tmp_path: Path
+) -> None:
+    server = serve(start, tmp_path / "data", "-DmaxClientCnxns=0", "-DmaxSessionTimeout=4000")
+    client = connect(server.hosts)
+    client.create("/h")
+    client.create("/h/a")
+    sample = list(islice(cases(2), 0, 30_000, 61))
+    for case in sample[:100]:
+        throw(server.hosts, case)
+    before = memory_of(server)
+    for number, case in enumerate(sample[100:]):
+        throw(server.hosts, case)
+        if number % 50 == 0:
+            value = b"%d" % number
+            client.set("/h/a", value)
+            assert client.get("/h/a")[0] == value
+    assert client.state == "CONNECTED"
+    assert "CRITICAL" not in server.log and "Traceback" not in server.log
+    assert memory_of(server) - before < 32 * 1024 * 1024
+    assert server.end() == 0
+
+
+def test_a_client_that_never_reads_costs_little_and_ends_with_its_session(
+    start: type[Process], connect: type[KazooClient], tmp_path: Path
+) -> None:
+    server = serve(start, tmp_path / "data", "-DtickTime=500", "-DmaxSessionTimeout=30000")
+    client = connect(server.hosts)
+    client.create("/big", bytes(1_000_000))
+    client.create("/small")
+    read = encode_frame(packet(OpCode.GET_DATA, GetDataRequest("/big", False)))
+    before = memory_of(server)
+    with dial(server.hosts) as greedy:
+        greedy.sendall(encode_frame(ConnectRequest(0, 0, 1000, 0, bytes(16), False).encode()))
+        greedy.recv(100)
+        greedy.sendall(read * 900)
+        while "expiring session" not in server.log:
+            client.set("/small", b"x")
+            assert len(client.get("/big")[0]) == 1_000_000
+        assert memory_of(server) - before < 32 * 1024 * 1024
+
+
+def test_a_client_that_reads_gets_all_that_it_asked_for_at_once(
+    start: type[Process], connect: type[KazooClient], tmp_path: Path
+) -> None:
+    server = serve(start, tmp_path / "data")
+    client = connect(server.hosts)
+    client.create("/big", bytes(1_000_000))
+    read = encode_frame(packet(OpCode.GET_DATA, GetDataRequest("/big", False)))
+    with dial(server.hosts) as busy:
+        busy.sendall(encode_frame(CONNECT.encode()))
+        busy.recv(100)
+        busy.sendall(read * 150)
+        left = 150 * (20 + 4 + 1_000_000 + 68)  # header, length, data, Stat
+        while left:
+            left -= len(busy.recv(min(left, 1 << 20)))
+    assert "dropping" not in server.log
+
+
+def test_a_handshake_that_takes_too_long_is_ended(start: type[Process], tmp_path: Path) -> None:
+    server = serve(start, tmp_path / "data", "-Dnio.sessionlessCnxnTimeout=200")
+    with dial(server.hosts) as idle, dial(server.hosts) as slow:
+        slow.sendall(encode_frame(CONNECT.encode())[:20])
+        assert idle.recv(1) == slow.recv(1) == b""

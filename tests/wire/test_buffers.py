@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wire.buffers import FrameBuffer
+from wire.buffers import PIECES_MAX, FrameBuffer
 from wire.errors import RemoteProtocolError
 
 QUICK = settings(max_examples=60)
@@ -98,3 +98,16 @@ def test_nothing_kept_is_nothing_held() -> None:
     buffer.keep(b"abc", 3)
     assert buffer.held == 0
     assert buffer.join(b"next") == b"next"
+
+
+def test_a_large_frame_in_tiny_pieces_is_not_kept_in_as_many() -> None:
+    buffer = FrameBuffer(100_000)
+    body = bytes(range(256)) * 300
+    data = len(body).to_bytes(4, "big") + body
+    frames: list[bytes] = []
+    most = 0
+    for at in range(0, len(data), 2):
+        frames += buffer.receive(data[at : at + 2])
+        most = max(most, len(buffer._pieces))
+    assert frames == [body]
+    assert most <= PIECES_MAX + 1 < len(data) // 2

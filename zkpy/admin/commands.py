@@ -2,6 +2,10 @@
 
 A row knows nothing of how its answer is sent: `fourletter` makes text of it.
 The names are those of ZooKeeper's AdminServer, the words its four-letter words.
+
+Where ZooKeeper shows its data watches alone (wchs, wchc, wchp), all kinds are shown
+here, each path once per session.  There is no trace log here and so no mask of it:
+gtmk says 0, and stmk changes nothing.
 """
 
 import getpass
@@ -15,7 +19,8 @@ import attrs
 
 from zkpy import __version__
 from zkpy.admin.metrics import Metrics, Summary
-from zkpy.replica.status import Status
+from zkpy.config import Config
+from zkpy.replica.status import Details, Status
 
 ZOOKEEPER_VERSION: Final = "3.9.5"
 """The release whose protocol is served: clients decide by it what they may ask for."""
@@ -32,7 +37,7 @@ def version_text() -> str:
 
 @attrs.define(frozen=True)
 class ConnectionView:
-    """One client connection."""
+    """One client connection.  Times of the wall clock in ms."""
 
     address: str
     """`host:port`"""
@@ -41,16 +46,39 @@ class ConnectionView:
     queued: int
     received: int
     sent: int
+    session: int = 0
+    """0 before the handshake."""
+    timeout_ms: int = 0
+    opened_ms: int = 0
+    expires_ms: int = 0
+    """When its session is to expire unless it is heard from."""
+    last_opcode: int = 0
+    last_xid: int = -1
+    last_zxid: int = 0
+    last_response_ms: int = 0
+    latency: Summary = attrs.field(factory=Summary)
 
 
 @attrs.define(frozen=True)
 class ServerView:
-    """All that commands may read, gathered for one answer."""
+    """All that commands may read, gathered for one answer, and what a few of them do."""
 
     status: Status
     metrics: Metrics
     uptime_ms: int
+    config: Config
     connections: Sequence[ConnectionView] = ()
+    latency: Summary = attrs.field(factory=Summary)
+    """Of all connections, the open ones included."""
+    client_port: int = 0
+    """The real one, if any free one was asked for."""
+    wall_ms: int = 0
+    now_ms: int = 0
+    """The same moment on the monotonic clock."""
+    details: Callable[[], Details] = Details
+    """Walks tables that may be long: called only where it is shown."""
+    reset_stats: Callable[[], None] = lambda: None
+    reset_connections: Callable[[], None] = lambda: None
 
     @property
     def mode(self) -> str:
@@ -100,20 +128,27 @@ def _find_user() -> str:
 
 
 def describe_server(view: ServerView) -> Answer:
-    latency = view.metrics.latency
     return {
         "version": version_text(),
         "read_only": view.mode == "read-only",
-        "min_latency": latency.min_ms,
-        "avg_latency": latency.average_ms,
-        "max_latency": latency.max_ms,
-        "packets_received": view.status.packets_received,
-        "packets_sent": view.status.packets_sent,
+        **_traffic(view),
         "num_alive_client_connections": len(view.connections),
         "outstanding_requests": view.status.outstanding,
         "last_processed_zxid": view.status.zxid,
         "server_state": view.mode,
         "node_count": view.status.znodes,
+        "proposal_stats": view.status.proposal_sizes if view.mode == "leader" else None,
+    }
+
+
+def _traffic(view: ServerView) -> Answer:
+    """Since the start, or the last srst."""
+    return {
+        "avg_latency": view.latency.average_ms,
+        "min_latency": view.latency.min_ms,
+        "max_latency": view.latency.max_ms,
+        "packets_received": view.status.packets_received - view.metrics.packets_received_before,
+        "packets_sent": view.status.packets_sent - view.metrics.packets_sent_before,
     }
 
 
@@ -121,32 +156,63 @@ def describe_clients(view: ServerView) -> Answer:
     return {**describe_server(view), "connections": view.connections}
 
 
+def list_connections(view: ServerView) -> Answer:
+    return {"connections": view.connections}
+
+
 def monitor(view: ServerView) -> Answer:
-    latency = view.metrics.latency
+    status, metrics = view.status, view.metrics
     return {
         "version": version_text(),
         "server_state": view.mode,
-        "avg_latency": latency.average_ms,
-        "min_latency": latency.min_ms,
-        "max_latency": latency.max_ms,
-        "packets_received": view.status.packets_received,
-        "packets_sent": view.status.packets_sent,
+        **_peer_state(view),
+        **_traffic(view),
         "num_alive_connections": len(view.connections),
-        "outstanding_requests": view.status.outstanding,
+        "outstanding_requests": status.outstanding,
         "uptime": view.uptime_ms,
-        "znode_count": view.status.znodes,
-        "watch_count": view.status.watches,
-        "ephemerals_count": view.status.ephemerals,
-        "approximate_data_size": view.status.data_bytes,
-        "global_sessions": view.status.sessions,
+        "znode_count": status.znodes,
+        "watch_count": status.watches,
+        "ephemerals_count": status.ephemerals,
+        "approximate_data_size": status.data_bytes,
+        "global_sessions": status.sessions,
         "local_sessions": 0,
         "open_file_descriptor_count": _count_descriptors(),
         "max_file_descriptor_count": _limit_descriptors(),
-        "connection_rejected": view.metrics.connections_rejected,
-        "connection_dropped": view.metrics.connections_dropped,
-        "bytes_received_count": view.metrics.bytes_received,
-        "bytes_sent_count": view.metrics.bytes_sent,
-        **_spread("fsynctime", view.metrics.sync),
+        **_leadership(view),
+        "connection_rejected": metrics.connections_rejected,
+        "connection_dropped": metrics.connections_dropped,
+        "bytes_received_count": metrics.bytes_received,
+        "bytes_sent_count": metrics.bytes_sent,
+        "disk_low": int(status.low_space),
+        **_spread("fsynctime", metrics.sync),
+    }
+
+
+def _peer_state(view: ServerView) -> Answer:
+    """Of a member of an ensemble, as ZooKeeper words it."""
+    words = {
+        "leader": "leading - broadcast",
+        "follower": "following - broadcast",
+        "observer": "observing - broadcast",
+    }
+    return {"peer_state": words[view.mode]} if view.mode in words else {}
+
+
+def _leadership(view: ServerView) -> Answer:
+    """What only a leader, or a member of an ensemble, knows."""
+    status = view.status
+    shared = {} if status.standalone else {"quorum_size": status.voters}
+    if view.mode != "leader" or status.proposal_sizes is None:
+        return shared
+    last, least, greatest = status.proposal_sizes
+    return {
+        **shared,
+        "learners": status.learners,
+        "synced_followers": status.synced_followers,
+        "synced_observers": status.learners - status.synced_followers,
+        "last_proposal_size": last,
+        "min_proposal_size": least,
+        "max_proposal_size": greatest,
     }
 
 
@@ -175,11 +241,143 @@ def _limit_descriptors() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
+# --- configuration and disk ---------------------------------------------------------
+
+
+def describe_configuration(view: ServerView) -> Answer:
+    config, limits = view.config, view.config.limits
+    return {
+        "clientPort": view.client_port,
+        "secureClientPort": -1,
+        "dataDir": config.data_dir,
+        "dataDirSize": _measure(config.data_dir),
+        "dataLogDir": config.log_dir,
+        "dataLogSize": _measure(config.log_dir),
+        "tickTime": limits.tick_ms,
+        "maxClientCnxns": limits.connections_per_address_max,
+        "minSessionTimeout": limits.session_timeout_min_ms,
+        "maxSessionTimeout": limits.session_timeout_max_ms,
+        "clientPortListenBacklog": config.listen_backlog,
+        "serverId": view.status.server_id,
+        **_membership(view),
+    }
+
+
+def _membership(view: ServerView) -> Answer:
+    config = view.config
+    own = next((each for each in config.servers if each.server_id == config.server_id), None)
+    if view.status.standalone or own is None:
+        return {}
+    return {
+        "initLimit": config.limits.init_ticks,
+        "syncLimit": config.limits.sync_ticks,
+        "electionAlg": 3,
+        "electionPort": "|".join(str(each.election_port) for each in own.addresses),
+        "quorumPort": "|".join(str(each.quorum_port) for each in own.addresses),
+        "peerType": int(own.observer),
+        "membership": [f"server.{each.server_id}={each.text}" for each in config.servers],
+    }
+
+
+def measure_directories(view: ServerView) -> Answer:
+    return {
+        "datadir_size": _measure(view.config.data_dir),
+        "logdir_size": _measure(view.config.log_dir),
+    }
+
+
+def _measure(directory: str) -> int:
+    """Bytes of the files in and below a directory; what is removed meanwhile counts for nothing."""
+    total = 0
+    for path, _, names in os.walk(directory):
+        for name in names:
+            try:
+                total += os.stat(os.path.join(path, name), follow_symlinks=False).st_size
+            except FileNotFoundError:
+                continue
+    return total
+
+
+# --- sessions, watches, digests -----------------------------------------------------
+
+
+def dump_sessions(view: ServerView) -> Answer:
+    details = view.details()
+    connected = [each for each in view.connections if each.session]
+    tick_ms = view.config.limits.tick_ms
+    buckets: dict[int, list[ConnectionView]] = {}
+    for each in connected:
+        buckets.setdefault((each.expires_ms // tick_ms + 1) * tick_ms, []).append(each)
+    return {
+        "expiry_time_to_session_ids": {
+            at - view.now_ms + view.wall_ms: sessions for at, sessions in details.deadlines.items()
+        },
+        "session_id_to_ephemeral_paths": details.ephemerals,
+        "expiry_time_to_connections": dict(sorted(buckets.items())),
+    }
+
+
+def summarise_watches(view: ServerView) -> Answer:
+    watches = view.details().watches
+    return {
+        "num_connections": len({session for session, _ in watches}),
+        "num_paths": len({path for _, path in watches}),
+        "num_total_watches": len(watches),
+    }
+
+
+def list_watches(view: ServerView) -> Answer:
+    found: dict[int, list[str]] = {}
+    for session, path in view.details().watches:
+        found.setdefault(session, []).append(path)
+    return {"session_id_to_watched_paths": found}
+
+
+def list_watches_by_path(view: ServerView) -> Answer:
+    found: dict[str, list[int]] = {}
+    for session, path in view.details().watches:
+        found.setdefault(path, []).append(session)
+    return {"path_to_session_ids": found}
+
+
+def list_digests(view: ServerView) -> Answer:
+    return {"digests": view.details().digests}
+
+
+# --- what changes something ----------------------------------------------------------
+
+
+def reset_stats(view: ServerView) -> Answer:
+    view.reset_stats()
+    return {}
+
+
+def reset_connections(view: ServerView) -> Answer:
+    view.reset_connections()
+    return {}
+
+
+def trace_mask(view: ServerView) -> Answer:
+    return {"tracemask": 0}
+
+
 COMMANDS: Final = (
-    Command("ruok", "ruok", are_you_ok, needs_service=False),
-    Command("server_stats", "srvr", describe_server),
-    Command("stats", "stat", describe_clients),
+    Command("configuration", "conf", describe_configuration),
+    Command("connections", "cons", list_connections),
+    Command("connection_stat_reset", "crst", reset_connections),
+    Command("dirs", "dirs", measure_directories),
+    Command("dump", "dump", dump_sessions),
     Command("environment", "envi", describe_environment, needs_service=False),
+    Command("get_trace_mask", "gtmk", trace_mask, needs_service=False),
+    Command("hash", "hash", list_digests),
     Command("is_read_only", "isro", is_read_only, needs_service=False),
     Command("monitor", "mntr", monitor),
+    Command("ruok", "ruok", are_you_ok, needs_service=False),
+    Command("stat_reset", "srst", reset_stats),
+    Command("server_stats", "srvr", describe_server),
+    Command("stats", "stat", describe_clients),
+    Command("set_trace_mask", "stmk", trace_mask, needs_service=False),
+    Command("watches", "wchc", list_watches),
+    Command("watches_by_path", "wchp", list_watches_by_path),
+    Command("watch_summary", "wchs", summarise_watches),
 )

@@ -17,14 +17,27 @@ class Summary:
     total_ns: int = 0
     min_ns: int = 0
     max_ns: int = 0
+    last_ns: int = 0
 
     def add(self, duration_ns: int) -> None:
         if duration_ns > self.max_ns:
             self.max_ns = duration_ns
         if duration_ns < self.min_ns or not self.count:
             self.min_ns = duration_ns
+        self.last_ns = duration_ns
         self.count += 1
         self.total_ns += duration_ns
+
+    def merge(self, other: "Summary") -> None:
+        """Take in what another one has seen."""
+        if other.count:
+            self.min_ns = min(self.min_ns, other.min_ns) if self.count else other.min_ns
+            self.max_ns = max(self.max_ns, other.max_ns)
+            self.count += other.count
+            self.total_ns += other.total_ns
+
+    def reset(self) -> None:
+        self.count = self.total_ns = self.min_ns = self.max_ns = self.last_ns = 0
 
     @property
     def average_ms(self) -> float:
@@ -39,6 +52,10 @@ class Summary:
     def max_ms(self) -> int:
         return self.max_ns // NS_PER_MS
 
+    @property
+    def last_ms(self) -> int:
+        return self.last_ns // NS_PER_MS
+
 
 @attrs.define(eq=False)
 class Metrics:
@@ -46,7 +63,8 @@ class Metrics:
 
     latency: Summary = attrs.Factory(Summary)
     """From the arrival of a client's bytes to the next bytes written to it: one sample for
-    whatever number of requests arrived and were answered together."""
+    whatever number of requests arrived and were answered together.  Connections that are open
+    keep their own; see `Clients.latency`."""
     sync: Summary = attrs.Factory(Summary)
     """Writing one batch to the log, until it is durable."""
     connections_accepted: int = 0
@@ -55,3 +73,6 @@ class Metrics:
     """Clients that did not read what was sent to them."""
     bytes_received: int = 0
     bytes_sent: int = 0
+    packets_received_before: int = 0
+    """Packets counted when `srst` was last given: they count no more."""
+    packets_sent_before: int = 0

@@ -12,7 +12,14 @@ import click
 
 from zkpy import __version__
 
-COMMANDS: Final = {"serve": "zkpy.cli.serve"}
+COMMANDS: Final = {
+    "ensemble": "zkpy.cli.ensemble",
+    "log": "zkpy.cli.log",
+    "serve": "zkpy.cli.serve",
+    "shell": "zkpy.cli.shell",
+    "simulate": "zkpy.cli.simulate",
+    "snapshot": "zkpy.cli.snapshot",
+}
 """Name -> module, which holds a click command under the same name."""
 
 

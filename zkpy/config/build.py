@@ -17,6 +17,8 @@ _T = TypeVar("_T")
 
 LOOPBACK: Final = "127.0.0.1"
 CLIENT_PORT: Final = 2181
+CHEAP_WORDS: Final = "srvr,ruok,stat,isro,mntr,envi,conf"
+"""What a server on loopback answers without being told to: read-only, and short to find out."""
 SNAPSHOTS_RETAINED_MIN: Final = 3
 
 
@@ -36,6 +38,8 @@ class Config:
     weights: Mapping[int, int] = attrs.field(factory=dict)
     observer: bool = False
     """`peerType`, unless the server's own line says otherwise."""
+    quorum_on_all_addresses: bool = False
+    """`quorumListenOnAllIPs`: the own host in a server line is for the others to know."""
     listen_backlog: int = 1024
     tcp_keepalive: bool = False
     four_letter_words: tuple[str, ...] = ("srvr",)
@@ -146,11 +150,13 @@ def _build_limits(draft: _Draft) -> Limits:
     low = draft.take("min_session_ms", int, -1)
     high = draft.take("max_session_ms", int, -1)
     extra = draft.take("extra_bytes", int, limits.frame_bytes_max)
+    requests = draft.take("requests_max", int, 0) or limits.outstanding_max
     limits = attrs.evolve(
         limits,
         session_timeout_min_ms=low if low > 0 else 2 * limits.tick_ms,
         session_timeout_max_ms=high if high > 0 else 20 * limits.tick_ms,
         entry_bytes_max=limits.frame_bytes_max + extra,
+        outstanding_max=min(limits.outstanding_max, requests),
     )
     if limits.session_timeout_min_ms > limits.session_timeout_max_ms:
         key = "minSessionTimeout" if low > 0 else "maxSessionTimeout"
@@ -254,6 +260,7 @@ def standalone(data_dir: str, port: int = CLIENT_PORT, options: Iterable[Setting
         Setting("dataDir", data_dir, "--data-dir"),
         Setting("clientPort", str(port), "--port"),
         Setting("clientPortAddress", LOOPBACK, "default"),
+        Setting("4lw.commands.whitelist", CHEAP_WORDS, "default"),
     ]
     given = {option.key: option for option in options}
     merged = {setting.key: setting for setting in settings} | given

@@ -27,6 +27,12 @@ HONOURED: Final[dict[str, tuple[str, Parser]]] = {
     "clientPortAddress": ("client_host", parse_host),
     "clientPortListenBacklog": ("listen_backlog", whole(-1, 2**31 - 1)),
     "clientTcpKeepAlive": ("tcp_keepalive", parse_flag),
+    "connectionMaxTokens": ("limits.connect_tokens_max", count),
+    "connectionTokenFillCount": ("limits.connect_fill_count", whole(1, 2**31 - 1, "tokens")),
+    "connectionTokenFillTime": ("limits.connect_fill_ms", ms),
+    "connection_throttle_fill_count": ("limits.connect_fill_count", whole(1, 2**31 - 1, "tokens")),
+    "connection_throttle_fill_time": ("limits.connect_fill_ms", ms),
+    "connection_throttle_tokens": ("limits.connect_tokens_max", count),
     "dataDir": ("data_dir", parse_text),
     "dataLogDir": ("log_dir", parse_text),
     "datadir.autocreate": ("data_dir_autocreate", parse_flag),
@@ -44,12 +50,19 @@ HONOURED: Final[dict[str, tuple[str, Parser]]] = {
     "maxCnxns": ("limits.connections_max", count),
     "maxSessionTimeout": ("max_session_ms", whole(-1, 2**31 - 1, "milliseconds")),
     "minSessionTimeout": ("min_session_ms", whole(-1, 2**31 - 1, "milliseconds")),
+    "nio.sessionlessCnxnTimeout": ("limits.handshake_ms", ms),
     "peerType": ("observer", parse_role),
     "preAllocSize": ("segment_bytes", kilobytes(64)),
+    "quorumListenOnAllIPs": ("quorum_on_all_addresses", parse_flag),
     "readonlymode.enabled": ("read_only_mode", parse_flag),
+    "requestThrottleLimit": ("requests_max", count),
+    "request_throttle_max_requests": ("requests_max", count),
     "snapCount": ("limits.snap_entries", whole(2, 2**31 - 1, "transactions")),
     "syncLimit": ("limits.sync_ticks", whole(1, 2**31 - 1, "ticks")),
     "tickTime": ("limits.tick_ms", ms),
+    "znode.container.checkIntervalMs": ("limits.container_check_ms", ms),
+    "znode.container.maxNeverUsedIntervalMs": ("limits.container_never_used_ms", count),
+    "znode.container.maxPerMinute": ("limits.container_removals_max", whole(1, 2**31 - 1)),
 }
 """Key -> (field, parser).  Fields that `Config` lacks are combined in `build`."""
 
@@ -58,8 +71,6 @@ UNSUPPORTED: Final[dict[str, str | None]] = {
     "audit.enable": "false",
     "client.portUnification": "false",
     "closeSessionTxn.enabled": "true",
-    "connectionMaxTokens": "0",
-    "connection_throttle_tokens": "0",
     "digest.enabled": "true",
     "DigestAuthenticationProvider.enabled": "true",
     "enableEagerACLCheck": "false",
@@ -67,6 +78,7 @@ UNSUPPORTED: Final[dict[str, str | None]] = {
     "enforceQuota": "false",
     "forceSync": "yes",
     "IPAuthenticationProvider.usexforwardedfor": "false",
+    "largeRequestThreshold": "-1",
     "leaderServes": "yes",
     "localSessionsEnabled": "false",
     "localSessionsUpgradingEnabled": "false",
@@ -75,9 +87,14 @@ UNSUPPORTED: Final[dict[str, str | None]] = {
     "quorum.auth.enableSasl": "false",
     "quorum.auth.learnerRequireSasl": "false",
     "quorum.auth.serverRequireSasl": "false",
-    "quorumListenOnAllIPs": "false",
     "reconfigEnabled": "false",
     "serializeLastProcessedZxid.enabled": "true",
+    "requestStaleConnectionCheck": "true",
+    "requestStaleLatencyCheck": "false",
+    "requestThrottleDropStale": "true",
+    "request_stale_connection_check": "true",
+    "request_stale_latency_check": "false",
+    "request_throttle_drop_stale": "true",
     "sessionRequireClientSASLAuth": "false",
     "skipACL": "false",
     "snapshot.trust.empty": "false",
@@ -85,25 +102,22 @@ UNSUPPORTED: Final[dict[str, str | None]] = {
     "standaloneEnabled": "true",
     "syncEnabled": "true",
     "tcpKeepAlive": "false",
+    "throttledOpWaitTime": "0",
+    "throttled_op_wait_time": "0",
 } | dict.fromkeys(
     """
     DigestAuthenticationProvider.digestAlg SASLAuthenticationProvider.superPassword
     X509AuthenticationProvider.superUser allowSaslFailedClients cnxTimeout commitLogCount
     connectToLearnerMasterLimit electionPortBindRetry emulate353TTLNodes enforce.auth.schemes
     ensembleAuthName fastleader.maxNotificationInterval fastleader.minNotificationInterval
-    flushDelay largeRequestMaxBytes largeRequestThreshold leader.maxConcurrentDiffSyncs
+    flushDelay largeRequestMaxBytes leader.maxConcurrentDiffSyncs
     leader.maxConcurrentSnapSyncs leader.maxTimeToWaitForEpoch letAnySaslUserDoX maxBatchSize
     maxConcurrentDiffSyncs maxConcurrentSnapSyncs maxTimeToWaitForEpoch maxWriteQueuePollTime
     observerMasterPort observerMaster.sizeLimit oraclePath outstandingHandshake.limit
-    quorumCnxnTimeoutMs request_stale_connection_check request_stale_latency_check
-    request_throttle_drop_stale request_throttle_max_requests request_throttle_stall_time
-    requestStaleConnectionCheck requestStaleLatencyCheck requestThrottleDropStale
-    requestThrottleLimit requestThrottleStallTime secureClientPort secureClientPortAddress
+    quorumCnxnTimeoutMs secureClientPort secureClientPortAddress
     server.principal server.realm snapSizeLimitInKb snapshot.compression.method
-    sslQuorumReloadCertFiles superUser throttledOpWaitTime throttled_op_wait_time
+    sslQuorumReloadCertFiles superUser
     txnLogSizeLimitInKb java.security.auth.login.config
-    znode.container.checkIntervalMs znode.container.maxNeverUsedIntervalMs
-    znode.container.maxPerMinute
     """.split()
 )
 """Keys with a meaning that zkpy does not act on yet -> the value, if there is one, that asks
@@ -134,7 +148,8 @@ MEANINGLESS: Final = frozenset(
     leader.ackLoggingFrequency leader.closeSocketAsync leader.nodelay
     leaderConnectDelayDuringRetryMs learner.asyncSending learner.closeSocketAsync log.dir
     log.file maxGetChildrenResponseCacheSize maxInProcessingDeadWatchers maxResponseCacheSize
-    quorum.cnxn.threads.size request.timeout request_throttler.shutdownTimeout
+    quorum.cnxn.threads.size request.timeout requestThrottleStallTime
+    request_throttle_stall_time request_throttler.shutdownTimeout
     requireKerberosConfig root.logger console.threshold serverCnxnFactory
     snapshotSizeFactor watchManagerName watcherCleanIntervalInSeconds watcherCleanThreadsNum
     watcherCleanThreshold

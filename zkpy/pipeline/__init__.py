@@ -5,7 +5,7 @@ leaves here as a transaction, and comes back as a committed one.
 
     request.py   what a write carries from its server to the leader
     optable.py   one row per opcode
-    prepare.py   leader: Write -> transaction, against tree and pending changes
+    prepare.py   leader: a write -> transaction, against tree and pending changes
     pending.py   what is prepared but not yet applied
     reads.py     answers from the tree
     gate.py      order per connection; commits matched to waiting requests

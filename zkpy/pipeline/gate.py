@@ -37,11 +37,16 @@ class Waiting:
 class Gate:
     """Writes on their way, by forward number."""
 
-    def __init__(self, server: int, incarnation: int) -> None:
+    def __init__(self, server: int, incarnation: int, last_number: int = 0) -> None:
+        """`last_number`: that of the gate before, in the same life of the server.
+
+        Numbers never start again: what was forwarded through that gate may still be
+        committed, by a later leader, and must not be taken for a write of this one.
+        """
         self.server = server
         self.incarnation = incarnation
+        self.last_number = last_number
         self._writes: dict[int, Waiting] = {}
-        self._last_number = 0
 
     def __len__(self) -> int:
         """Writes on their way."""
@@ -49,8 +54,8 @@ class Gate:
 
     def admit_write(self, link: Queued, request: Request) -> int:
         """Queue a write; its forward number."""
-        self._last_number += 1
-        number = self._last_number
+        self.last_number += 1
+        number = self.last_number
         waiting = Waiting(link, request, number)
         self._writes[number] = waiting
         link.queue.append(waiting)
@@ -64,7 +69,7 @@ class Gate:
         """Who waits for this transaction on this server, if anybody does."""
         if header.origin != self.server or header.incarnation != self.incarnation:
             return None
-        return self.take(header.number)
+        return self._writes.pop(header.number, None)
 
     def take(self, number: int) -> Waiting | None:
         """Who waits under this forward number; None if the connection is gone."""

@@ -9,20 +9,20 @@ A record lives until the last transaction that touched its path was applied.
 A multi that fails half-way is undone here, and nowhere else.
 """
 
-from collections import deque
 from typing import Final
 
 import attrs
 
 from wire.records import ACL, OPEN_ACL
 from wire.txn import CreateSessionTxn
+from zkpy.state.digest import Change
 from zkpy.state.tree import DataTree
 from zkpy.state.znode import facts_of
 
 
 @attrs.define(eq=False)
 class NodeView:
-    """The facts of one znode that checks look at.  Replaced, never mutated."""
+    """The facts of one znode that checks look at.  Not to be changed any more once it was put."""
 
     version: int
     aversion: int
@@ -34,54 +34,16 @@ class NodeView:
     """Real ephemeralOwner: 0, a session id, or the code of a container or TTL node."""
     acl: tuple[ACL, ...]
 
-    # Constructors rather than attrs.evolve, which costs seven times as much.
-
-    def with_child(self, created: int) -> "NodeView":
-        """After a create below it that leaves its counter at `created`."""
+    def copy(self) -> "NodeView":
+        """Spelled out: attrs.evolve costs seven times as much."""
         return NodeView(
             self.version,
             self.aversion,
-            created,
-            self.children + 1,
-            self.data_bytes,
-            self.owner,
-            self.acl,
-        )
-
-    def without_child(self) -> "NodeView":
-        """After a delete below it."""
-        return NodeView(
-            self.version,
-            self.aversion,
-            self.created,
-            self.children - 1,
-            self.data_bytes,
-            self.owner,
-            self.acl,
-        )
-
-    def with_data(self, version: int, data_bytes: int) -> "NodeView":
-        """After a setData."""
-        return NodeView(
-            version,
-            self.aversion,
-            self.created,
-            self.children,
-            data_bytes,
-            self.owner,
-            self.acl,
-        )
-
-    def with_acl(self, acl: tuple[ACL, ...], aversion: int) -> "NodeView":
-        """After a setACL."""
-        return NodeView(
-            self.version,
-            aversion,
             self.created,
             self.children,
             self.data_bytes,
             self.owner,
-            acl,
+            self.acl,
         )
 
 
@@ -91,8 +53,9 @@ _ABSENT: Final = object()
 class Pending:
     """Overlay of prepared changes on a tree.
 
-    `view` reads through it; `put` adds to the transaction being prepared; `seal`
-    says which zxid that transaction got, `undo` that it gets none; `applied` forgets.
+    `view` and `draft` read through it; `put` adds to the transaction being prepared;
+    `seal` says which zxid that transaction got, `undo` that it gets none; `applied`
+    forgets.
     """
 
     def __init__(self, tree: DataTree) -> None:
@@ -102,7 +65,8 @@ class Pending:
         """Path -> zxid of the last transaction that touched it."""
         self._changes: list[tuple[str, object]] = []
         """(path, what the overlay had there before), by the transaction being prepared."""
-        self._outstanding: deque[tuple[int, list[tuple[str, object]]]] = deque()
+        self._owned: dict[int, dict[str, None]] = {}
+        """Owner -> paths of its in the overlay."""
         self.opening: dict[int, CreateSessionTxn] = {}
         """Sessions whose createSession is proposed: on a member with a quicker disk such a
         one may be open already, and its requests come here before it is in the tree."""
@@ -110,7 +74,8 @@ class Pending:
         """Sessions whose closeSession is proposed: nothing of theirs may follow it (1208)."""
 
     def __len__(self) -> int:
-        return len(self._outstanding)
+        """Paths with an outstanding change."""
+        return len(self._latest)
 
     def view(self, path: str) -> NodeView | None:
         """The znode as it will be once all that is outstanding is applied; None if absent."""
@@ -119,18 +84,40 @@ class Pending:
             return found  # type: ignore[return-value]
         return self._from_tree(path)
 
+    def draft(self, path: str) -> NodeView | None:
+        """Likewise, and the caller's own: to be changed and put, or dropped."""
+        found = self._views.get(path, _ABSENT)
+        if found is _ABSENT:
+            return self._from_tree(path)
+        return found.copy() if found else None  # type: ignore[attr-defined]
+
     def put(self, path: str, view: NodeView | None) -> None:
         """The znode will be so; None: it will be gone."""
-        self._changes.append((path, self._views.get(path, _ABSENT)))
+        before = self._views.get(path, _ABSENT)
+        self._changes.append((path, before))
         self._views[path] = view
+        if view is not None and view.owner:
+            self._owned.setdefault(view.owner, {})[path] = None
+        elif isinstance(before, NodeView) and before.owner:
+            self._disown(path, before.owner)
 
     def untouched(self, path: str) -> bool:
         """Whether the tree tells all there is to know of the path."""
         return path not in self._views
 
     def owned_by(self, session: int) -> list[str]:
-        """Paths with an outstanding change whose znode belongs to `session`."""
-        return [path for path, view in self._views.items() if view and view.owner == session]
+        """Paths with an outstanding change that may belong to `session`, as `view` will tell.
+
+        Kept as an index: when many sessions end at once, each asks.
+        """
+        return list(self._owned.get(session, ()))
+
+    def _disown(self, path: str, owner: int) -> None:
+        owned = self._owned.get(owner)
+        if owned is not None:
+            owned.pop(path, None)
+            if not owned:
+                del self._owned[owner]
 
     def undo(self) -> None:
         """Take back everything put since the last `seal`."""
@@ -139,26 +126,26 @@ class Pending:
                 del self._views[path]
             else:
                 self._views[path] = before  # type: ignore[assignment]
-        self._changes = []
+        self._changes.clear()
 
     def seal(self, zxid: int) -> None:
         """Everything put since the last call belongs to `zxid`."""
-        changes = self._changes
-        if changes:
-            latest = self._latest
-            for path, _ in changes:
-                latest[path] = zxid
-            self._outstanding.append((zxid, changes))
-            self._changes = []
+        for path, _ in self._changes:
+            self._latest[path] = zxid
+        self._changes.clear()
 
-    def applied(self, zxid: int) -> None:
-        """The tree now shows everything up to `zxid`."""
-        outstanding, latest = self._outstanding, self._latest
-        while outstanding and outstanding[0][0] <= zxid:
-            done, changes = outstanding.popleft()
-            for path, _ in changes:
-                if latest.get(path) == done:
-                    del latest[path], self._views[path]
+    def applied(self, zxid: int, changes: list[Change]) -> None:
+        """The tree now shows everything up to `zxid`, whose changes these are.
+
+        They touch the paths that were put for it: prepare and apply mean the same.
+        """
+        latest = self._latest
+        for path, _, _ in changes:
+            if latest.get(path) == zxid:
+                del latest[path]
+                view = self._views.pop(path)
+                if view is not None and view.owner:
+                    self._disown(path, view.owner)
 
     def _from_tree(self, path: str) -> NodeView | None:
         tree = self._tree

@@ -11,7 +11,7 @@ through the quorum, so that a deposed leader cannot answer from the past.
 
 import random
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import attrs
 
@@ -29,11 +29,12 @@ from wire.txn import (
     SetACLTxn,
     SetDataTxn,
     Txn,
+    TxnHeader,
 )
 from wire.upper import OpenSession
 from zkpy.errors import ZkError
 from zkpy.pipeline.pending import NodeView, Pending
-from zkpy.pipeline.request import LEADER, Write
+from zkpy.pipeline.request import LEADER, Identities
 from zkpy.state import paths
 from zkpy.state.acl import allowed, fix_up
 from zkpy.state.apply import ReplicatedState
@@ -46,7 +47,6 @@ ANY_VERSION: Final = -1
 _WITHOUT_SESSION: Final = (int(OpCode.CREATE_SESSION), int(OpCode.DELETE_CONTAINER))
 _MAY_WRITE: Final = int(Perm.WRITE)
 _MAY_CREATE: Final = int(Perm.CREATE)
-NO_TTL: Final = -1
 
 
 @attrs.define(frozen=True)
@@ -61,7 +61,6 @@ class Rules:
 class _Mode:
     sequential: bool = False
     ephemeral: bool = False
-    container: bool = False
     ttl: bool = False
 
 
@@ -70,7 +69,7 @@ _MODES: Final[dict[int, _Mode]] = {
     CreateMode.EPHEMERAL: _Mode(ephemeral=True),
     CreateMode.PERSISTENT_SEQUENTIAL: _Mode(sequential=True),
     CreateMode.EPHEMERAL_SEQUENTIAL: _Mode(sequential=True, ephemeral=True),
-    CreateMode.CONTAINER: _Mode(container=True),
+    CreateMode.CONTAINER: _Mode(),
     CreateMode.PERSISTENT_WITH_TTL: _Mode(ttl=True),
     CreateMode.PERSISTENT_SEQUENTIAL_WITH_TTL: _Mode(sequential=True, ttl=True),
 }
@@ -89,20 +88,25 @@ class Preparer:
     ) -> None:
         """`owner_of(session)` is the server whose connection carries it now."""
         self._state = state
+        self._sessions = state.sessions.sessions
         self._pending = pending
         self._rules = rules
         self._rng = rng
         self._owner_of = owner_of
 
-    def prepare(self, write: Write) -> Txn:
-        """The transaction for a write.  Its changes are pending until `keep` or `refuse`."""
-        handler = _PREPARE.get(write.opcode)
+    def prepare(self, header: TxnHeader, opcode: int, body: object, identities: Identities) -> Txn:
+        """The transaction for a write: who asks, for what, and who that is to an ACL.
+
+        `body` is the request's record, None where the opcode has none.  What the
+        transaction changes is pending until `keep` or `refuse`.
+        """
+        handler = _PREPARE.get(opcode)
         if handler is None:  # only a broken learner forwards such
             return ErrorTxn(ErrorCode.UNIMPLEMENTED)
         try:
-            if write.opcode not in _WITHOUT_SESSION:
-                self._check_session(write)
-            return handler(self, write, write.body)
+            if opcode not in _WITHOUT_SESSION:
+                self._check_session(header)
+            return handler(self, header, body, identities)
         except ZkError as refusal:
             return self.refuse(refusal.code)
 
@@ -117,25 +121,26 @@ class Preparer:
 
     # --- sessions ---
 
-    def _check_session(self, write: Write) -> None:
-        session, pending = write.session, self._pending
-        known = session in self._state.sessions or session in pending.opening
+    def _check_session(self, header: TxnHeader) -> None:
+        session, pending = header.session, self._pending
+        known = session in self._sessions or session in pending.opening
         if not known or session in pending.closing:
             raise ZkError(ErrorCode.SESSION_EXPIRED)
-        if write.server != LEADER and write.server != self._owner_of(session):
+        if header.origin != LEADER and header.origin != self._owner_of(session):
             raise ZkError(ErrorCode.SESSION_MOVED)
 
-    def _create_session(self, write: Write, body: OpenSession) -> Txn:
-        if write.session in self._state.sessions or write.session in self._pending.opening:
+    def _create_session(self, header: TxnHeader, body: OpenSession, identities: Identities) -> Txn:
+        session = header.session
+        if session in self._sessions or session in self._pending.opening:
             raise ZkError(ErrorCode.SYSTEM_ERROR)
         txn = CreateSessionTxn(body.timeout_ms, self._rng.randbytes(PASSWORD_BYTES))
-        self._pending.opening[write.session] = txn
+        self._pending.opening[session] = txn
         return txn
 
-    def _close_session(self, write: Write, body: object) -> Txn:
+    def _close_session(self, header: TxnHeader, body: object, identities: Identities) -> Txn:
         """The transaction names the session alone; what it will remove is pending from here on."""
         pending = self._pending
-        session = write.session
+        session = header.session
         pending.closing[session] = None
         owned = dict.fromkeys(self._state.lifetimes.ephemerals.get(session, ()))
         owned.update(dict.fromkeys(pending.owned_by(session)))
@@ -147,76 +152,93 @@ class Preparer:
 
     # --- znodes ---
 
-    def _create(self, write: Write, body: records.CreateRequest) -> Txn:
-        return self._create_as(write, body, body.flags, NO_TTL)
+    def _create(
+        self, header: TxnHeader, body: records.CreateRequest, identities: Identities
+    ) -> Txn:
+        mode = _mode_of(body.flags)
+        owner = header.session if mode.ephemeral else 0
+        return self._create_as(body, identities, mode, owner)
 
-    def _create_container(self, write: Write, body: records.CreateRequest) -> Txn:
-        if body.flags != CreateMode.CONTAINER:
+    def _create_container(
+        self, header: TxnHeader, body: records.CreateRequest, identities: Identities
+    ) -> Txn:
+        """The opcode alone makes a container; of the flags only the sequence number counts."""
+        return self._create_as(body, identities, _mode_of(body.flags), CONTAINER_OWNER)
+
+    def _create_ttl(
+        self, header: TxnHeader, body: records.CreateTTLRequest, identities: Identities
+    ) -> Txn:
+        """ZooKeeper takes flags without a TTL here, and dies of that transaction for good."""
+        mode = _MODES.get(body.flags)
+        if mode is not None and mode.ttl and not self._rules.extended_types:
+            raise ZkError(ErrorCode.UNIMPLEMENTED)
+        if mode is None or not mode.ttl or not 0 < body.ttl_ms <= TTL_MS_MAX:
             raise ZkError(ErrorCode.BAD_ARGUMENTS)
-        return self._create_as(write, body, body.flags, NO_TTL)
-
-    def _create_ttl(self, write: Write, body: records.CreateTTLRequest) -> Txn:
-        return self._create_as(write, body, body.flags, body.ttl_ms)
+        return self._create_as(body, identities, mode, owner_of_ttl(body.ttl_ms))
 
     def _create_as(
         self,
-        write: Write,
         body: records.CreateRequest | records.CreateTTLRequest,
-        flags: int,
-        ttl: int,
+        identities: Identities,
+        mode: _Mode,
+        owner: int,
     ) -> Txn:
-        """The one create; checks in the order of PROTOCOL A6."""
-        mode = self._mode_of(flags, ttl)
+        """The one create; checks in the order of PROTOCOL A6.
+
+        The path as a whole is judged late, once it has its number, as ZooKeeper does.
+        """
         path = body.path
-        paths.validate(path, mode.sequential)
-        acl = fix_up(body.acl, write.identities)
-        parent_path = path.rpartition("/")[0] or paths.ROOT
-        parent = self._existing(parent_path)
-        self._check(parent.acl, _MAY_CREATE, write)
+        above, slash, _ = path.rpartition("/")
+        if not slash or "\0" in path:
+            raise ZkError(ErrorCode.BAD_ARGUMENTS)
+        acl = fix_up(body.acl, identities)
+        parent_path = above or paths.ROOT
+        parent = self._pending.draft(parent_path)
+        if parent is None:
+            raise ZkError(ErrorCode.NO_NODE)
+        self._check(parent.acl, _MAY_CREATE, identities)
         if mode.sequential:
             path = paths.sequential_name(path, parent.created)
-            paths.validate(path)
+        paths.validate(path)
         if self._pending.view(path) is not None:
             raise ZkError(ErrorCode.NODE_EXISTS)
         if is_session(parent.owner):
             raise ZkError(ErrorCode.NO_CHILDREN_FOR_EPHEMERALS)
-        owner = _owner_of(mode, write.session, ttl)
-        created = min(parent.created + 1, COUNTER_MAX)
+        parent.created = min(parent.created + 1, COUNTER_MAX)
+        parent.children += 1
         data = body.data
-        self._pending.put(parent_path, parent.with_child(created))
+        self._pending.put(parent_path, parent)
         self._pending.put(path, NodeView(0, 0, 0, 0, len(data or b""), owner, acl))
-        return CreateTxn(path, data, acl, owner, created)
+        return CreateTxn(path, data, acl, owner, parent.created)
 
-    def _mode_of(self, flags: int, ttl: int) -> _Mode:
-        mode = _MODES.get(flags)
-        if mode is None:
-            raise ZkError(ErrorCode.BAD_ARGUMENTS)
-        if mode.ttl and not self._rules.extended_types:
-            raise ZkError(ErrorCode.UNIMPLEMENTED)
-        if not (0 < ttl <= TTL_MS_MAX if mode.ttl else ttl < 0):
-            raise ZkError(ErrorCode.BAD_ARGUMENTS)
-        return mode
-
-    def _delete(self, write: Write, body: records.DeleteRequest) -> Txn:
+    def _delete(
+        self, header: TxnHeader, body: records.DeleteRequest, identities: Identities
+    ) -> Txn:
         path = body.path
-        paths.validate(path)
-        if path in paths.SYSTEM_PATHS:
+        if "/" not in path or "\0" in path or path in paths.SYSTEM_PATHS:
             raise ZkError(ErrorCode.BAD_ARGUMENTS)
-        parent = self._existing(paths.parent(path))
-        self._check(parent.acl, Perm.DELETE, write)
-        node = self._existing(path)
+        view = self._pending.view  # a path that is not legal is not there: NO_NODE, as in ZooKeeper
+        parent = view(paths.parent(path))
+        if parent is None:
+            raise ZkError(ErrorCode.NO_NODE)
+        self._check(parent.acl, Perm.DELETE, identities)
+        node = view(path)
+        if node is None:
+            raise ZkError(ErrorCode.NO_NODE)
         _next(node.version, body.version)
         if node.children:
             raise ZkError(ErrorCode.NOT_EMPTY)
         self._remove(path)
         return DeleteTxn(path)
 
-    def _delete_container(self, write: Write, body: records.DeleteContainerRequest) -> Txn:
+    def _delete_container(
+        self, header: TxnHeader, body: records.DeleteContainerRequest, identities: Identities
+    ) -> Txn:
         """The leader's own: a container or TTL znode that is due, if it still is one.
 
         From a client it is no operation at all: ZooKeeper takes it unchecked (PROTOCOL A10).
         """
-        if write.server != LEADER:
+        if header.origin != LEADER:
             raise ZkError(ErrorCode.UNIMPLEMENTED)
         node = self._existing(body.path)
         if node.children or not node.owner or is_session(node.owner):
@@ -224,41 +246,48 @@ class Preparer:
         self._remove(body.path)
         return DeleteTxn(body.path)
 
-    def _set_data(self, write: Write, body: records.SetDataRequest) -> Txn:
+    def _set_data(
+        self, header: TxnHeader, body: records.SetDataRequest, identities: Identities
+    ) -> Txn:
         path = body.path
-        node = self._existing(path)
-        self._check(node.acl, _MAY_WRITE, write)
-        version = _next(node.version, body.version)
         data = body.data
-        self._pending.put(path, node.with_data(version, len(data or b"")))
+        node = self._draft(path)
+        self._check(node.acl, _MAY_WRITE, identities)
+        node.version = version = _next(node.version, body.version)
+        node.data_bytes = len(data) if data else 0
+        self._pending.put(path, node)
         return SetDataTxn(path, data, version)
 
-    def _set_acl(self, write: Write, body: records.SetACLRequest) -> Txn:
+    def _set_acl(
+        self, header: TxnHeader, body: records.SetACLRequest, identities: Identities
+    ) -> Txn:
         path = body.path
         paths.validate(path)
-        acl = fix_up(body.acl, write.identities)
-        node = self._existing(path)
-        self._check(node.acl, Perm.ADMIN, write)
-        aversion = _next(node.aversion, body.version)
-        self._pending.put(path, node.with_acl(acl, aversion))
-        return SetACLTxn(path, acl, aversion)
+        acl = fix_up(body.acl, identities)
+        node = self._draft(path)
+        self._check(node.acl, Perm.ADMIN, identities)
+        node.aversion = _next(node.aversion, body.version)
+        node.acl = acl
+        self._pending.put(path, node)
+        return SetACLTxn(path, acl, node.aversion)
 
-    def _check_version(self, write: Write, body: records.CheckVersionRequest) -> Txn:
+    def _check_version(
+        self, header: TxnHeader, body: records.CheckVersionRequest, identities: Identities
+    ) -> Txn:
         path = body.path
         node = self._existing(path)
-        self._check(node.acl, Perm.READ, write)
+        self._check(node.acl, Perm.READ, identities)
         _next(node.version, body.version)
         return CheckTxn(path, body.version)
 
-    def _multi(self, write: Write, body: records.MultiRequest) -> Txn:
+    def _multi(self, header: TxnHeader, body: records.MultiRequest, identities: Identities) -> Txn:
         """All or nothing; the reply tells of each operation how it fared (PROTOCOL A9)."""
         txns: list[Txn] = []
+        if any(opcode not in _PREPARE_IN_MULTI for opcode, _ in body.ops):  # reads among writes
+            raise ZkError(ErrorCode.MARSHALLING_ERROR)
         for opcode, operation in body.ops:
-            handler = _PREPARE_IN_MULTI.get(opcode)
-            if handler is None:  # a read among writes
-                raise ZkError(ErrorCode.MARSHALLING_ERROR)
             try:
-                txns.append(handler(self, write, operation))
+                txns.append(_PREPARE_IN_MULTI[opcode](self, header, operation, identities))
             except ZkError as refusal:
                 self.refuse(refusal.code)
                 return _failed_multi(len(txns), refusal.code, len(body.ops))
@@ -268,34 +297,40 @@ class Preparer:
 
     def _existing(self, path: str) -> NodeView:
         """A path that names a znode is a legal one: only a miss has to look at it."""
-        view = self._pending.view(path)
-        if view is None:
-            paths.validate(path)
-            raise ZkError(ErrorCode.NO_NODE)
-        return view
+        return self._pending.view(path) or self._miss(path)
 
-    def _check(self, acl: tuple[ACL, ...], perm: int, write: Write) -> None:
-        if acl is not OPEN_ACL and not allowed(acl, perm, write.identities):
+    def _draft(self, path: str) -> NodeView:
+        """Likewise, to be changed and put."""
+        return self._pending.draft(path) or self._miss(path)
+
+    def _miss(self, path: str) -> NoReturn:
+        paths.validate(path)
+        raise ZkError(ErrorCode.NO_NODE)
+
+    def _check(self, acl: tuple[ACL, ...], perm: int, identities: Identities) -> None:
+        if acl is not OPEN_ACL and not allowed(acl, perm, identities):
             raise ZkError(ErrorCode.NO_AUTH)
 
     def _remove(self, path: str) -> None:
         parent_path = paths.parent(path)
-        parent = self._existing(parent_path)
-        self._pending.put(parent_path, parent.without_child())
+        parent = self._draft(parent_path)
+        parent.children -= 1
+        self._pending.put(parent_path, parent)
         self._pending.put(path, None)
 
 
-def _owner_of(mode: _Mode, session: int, ttl: int) -> int:
-    if mode.ephemeral:
-        return session
-    if mode.container:
-        return CONTAINER_OWNER
-    return owner_of_ttl(ttl) if mode.ttl else 0
+def _mode_of(flags: int) -> _Mode:
+    """Of a create without a TTL.  What asks for a TTL, or for nothing known, is refused; a
+    container it is not, whatever its flags say."""
+    mode = _MODES.get(flags)
+    if mode is None or mode.ttl:
+        raise ZkError(ErrorCode.BAD_ARGUMENTS)
+    return mode
 
 
 def _next(current: int, expected: int) -> int:
     """The version after a change that was asked for at `expected`; -1 asks for any."""
-    if expected not in (ANY_VERSION, current):
+    if expected != current and expected != ANY_VERSION:
         raise ZkError(ErrorCode.BAD_VERSION)
     return next_version(current)
 
@@ -306,7 +341,7 @@ def _failed_multi(done: int, code: ErrorCode, count: int) -> Txn:
     return MultiTxn(tuple(ErrorTxn(each) for each in codes))
 
 
-_Handler = Callable[[Preparer, Write, Any], Txn]
+_Handler = Callable[[Preparer, TxnHeader, Any, Identities], Txn]
 _PREPARE_IN_MULTI: Final[dict[int, _Handler]] = {
     OpCode.CREATE: Preparer._create,
     OpCode.CREATE2: Preparer._create,
@@ -316,7 +351,7 @@ _PREPARE_IN_MULTI: Final[dict[int, _Handler]] = {
     OpCode.SET_DATA: Preparer._set_data,
     OpCode.CHECK: Preparer._check_version,
 }
-_PREPARE: Final[dict[int, _Handler]] = {
+_PREPARE_ALONE: Final[dict[int, _Handler]] = {
     **{op: handler for op, handler in _PREPARE_IN_MULTI.items() if op != OpCode.CHECK},
     OpCode.SET_ACL: Preparer._set_acl,
     OpCode.DELETE_CONTAINER: Preparer._delete_container,
@@ -324,3 +359,5 @@ _PREPARE: Final[dict[int, _Handler]] = {
     OpCode.CREATE_SESSION: Preparer._create_session,
     OpCode.CLOSE_SESSION: Preparer._close_session,
 }
+_PREPARE: Final = {int(op): handler for op, handler in _PREPARE_ALONE.items()}
+"""By plain int, as `optable.OPS`."""

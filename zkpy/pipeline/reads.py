@@ -21,6 +21,8 @@ from zkpy.state.apply import ReplicatedState
 
 _LENGTH: Final = Struct(">i")
 _NO_BODY: Final = b""
+MULTI_READ_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Of a reply to multiRead: one request of a megabyte could ask for tens of gigabytes."""
 
 
 class Reader(Protocol):
@@ -56,6 +58,8 @@ class Reads:
         """A watch is left on a missing znode too: it fires when the znode is created."""
         path = body.path
         znode = self._nodes.get(path)
+        if znode is None and "\0" in path:
+            raise ZkError(ErrorCode.BAD_ARGUMENTS)
         if znode is not None and path in self._acls:
             self._check(path, reader)
         if body.watch:
@@ -93,17 +97,28 @@ class Reads:
         return _LENGTH.pack(self._tree.count_descendants(body.path))
 
     def get_ephemerals(self, reader: Reader, body: records.GetEphemeralsRequest) -> bytes:
-        """Of the own session; by plain prefix of text, as ZooKeeper compares."""
+        """Of the own session; by plain prefix of text, as ZooKeeper compares.
+
+        To it a prefix of blanks is no prefix; anything else counts blanks and all.
+        """
         owned = self._state.lifetimes.ephemerals_of(reader.session)
-        return _vector([path for path in owned if path.startswith(body.prefix_path)])
+        prefix = body.prefix_path
+        if prefix.strip(_BLANKS) in ("", paths.ROOT):
+            return _vector(owned)
+        return _vector([path for path in owned if path.startswith(prefix)])
 
     def multi_read(self, reader: Reader, body: records.MultiRequest) -> bytes:
         """Each item fares by itself (PROTOCOL A9); watch flags are ignored."""
         if any(opcode not in _MULTI_READ for opcode, _ in body.ops):
             raise ZkError(ErrorCode.MARSHALLING_ERROR)
-        return records.encode_multi(
-            self._read_item(reader, opcode, operation) for opcode, operation in body.ops
-        )
+        items: list[tuple[int, int, bytes]] = []
+        room = MULTI_READ_BYTES_MAX
+        for opcode, operation in body.ops:
+            items.append(self._read_item(reader, opcode, operation))
+            room -= len(items[-1][2])
+            if room < 0:
+                raise ZkError(ErrorCode.MARSHALLING_ERROR)
+        return records.encode_multi(items)
 
     def _read_item(self, reader: Reader, opcode: int, operation: Record) -> tuple[int, int, bytes]:
         assert isinstance(operation, records.GetDataRequest | records.GetChildrenRequest)
@@ -126,25 +141,24 @@ class Reads:
     # --- watches as requests ---
 
     def add_watch(self, reader: Reader, body: records.AddWatchRequest) -> bytes:
-        paths.validate(body.path)
         if body.mode == WatchMode.PERSISTENT:
             self._watches.add_persistent(body.path, reader.id)
         elif body.mode == WatchMode.PERSISTENT_RECURSIVE:
             self._watches.add(Kind.RECURSIVE, body.path, reader.id)
         else:
-            raise ZkError(ErrorCode.BAD_ARGUMENTS)
+            raise ZkError(ErrorCode.MARSHALLING_ERROR)
         return records.ErrorResponse(0).encode()
 
     def remove_watches(self, reader: Reader, body: records.RemoveWatchesRequest) -> bytes:
         if body.type not in _WATCHER_TYPES:
-            raise ZkError(ErrorCode.BAD_ARGUMENTS)
+            raise ZkError(ErrorCode.MARSHALLING_ERROR)
         if not self._watches.remove(body.type, body.path, reader.id):
             raise ZkError(ErrorCode.NO_WATCHER)
         return _NO_BODY
 
     def check_watches(self, reader: Reader, body: records.CheckWatchesRequest) -> bytes:
         if body.type not in _WATCHER_TYPES:
-            raise ZkError(ErrorCode.BAD_ARGUMENTS)
+            raise ZkError(ErrorCode.MARSHALLING_ERROR)
         if not self._watches.contains(body.type, body.path, reader.id):
             raise ZkError(ErrorCode.NO_WATCHER)
         return _NO_BODY
@@ -221,5 +235,7 @@ def _vector(names: list[str]) -> bytes:
     return _LENGTH.pack(len(names)) + encode_ustrings(names)
 
 
+_BLANKS: Final = "".join(map(chr, range(0x21)))
+"""What Java's `String.trim` takes away."""
 _WATCHER_TYPES: Final = frozenset(int(each) for each in WatcherType)
 _MULTI_READ: Final = (OpCode.GET_DATA, OpCode.GET_CHILDREN)

@@ -7,9 +7,10 @@ of the present role and come back as committed entries, or through `claimed` and
 
 from collections import deque
 from collections.abc import Callable
+from hmac import compare_digest
 from typing import Any, Final
 
-from wire.client import FourLetterWord, Request, encode_event, encode_reply
+from wire.client import Event, FourLetterWord, Request, encode_event, encode_reply
 from wire.codes import XID_PING, ErrorCode, EventType, OpCode, Perm
 from wire.errors import RemoteProtocolError
 from wire.records import AuthPacket, ConnectRequest, ConnectResponse, SyncRequest
@@ -22,10 +23,11 @@ from zkpy.pipeline.auth import Authenticator
 from zkpy.pipeline.gate import Gate, Waiting
 from zkpy.pipeline.optable import OPS, Op, Work, write_reply
 from zkpy.pipeline.reads import Reads
-from zkpy.pipeline.request import NO_NUMBER, Write
+from zkpy.pipeline.request import NO_NUMBER
 from zkpy.pipeline.watches import Firing, WatchTable
 from zkpy.replica.links import ClientLink, LinkTable
 from zkpy.replica.office import Office
+from zkpy.replica.throttle import TokenBucket
 from zkpy.state.acl import AclList, allowed
 from zkpy.state.apply import Applied, ReplicatedState
 
@@ -34,6 +36,12 @@ _PASSWORD_NONE: Final = bytes(16)
 _WRITE: Final = Work.WRITE
 _CREATE_SESSION: Final = int(OpCode.CREATE_SESSION)
 _SESSION_MOVED: Final = int(ErrorCode.SESSION_MOVED)
+_BURST: Final = 16
+"""Requests in one piece that are served without measuring their replies."""
+_BARRIERS: Final = (int(OpCode.AUTH), int(OpCode.SASL))
+"""What changes who a connection is: nothing behind it may be judged before it is done."""
+_REFUSED: Final = 1 << 32
+"""Stands for the opcode of a write that was refused past the log; no client can send it."""
 
 
 class Clients:
@@ -55,9 +63,18 @@ class Clients:
         self._session_ids = _SessionIds(server_id, wall_ms)
         self.watches = WatchTable()
         self.links = LinkTable(limits.frame_bytes_max)
+        self._unnamed: dict[int, ClientLink] = {}
+        """Connections that said nothing complete yet, oldest first."""
+        self._choked: dict[int, None] = {}
+        self._resting: dict[int, ClientLink] = {}
+        """Connections that had their share of this pass."""
+        self._tokens = TokenBucket(
+            limits.connect_tokens_max, limits.connect_fill_ms, limits.connect_fill_count
+        )
         self.packets_received = 0
         self.notices: list[str] = []
         self._admin: list[tuple[int, str]] = []
+        self.gate = Gate(server_id, incarnation)
         self.adopt_state(state)
 
     def adopt_state(self, state: ReplicatedState) -> None:
@@ -75,19 +92,55 @@ class Clients:
         self._office = office
         self._serving = serving
         self._read_only = read_only
-        self.gate = Gate(self._server_id, self._incarnation)
+        self.gate = Gate(self._server_id, self._incarnation, self.gate.last_number)
         self._synced: deque[tuple[int, int]] = deque()
+        self._finishing = False
 
     # --- connections ---
 
-    def up(self, link: int, address: str, now: int) -> None:
-        self.links.open(link, address, now)
+    @property
+    def read_only(self) -> bool:
+        """Whether only those are served who asked for no more than reads."""
+        return self._read_only
 
-    def receive(self, link_id: int, data: bytes, now: int) -> None:
+    def up(self, link: int, address: str, now: int) -> None:
+        self._unnamed[link] = self.links.open(link, address, now)
+
+    def deadline(self) -> int | None:
+        """When the oldest connection without a handshake has had its time; 0: at once."""
+        if any(link not in self._choked for link in self._resting):
+            return 0
+        for link in self._unnamed.values():
+            return link.opened_ms + self._limits.handshake_ms
+        return None
+
+    def handle_timer(self, now: int) -> None:
+        late = now - self._limits.handshake_ms
+        while self._unnamed and next(iter(self._unnamed.values())).opened_ms <= late:
+            link = self._unnamed.pop(next(iter(self._unnamed)))
+            self.notices.append(f"closing the connection of {link.address}: it asks for nothing")
+            self._close(link)
+
+    def receive(self, link_id: int, data: bytes, now: int) -> bool:
+        """Whether the link is overloaded now."""
         link = self.links.by_id.get(link_id)
-        if link is not None:  # else it was closed in this very pass
-            link.heard_ms = now
-            self._take_events(link, data)
+        if link is None:  # it was closed in this very pass
+            return False
+        link.heard_ms = now
+        self._take_events(link, data)
+        return self._is_overloaded(link)
+
+    def overloaded(self, link_id: int) -> bool:
+        """Too many writes are on their way, or too many of this link's own requests wait."""
+        link = self.links.by_id.get(link_id)
+        return link is not None and self._is_overloaded(link)
+
+    def _is_overloaded(self, link: ClientLink) -> bool:
+        limits = self._limits
+        return (
+            len(link.queue) + len(link.held) > limits.outstanding_per_connection_max
+            or len(self.gate) > limits.outstanding_max
+        )
 
     def down(self, link_id: int) -> None:
         """The connection is gone.  Its session lives on until it is closed or expires."""
@@ -107,15 +160,61 @@ class Clients:
         count = len(events)
         link.received += count
         self.packets_received += count
+        if count > _BURST:
+            link.held.extend(events)  # type: ignore[arg-type]  # a handshake comes alone
+            self._resume(link)
+        else:
+            self._take_each(link, events)
+        if count and type(events[-1]) is Request:
+            link.last_opcode, link.last_xid = events[-1].opcode, events[-1].xid
+        if connection.error is not None and not link.closed:
+            self._refuse(link, connection.error)
+
+    def _take_each(self, link: ClientLink, events: list[Event]) -> None:
         for event in events:
-            if type(event) is Request:
-                self._on_request(link, event)
+            if type(event) is not Request:
+                self._on_first(link, event)
+            elif link.held or link.barred:
+                link.held.append(event)
             else:
-                _ON_FIRST[type(event)](self, link, event)
+                self._on_request(link, event)
             if link.closed:
                 return
-        if connection.error is not None:
-            self._refuse(link, connection.error)
+
+    def _on_first(self, link: ClientLink, event: Event) -> None:
+        if link.connection.error is None:  # else there is nothing to be answered any more
+            _ON_FIRST[type(event)](self, link, event)
+
+    def _resume(self, link: ClientLink) -> None:
+        """Go on with what was held back, up to a barrier or this link's share of the pass.
+
+        A few kilobytes of requests can ask for gigabytes of replies; the others wait
+        for no more than a share of them.
+        """
+        held, out, size = link.held, link.out, 0
+        while held and not link.barred and not link.closed:
+            self._on_request(link, held.popleft())
+            size += len(out[-1]) if out else 0
+            if size > self._limits.share_bytes_max:
+                self._resting[link.id] = link
+                return
+
+    def resume_resting(self) -> None:
+        """A new pass: those who had their share of the last one go on, if they read it."""
+        if self._resting:
+            resting, self._resting = self._resting, {}
+            for link in resting.values():
+                if link.id in self._choked:
+                    self._resting[link.id] = link
+                else:
+                    self._resume(link)
+
+    def choke(self, link_id: int, choked: bool) -> None:
+        """Whether a client has left unread what was sent to it."""
+        if not choked:
+            self._choked.pop(link_id, None)
+        elif link_id in self.links.by_id:
+            self._choked[link_id] = None
 
     def _refuse(self, link: ClientLink, error: RemoteProtocolError) -> None:
         self.notices.append(f"closing the connection of {link.address}: {error}")
@@ -126,6 +225,9 @@ class Clients:
         self._forget(link)
 
     def _forget(self, link: ClientLink) -> None:
+        self._unnamed.pop(link.id, None)
+        self._resting.pop(link.id, None)
+        self._choked.pop(link.id, None)
         self.gate.forget(link)
         self.watches.forget(link.id)
         link.held.clear()
@@ -138,12 +240,11 @@ class Clients:
         op = OPS.get(request.opcode)
         if op is not None and op.read is not None and not link.queue:
             self._answer_read(link, request, op)
-        elif link.syncing:
-            link.held.append(request)
         elif op is not None and op.work is _WRITE:
             self._on_write(link, request)
         elif link.queue and request.opcode != OpCode.SYNC:
             self.gate.admit_read(link, request)
+            link.barred = op is None or request.opcode in _BARRIERS
         else:
             self._serve_local(link, request)
 
@@ -158,21 +259,21 @@ class Clients:
 
     def _on_write(self, link: ClientLink, request: Request) -> None:
         number = self.gate.admit_write(link, request)
-        self._office.submit(
-            Write(
-                request.opcode,
-                link.session,
-                request.xid,
-                request.body,
-                link.identities,
-                self._server_id,
-                self._incarnation,
-                number,
-            )
-        )
+        gate = self.gate
+        header = TxnHeader(link.session, request.xid, gate.server, gate.incarnation, number, 0)
+        self._office.submit(header, request.opcode, request.body, link.identities)
+
+    def _go_on(self, link: ClientLink) -> None:
+        """The head of the queue is answered: so is what only waited for it.
+
+        Nothing is queued behind a barrier, so it is passed when the queue is empty.
+        """
+        self._serve_waiting(link)
+        if link.barred and not link.queue:
+            link.barred = False
+            self._resume(link)
 
     def _serve_waiting(self, link: ClientLink) -> None:
-        """Answer what is at the head of the queue and only waited for the write before it."""
         queue = link.queue
         while queue and queue[0].number == NO_NUMBER:
             request = queue.popleft().request
@@ -188,14 +289,14 @@ class Clients:
     def _reply(self, link: ClientLink, request: Request, zxid: int, body: bytes = b"") -> None:
         self.links.emit(link, encode_reply(request.xid, zxid, 0, body))
 
-    def _reply_error(self, link: ClientLink, request: Request, code: ErrorCode) -> None:
+    def _reply_error(self, link: ClientLink, request: Request, code: int) -> None:
         self.links.emit(link, encode_reply(request.xid, self._state.zxid, code))
 
     # --- requests about the connection itself ---
 
     def _unknown(self, link: ClientLink, request: Request) -> None:
-        """As ZooKeeper: the answer is UNIMPLEMENTED, then the connection is closed."""
-        self._reply_error(link, request, ErrorCode.UNIMPLEMENTED)
+        """As ZooKeeper: the answer is UNIMPLEMENTED at no zxid, then the connection is closed."""
+        self.links.emit(link, encode_reply(request.xid, -1, ErrorCode.UNIMPLEMENTED))
         self._close(link)
 
     def _not_served(self, link: ClientLink, request: Request) -> None:
@@ -214,7 +315,11 @@ class Clients:
             self.links.emit(link, encode_reply(request.xid, 0, refusal.code))
             self._close(link)
             return
-        link.identities = tuple(dict.fromkeys((*link.identities, *earned)))
+        identities = tuple(dict.fromkeys((*link.identities, *earned)))
+        if len(identities) > self._limits.identities_max:
+            self._refuse(link, RemoteProtocolError(f"it has {len(identities)} identities"))
+            return
+        link.identities = identities
         self.links.emit(link, encode_reply(request.xid, 0, 0))
 
     def _set_watches(self, link: ClientLink, request: Request) -> None:
@@ -233,7 +338,7 @@ class Clients:
         meanwhile, be answered with a lower zxid than the read (C3).
         """
         number = self.gate.admit_write(link, request)
-        link.syncing = True
+        link.barred = True
         self._office.sync(number)
 
     def synced(self, number: int, barrier: int) -> None:
@@ -242,32 +347,38 @@ class Clients:
         self._finish_syncs()
 
     def _finish_syncs(self) -> None:
+        """In a loop, never in itself: what is held behind a sync may be the next one."""
+        if self._finishing:
+            return
+        self._finishing = True
         synced = self._synced
         while synced and synced[0][0] <= self._state.zxid:
             barrier, number = synced.popleft()
             waiting = self.gate.take(number)
             if waiting is not None:
                 self._answer_sync(waiting, barrier)
+        self._finishing = False
 
     def _answer_sync(self, waiting: Waiting, barrier: int) -> None:
         link, body = waiting.link, waiting.request.body
         assert isinstance(link, ClientLink) and link.queue[0] is waiting
         assert isinstance(body, SyncRequest)
         link.queue.popleft()
-        link.syncing = False
         self._reply(link, waiting.request, barrier, body.encode())
-        self._serve_waiting(link)
-        while link.held and not link.syncing and not link.closed:
-            self._on_request(link, link.held.popleft())
+        self._go_on(link)
 
     # --- handshake ---
 
     def _on_word(self, link: ClientLink, event: FourLetterWord) -> None:
+        del self._unnamed[link.id]
         self._admin.append((link.id, event.word))
 
     def _on_connect(self, link: ClientLink, request: ConnectRequest) -> None:
         """Checks in ZooKeeper's order (PROTOCOL A4)."""
-        if not self._serving and not (self._read_only and request.read_only):
+        del self._unnamed[link.id]
+        if not self._tokens.take(link.heard_ms):
+            self._close(link)  # without a word: the client waits and comes back
+        elif not self._serving and not (self._read_only and request.read_only):
             self._close(link)
         elif request.last_zxid_seen > self._state.zxid:
             self.notices.append(
@@ -278,9 +389,23 @@ class Clients:
             self._close(link)
         elif request.session_id:
             link.password = request.password or b""
+            self._leave_old_link(request.session_id, link.password)
             self._office.claim(link, request.session_id, link.password)
         else:
             self._open_session(link, request.timeout_ms)
+
+    def _leave_old_link(self, session: int, password: bytes) -> None:
+        """The session's client is here again: what still comes by its old connection is void.
+
+        Before the leader is asked, not when it has answered.  Losing schedule: the client has
+        long moved on to another server when an attempt of it to come back here arrives
+        late; the leader makes this server the owner again, and a write that waited in the
+        old connection all the while is let through, after the client's later ones (C12).
+        Only with the right password, or anybody could end anybody's connection.
+        """
+        old, held = self.links.by_session.get(session), self._state.sessions.get(session)
+        if old is not None and held is not None and compare_digest(held.password, password):
+            self._close(old)
 
     def _open_session(self, link: ClientLink, asked_ms: int) -> None:
         limits = self._limits
@@ -328,12 +453,19 @@ class Clients:
         self._reply(waiting.link, waiting.request, self._state.zxid)
         self._close(waiting.link)
 
-    def refused(self, number: int, code: ErrorCode) -> None:
+    def refused(self, number: int, code: int) -> None:
+        """Answered in its turn: what was sent before it may still be on its way."""
         waiting = self.gate.take(number)
-        assert waiting is not None and isinstance(waiting.link, ClientLink)
-        waiting.link.queue.remove(waiting)
-        waiting.link.syncing = False
-        self._reply_error(waiting.link, waiting.request, code)
+        if waiting is None:  # its connection is gone
+            return
+        link = waiting.link
+        assert isinstance(link, ClientLink)
+        waiting.number = NO_NUMBER
+        waiting.request = Request(waiting.request.xid, _REFUSED, code)  # type: ignore[arg-type]
+        self._go_on(link)
+
+    def _refuse_late(self, link: ClientLink, request: Request) -> None:
+        self._reply_error(link, request, request.body)  # type: ignore[arg-type]
 
     # --- what was applied ---
 
@@ -356,20 +488,20 @@ class Clients:
             self._close(link)
 
     def _answer_write(self, waiting: Waiting, applied: Applied, zxid: int) -> None:
-        link, request = waiting.link, waiting.request
-        assert isinstance(link, ClientLink) and link.queue[0] is waiting
-        link.queue.popleft()
+        link, request, queue = waiting.link, waiting.request, waiting.link.queue
+        assert isinstance(link, ClientLink) and queue[0] is waiting
+        queue.popleft()
         if request.opcode == _CREATE_SESSION:
             self._answer_open(link, applied)
-        elif applied.error == _SESSION_MOVED:
-            self._close(link)  # without a reply: the client may be served elsewhere (PROTOCOL A4)
-        elif applied.error:
-            self.links.emit(link, encode_reply(request.xid, zxid, applied.error))
-        else:
+        elif not applied.error:
             body = write_reply(request.opcode, request.body, applied)
             self.links.emit(link, encode_reply(request.xid, zxid, 0, body))
-        if link.queue:
-            self._serve_waiting(link)
+        elif applied.error != _SESSION_MOVED:
+            self.links.emit(link, encode_reply(request.xid, zxid, applied.error))
+        else:
+            self._close(link)  # without a reply: the client may be served elsewhere (PROTOCOL A4)
+        if queue or link.held:
+            self._go_on(link)
 
     def _answer_open(self, link: ClientLink, applied: Applied) -> None:
         session = self._state.sessions.get(link.session)
@@ -425,6 +557,7 @@ _LOCAL: Final[dict[int, Callable[[Clients, ClientLink, Request], None]]] = {
     OpCode.SYNC: Clients._sync,
     OpCode.RECONFIG: Clients._not_served,
     OpCode.SASL: Clients._not_served,
+    _REFUSED: Clients._refuse_late,
 }
 _NOT_SERVED: Final[dict[int, ErrorCode]] = {
     OpCode.RECONFIG: ErrorCode.RECONFIG_DISABLED,

@@ -19,6 +19,7 @@ changes, session deadlines and the gate belong to an office and go with it.
 """
 
 import random
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ import attrs
 
 from wire import upper
 from wire.errors import RemoteProtocolError
-from wire.peer import Notification, Role
+from wire.peer import PROTOCOL_VERSION, Hello, Notification, Role
 from wire.txn import CloseSessionTxn
 from zkpy import zxid as zxids
 from zkpy.effects import Entry, EntryKind, ImageBegin, ImageChunk, ImageEnd, Ready, Recovered
@@ -55,6 +56,8 @@ from zkpy.zab.zab import Zab
 
 _TXN: Final = int(EntryKind.TXN)
 _NEVER: Final = 1 << 62
+DIGEST_INTERVAL: Final = 128
+DIGESTS_KEPT: Final = 1024
 
 
 @attrs.define(frozen=True)
@@ -119,11 +122,16 @@ class Replica:
             wall_clock(),
         )
         self.images = OwnImages(options.limits, rng)
+        self.low_space = False
+        """See `set_low_space`."""
+        self.digests: deque[tuple[int, int]] = deque(maxlen=DIGESTS_KEPT)
+        """(zxid, digest) at each multiple of `DIGEST_INTERVAL`, for comparing members."""
         self._sent_images: dict[int, ImageWriter] = {}
         self._received_image: ImageReader | None = None
         self._received_state: ReplicatedState | None = None
         self._recorded = dict(recovered.digests)
         """zxid -> digest in the log's own batch headers: the replay must meet them again."""
+        self._told = ""
         self._diverged = False
         """The state here is not what it should be; it is served to nobody, and replaced."""
         self.zab.set_ping_payload(lambda: self._office.ping_payload())
@@ -137,10 +145,19 @@ class Replica:
         self._advance(now)
         self.clients.up(link, address, now)
 
-    def receive_client(self, link: int, data: bytes, now: int) -> None:
-        """Bytes from a client.  Replies come with the next `ready`."""
+    def receive_client(self, link: int, data: bytes, now: int) -> bool:
+        """Bytes from a client.  Replies come with the next `ready`.
+
+        True if this client should not be read for the moment, until it is `overloaded`
+        no more.
+        """
         self._advance(now)
-        self.clients.receive(link, data, now)
+        return self.clients.receive(link, data, now)
+
+    def choke_client(self, link: int, choked: bool, now: int) -> None:
+        """A client does not read what it is sent, or does again."""
+        self._advance(now)
+        self.clients.choke(link, choked)
 
     def client_down(self, link: int, now: int) -> None:
         """The connection is gone, whoever closed it."""
@@ -153,22 +170,26 @@ class Replica:
 
     def take_notices(self) -> list[str]:
         """What an operator may want to read in the log."""
-        notices = self.clients.notices[:]
-        self.clients.notices.clear()
-        return notices
+        notices = self.clients.notices
+        taken = notices[:]
+        notices.clear()
+        return taken
 
     def overloaded(self, link: int) -> bool:
-        """Whether this client should not be read for the moment.
-
-        Too many writes are on their way, or too many of its own requests wait.
-        """
-        limits = self.options.limits
-        return (
-            len(self.clients.gate) > limits.outstanding_max
-            or self.clients.links.waiting(link) > limits.outstanding_per_connection_max
-        )
+        """Whether this client should still not be read."""
+        return self.clients.overloaded(link)
 
     # --- peers ---
+
+    @property
+    def dial(self) -> int | None:
+        """The member to which the shell shall keep a link."""
+        return self.zab.dial
+
+    def hello(self) -> Hello:
+        """The first message on each link with another member."""
+        member = self.zab.member
+        return Hello(PROTOCOL_VERSION, member.cluster_id, member.me, member.incarnation)
 
     def link_up(self, sid: int, now: int) -> None:
         self._advance(now)
@@ -202,12 +223,19 @@ class Replica:
         """The image at `zxid` is durable."""
         self._advance(now)
 
+    def set_low_space(self, low: bool, now: int) -> None:
+        """The disk is nearly full, or no longer: whether a leader refuses writes (D11)."""
+        self._advance(now)
+        self.low_space = low
+        self._office.set_low_space(low)
+
     def handle_timer(self, now: int) -> None:
         """Call when `deadline` has come (or earlier; that does no harm)."""
         self._advance(now)
         self.zab.handle_timer(now)
         self._after_zab()
         self._office.handle_timer()
+        self.clients.handle_timer(now)
 
     def _advance(self, now: int) -> None:
         """Any input: did this process stand still when it should have been called?"""
@@ -243,8 +271,22 @@ class Replica:
         serving = self.zab.serving and not self._diverged
         role = self.zab.role if serving else Role.LOOKING
         self._office = _OFFICES[role](self)
+        self._office.set_low_space(self.low_space)
         read_only = self.options.read_only_mode and not serving and not self._diverged
         self.clients.enter(self._office, serving, read_only)
+        self._tell_standing()
+
+    def _tell_standing(self) -> None:
+        """A line for the operator's log; of a server alone there is nothing to tell."""
+        text = _describe_standing(self.zab)
+        if text != self._told and not self.options.standalone:
+            self.clients.notices.append(text)
+        self._told = text
+
+    @property
+    def office(self) -> Office:
+        """The behaviour of the present role."""
+        return self._office
 
     def _lead(self) -> Office:
         return Leading(
@@ -284,7 +326,9 @@ class Replica:
     # --- the state ---
 
     def _apply_committed(self) -> None:
-        for entry in self.zab.take_committed():
+        entries = self.zab.take_committed()
+        self.images.count_entries(len(entries), sum([len(entry.data) for entry in entries]))
+        for entry in entries:
             if self._diverged:
                 return
             self._apply(entry)
@@ -292,16 +336,17 @@ class Replica:
     def _apply(self, entry: Entry) -> None:
         """One committed entry, through the one apply; then whoever waited for it."""
         zxid = entry.zxid
-        self.images.count_entry()
         if entry.kind != _TXN:
             self.state.apply_other(zxid)
         else:
             header, txn = self._office.decoded(entry)
             applied = self.state.apply(zxid, header, txn)
-            self._office.applied(zxid, header, txn)
+            self._office.applied(zxid, header, txn, applied.changes)
             self.clients.applied(zxid, header, applied)
             if type(txn) is CloseSessionTxn:
                 self.clients.session_closed(header.session)
+        if not zxid % DIGEST_INTERVAL:
+            self.digests.append((zxid, self.state.digest))
         if self._recorded or self.zab.digests:
             self._check_digest(zxid, self._recorded.pop(zxid, None))
             self._check_digest(zxid, self.zab.digests.pop(zxid, None))
@@ -357,6 +402,7 @@ class Replica:
         self.state, self._received_state = self._received_state, None
         self._diverged = False
         self._recorded.clear()
+        self.digests.clear()
         self.images.abandon()
         self.clients.adopt_state(self.state)
         self._enter_office()
@@ -387,7 +433,14 @@ class Replica:
 
     def ready(self) -> Ready:
         """All that this pass asks for.  Call once per pass, after its inputs."""
+        self.clients.resume_resting()
         self._office.flush()
+        if self.zab.stirred or self.images.busy:
+            return self._ready_with_all()
+        clients, closes = self._take_output()  # only reads came in
+        return Ready(clients=clients, closes=closes)
+
+    def _ready_with_all(self) -> Ready:
         self.images.advance(self.state, self.zab.log)
         self._send_images()
         out = self.zab.ready(*self._vouched_digest())
@@ -422,10 +475,15 @@ class Replica:
         return deadline
 
     def _next_deadline(self) -> int | None:
-        if self.images.busy or any(self.zab.image_room(sid) for sid in self._sent_images):
+        if self.images.busy:
             return self._now
-        deadlines = (self.zab.deadline(), self._office.deadline())
-        return min((at for at in deadlines if at is not None), default=None)
+        if self._sent_images and any(map(self.zab.image_room, self._sent_images)):
+            return self._now
+        earliest = self.zab.deadline()
+        for deadline in (self._office.deadline(), self.clients.deadline()):
+            if earliest is None or (deadline is not None and deadline < earliest):
+                earliest = deadline
+        return earliest
 
 
 _ON_SNAP: Final[dict[type[SnapEvent], Callable[[Replica, Any], None]]] = {
@@ -450,8 +508,9 @@ class OwnImages:
         self._slice_nodes = limits.image_slice_nodes
         self._interval = limits.snap_entries
         self._rng = rng
-        self._entries = 0
+        self._entries = self._bytes = 0
         """Applied since the last image; a long replayed tail makes one due soon."""
+        self._bytes_max = limits.snap_bytes
         self._due_after = self._draw()
         self._writer: ImageWriter | None = None
         self._steps: list[ImageBegin | ImageChunk | ImageEnd] = []
@@ -463,14 +522,17 @@ class OwnImages:
         """A slice could be made now."""
         return self._writer is not None and not self.paused
 
-    def count_entry(self) -> None:
-        self._entries += 1
+    def count_entries(self, count: int, size: int) -> None:
+        self._entries += count
+        self._bytes += size
 
     def advance(self, state: ReplicatedState, window: Window) -> None:
         """Begin an image if one is due, or make the next slice of the one under way."""
         if self.busy:
             self._make_slice()
-        elif self._writer is None and self._entries >= self._due_after:
+        elif self._writer is None and (
+            self._entries >= self._due_after or self._bytes >= self._bytes_max
+        ):
             self._begin(state, window)
 
     def abandon(self) -> None:
@@ -489,7 +551,7 @@ class OwnImages:
     def _begin(self, state: ReplicatedState, window: Window) -> None:
         chain = window.chain_at(state.zxid)
         assert chain is not None, "the window holds all that was applied since its base"
-        self._entries = 0
+        self._entries = self._bytes = 0
         self._due_after = self._draw()
         self._writer = ImageWriter(state)
         self._steps.append(ImageBegin(state.zxid, chain))
@@ -502,6 +564,13 @@ class OwnImages:
         else:
             self._steps.append(ImageEnd(self._writer.zxid, self._writer.digest))
             self._writer = None
+
+
+def _describe_standing(zab: Zab) -> str:
+    if zab.role is Role.LOOKING:
+        return f"looking for a leader: {zab.why_looking}"
+    verb = f"{zab.role.name.lower()}" + ("" if zab.leader == zab.me else f" server {zab.leader}")
+    return f"{verb}, epoch {zab.epoch}: serving" if zab.serving else f"{verb}: not serving yet"
 
 
 def _load_state(recovered: Recovered) -> ReplicatedState:

@@ -22,15 +22,30 @@ from zkpy.limits import Limits
 from zkpy.pipeline.expiry import SessionExpiry
 from zkpy.pipeline.pending import Pending
 from zkpy.pipeline.prepare import Preparer, Rules
-from zkpy.pipeline.request import LEADER, NO_NUMBER, Write
+from zkpy.pipeline.request import LEADER, NO_NUMBER, Identities
 from zkpy.replica.links import ClientLink
 from zkpy.replica.office import ClientSide
 from zkpy.state.apply import ReplicatedState
+from zkpy.state.digest import Change
 from zkpy.zab.zab import Zab
 
 SESSION: Final = struct.Struct(">q")
 """What a ping payload is made of: ids of sessions heard from."""
 _TXN: Final = int(EntryKind.TXN)
+_NEED_ROOM: Final = frozenset(
+    int(op)
+    for op in (
+        OpCode.CREATE,
+        OpCode.CREATE2,
+        OpCode.CREATE_CONTAINER,
+        OpCode.CREATE_TTL,
+        OpCode.SET_DATA,
+        OpCode.SET_ACL,
+        OpCode.MULTI,
+    )
+)
+"""What is refused when the disk is nearly full.  Sessions and deletes are not: they are small,
+and the latter are the way out."""
 
 
 class Leading:
@@ -57,6 +72,7 @@ class Leading:
         self._zab = zab
         self._clients = clients
         self._limits = limits
+        self._entry_bytes_max = limits.entry_bytes_max
         self._wall_clock = wall_clock
         self._wall_ms = 0
         self._heard_ms = heard_ms
@@ -69,35 +85,67 @@ class Leading:
         self._syncs: deque[tuple[int, int, int, int]] = deque()
         """(token, barrier, server, number), in order of tokens."""
         self._scan_at = now + limits.container_check_ms
+        self._low_space = False
+        self._last_size = self._least_size = self._greatest_size = -1
         for session, held in state.sessions.sessions.items():
             self._expiry.track(session, held.timeout_ms, LEADER, now)
 
     # --- writes ---
 
-    def submit(self, write: Write) -> None:
-        """Judge the write, and put the outcome into the log."""
-        if not self._wall_ms:
-            self._wall_ms = self._wall_clock()
-        header = TxnHeader(
-            write.session, write.cxid, write.server, write.incarnation, write.number, self._wall_ms
-        )
-        txn = self._preparer.prepare(write)
+    def submit(self, header: TxnHeader, opcode: int, body: object, identities: Identities) -> None:
+        """Judge the write, and put the outcome into the log.
+
+        Once the epoch has no zxid left, what else this pass brings is dropped: the
+        connections end with the role, and a new epoch begins (ZOOKEEPER-1277).
+        """
+        if not self._zab.serving:
+            return
+        if self._low_space and opcode in _NEED_ROOM:
+            self._refuse(header)
+            return
+        header.time_ms = self._wall_ms or self._read_clock()
+        txn = self._preparer.prepare(header, opcode, body, identities)
         data = txns.encode(header, txn)
-        if len(data) > self._limits.entry_bytes_max:
+        if len(data) > self._entry_bytes_max:
             txn = self._preparer.refuse(ErrorCode.BAD_ARGUMENTS)
             data = txns.encode(header, txn)
+        self._last_size = size = len(data)
+        if size > self._greatest_size:
+            self._greatest_size = size
+        if size < self._least_size or self._least_size < 0:
+            self._least_size = size
         zxid = self._zab.propose(_TXN, data)
-        self._preparer.keep(zxid)
-        self._prepared[zxid] = (header, txn)
+        self._pending.seal(zxid)
+        self._prepared[zxid] = header, txn
         if type(txn) is CreateSessionTxn:
-            self._expiry.track(write.session, txn.timeout_ms, write.server, self.now)
+            self._expiry.track(header.session, txn.timeout_ms, header.origin, self.now)
+
+    def _read_clock(self) -> int:
+        """Once per pass: all that came together has one time."""
+        self._wall_ms = self._wall_clock()
+        return self._wall_ms
+
+    def _submit_own(self, session: int, opcode: int, body: object) -> None:
+        """A write that no client asked for."""
+        self.submit(TxnHeader(session, 0, LEADER, 0, NO_NUMBER, 0), opcode, body, ())
+
+    def _refuse(self, header: TxnHeader) -> None:
+        """No room on the disk: answered past the log, since a refusal there takes room too.
+
+        It says nothing about the state, so that a deposed leader may say it as well.
+        """
+        if header.origin == self._server_id:
+            self._clients.refused(header.number, ErrorCode.THROTTLED_OP)
+        else:
+            refusal = upper.Refused(header.number, ErrorCode.THROTTLED_OP)
+            self._zab.send(header.origin, upper.encode(refusal))
 
     def decoded(self, entry: Entry) -> tuple[TxnHeader, Txn]:
         prepared = self._prepared.pop(entry.zxid, None)
         return prepared if prepared is not None else txns.decode(entry.data)
 
-    def applied(self, zxid: int, header: TxnHeader, txn: Txn) -> None:
-        self._pending.applied(zxid)
+    def applied(self, zxid: int, header: TxnHeader, txn: Txn, changes: list[Change]) -> None:
+        self._pending.applied(zxid, changes)
         if type(txn) is CreateSessionTxn:
             self._opened(header, txn)
         elif type(txn) is CloseSessionTxn:
@@ -146,7 +194,7 @@ class Leading:
     def _close_due_sessions(self) -> None:
         for session in self._expiry.due(self.now, self._heard_ms):
             self._notices.append(f"expiring session {session:#x}")
-            self.submit(Write(OpCode.CLOSE_SESSION, session, 0, None, (), LEADER, 0, NO_NUMBER))
+            self._submit_own(session, OpCode.CLOSE_SESSION, None)
 
     def _remove_due_znodes(self) -> None:
         """Containers without children and TTL znodes past their time, as requests of our own."""
@@ -156,8 +204,7 @@ class Leading:
         )
         for path in list(islice(due, limits.container_removals_max)):
             if self._pending.untouched(path):
-                body = DeleteContainerRequest(path)
-                self.submit(Write(OpCode.DELETE_CONTAINER, 0, 0, body, (), LEADER, 0, NO_NUMBER))
+                self._submit_own(0, OpCode.DELETE_CONTAINER, DeleteContainerRequest(path))
 
     # --- syncs ---
 
@@ -169,6 +216,8 @@ class Leading:
 
         Then nothing acknowledged to anybody before can lie behind the barrier (C5).
         """
+        if not self._zab.serving:
+            return
         token = self._zab.confirm_leadership()
         self._syncs.append((token, self._zab.log.last, server, number))
         self.progress()
@@ -191,19 +240,9 @@ class Leading:
 
     def _on_forward(self, sid: int, message: upper.Forward) -> None:
         for each in message.writes:
+            header = TxnHeader(each.session, each.cxid, sid, message.incarnation, each.number, 0)
             body = upper.parse_body(each.opcode, each.body)
-            self.submit(
-                Write(
-                    each.opcode,
-                    each.session,
-                    each.cxid,
-                    body,
-                    each.identities,
-                    sid,
-                    message.incarnation,
-                    each.number,
-                )
-            )
+            self.submit(header, each.opcode, body, each.identities)
 
     def _on_claim(self, sid: int, message: upper.Claim) -> None:
         timeout_ms = self._judge_claim(sid, message.session, message.password)
@@ -228,6 +267,15 @@ class Leading:
     def deadline(self) -> int | None:
         expiry = self._expiry.deadline()
         return self._scan_at if expiry is None else min(expiry, self._scan_at)
+
+    def set_low_space(self, low: bool) -> None:
+        self._low_space = low
+
+    def session_deadlines(self) -> dict[int, list[int]]:
+        return self._expiry.by_deadline()
+
+    def proposal_sizes(self) -> tuple[int, int, int] | None:
+        return self._last_size, self._least_size, self._greatest_size
 
     def flush(self) -> None:
         self._wall_ms = 0

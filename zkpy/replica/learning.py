@@ -7,10 +7,11 @@ from wire import txn as txns
 from wire import upper
 from wire.txn import Txn, TxnHeader
 from zkpy.effects import Entry
-from zkpy.pipeline.request import Write
+from zkpy.pipeline.request import Identities
 from zkpy.replica.leading import SESSION
 from zkpy.replica.links import ClientLink, LinkTable
 from zkpy.replica.office import ClientSide
+from zkpy.state.digest import Change
 from zkpy.zab.zab import Zab
 
 
@@ -40,16 +41,15 @@ class Learning:
         self._left: dict[int, None] = {}
         """Sessions heard from since the last ping whose connection is gone."""
 
-    def submit(self, write: Write) -> None:
-        body: Any = write.body
+    def submit(self, header: TxnHeader, opcode: int, body: Any, identities: Identities) -> None:
         self._writes.append(
             upper.ForwardedWrite(
-                write.number,
-                write.opcode,
-                write.session,
-                write.cxid,
+                header.number,
+                opcode,
+                header.session,
+                header.cxid,
                 b"" if body is None else body.encode(),
-                write.identities,
+                identities,
             )
         )
 
@@ -93,7 +93,7 @@ class Learning:
     def decoded(self, entry: Entry) -> tuple[TxnHeader, Txn]:
         return txns.decode(entry.data)
 
-    def applied(self, zxid: int, header: TxnHeader, txn: Txn) -> None:
+    def applied(self, zxid: int, header: TxnHeader, txn: Txn, changes: list[Change]) -> None:
         """Nothing is pending here, and no session is tracked."""
 
     def progress(self) -> None:
@@ -108,6 +108,15 @@ class Learning:
     def deadline(self) -> int | None:
         return None
 
+    def set_low_space(self, low: bool) -> None:
+        """The leader's disk decides: a quorum goes on without this one."""
+
+    def session_deadlines(self) -> dict[int, list[int]]:
+        return {}
+
+    def proposal_sizes(self) -> tuple[int, int, int] | None:
+        return None
+
     def receive(self, sid: int, message: Any) -> None:
         if sid == self._leader:
             handler = _HANDLERS.get(type(message))
@@ -120,8 +129,12 @@ class Learning:
     def _on_synced(self, message: upper.Synced) -> None:
         self._clients.synced(message.number, message.zxid)
 
+    def _on_refused(self, message: upper.Refused) -> None:
+        self._clients.refused(message.number, message.code)
+
 
 _HANDLERS: Final[dict[type, Callable[[Learning, Any], None]]] = {
     upper.Claimed: Learning._on_claimed,
     upper.Synced: Learning._on_synced,
+    upper.Refused: Learning._on_refused,
 }

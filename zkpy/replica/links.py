@@ -17,6 +17,7 @@ class ClientLink:
 
     __slots__ = (
         "address",
+        "barred",
         "closed",
         "connection",
         "heard_ms",
@@ -24,6 +25,9 @@ class ClientLink:
         "host",
         "id",
         "identities",
+        "last_head",
+        "last_opcode",
+        "last_xid",
         "opened_ms",
         "out",
         "password",
@@ -32,7 +36,6 @@ class ClientLink:
         "relayed_ms",
         "sent",
         "session",
-        "syncing",
         "timeout_ms",
     )
 
@@ -51,14 +54,19 @@ class ClientLink:
         self.queue: deque[Waiting] = deque()
         """Unanswered requests, oldest first; empty means that a read may be answered at once."""
         self.held: deque[Request] = deque()
-        """Requests behind an unanswered sync: not even sent on yet (see `Replica._sync`)."""
-        self.syncing = False
+        """Requests not even looked at yet: behind a barrier, or beyond the link's share."""
+        self.barred = False
+        """A barrier is in the queue: a sync, an auth behind a write (see `Clients._go_on`)."""
         self.out: list[bytes] = []
         self.opened_ms = now
         self.heard_ms = now
         self.relayed_ms = -1
         """The value of `heard_ms` that the leader was told of."""
         self.closed = False
+        self.last_opcode = 0
+        self.last_xid = -1
+        self.last_head = b""
+        """Of the last frame sent: size, xid, zxid (the handshake's answer has none)."""
         self.received = 0
         self.sent = 0
 
@@ -78,9 +86,11 @@ class LinkTable:
     def __len__(self) -> int:
         return len(self.by_id)
 
-    def open(self, link: int, address: str, now: int) -> None:
+    def open(self, link: int, address: str, now: int) -> ClientLink:
         assert link not in self.by_id, "a link number is used once"
-        self.by_id[link] = ClientLink(link, address, self._frame_bytes_max, now)
+        opened = ClientLink(link, address, self._frame_bytes_max, now)
+        self.by_id[link] = opened
+        return opened
 
     def attach(self, link: ClientLink, session: int, timeout_ms: int) -> ClientLink | None:
         """The session is on this link from now on; the link that it leaves, if it was here."""
@@ -115,11 +125,6 @@ class LinkTable:
         link = self.by_session.get(session)
         return link.heard_ms if link is not None else 0
 
-    def waiting(self, link: int) -> int:
-        """Requests of a link that are not answered yet."""
-        found = self.by_id.get(link)
-        return len(found.queue) + len(found.held) if found is not None else 0
-
     def discard_output(self) -> None:
         """What was to be written is not to be said any more; closes stay."""
         for link in self._dirty:
@@ -133,6 +138,9 @@ class LinkTable:
             out = link.out
             clients.append((link.id, out[0] if len(out) == 1 else b"".join(out)))
             link.sent += len(out)
+            link.last_head = out[-1][:16]
+            if link.closed:
+                self.sent_by_closed += len(out)
             out.clear()
         closes = self._closes
         self._dirty, self._closes = [], []

@@ -7,11 +7,11 @@ field.  `replica.core` has the one table of which role has which.
 
 from typing import Any, Protocol
 
-from wire.codes import ErrorCode
 from wire.txn import Txn, TxnHeader
 from zkpy.effects import Entry
-from zkpy.pipeline.request import Write
+from zkpy.pipeline.request import Identities
 from zkpy.replica.links import ClientLink
+from zkpy.state.digest import Change
 
 
 class ClientSide(Protocol):
@@ -29,7 +29,7 @@ class ClientSide(Protocol):
     def closed(self, number: int) -> None:
         """The session whose end was asked for under that number is gone."""
 
-    def refused(self, number: int, code: ErrorCode) -> None:
+    def refused(self, number: int, code: int) -> None:
         """The write or sync of that number is not for this member."""
 
 
@@ -39,8 +39,8 @@ class Office(Protocol):
     now: int
     """Set by the owner before any input."""
 
-    def submit(self, write: Write) -> None:
-        """A write of a client of this server."""
+    def submit(self, header: TxnHeader, opcode: int, body: object, identities: Identities) -> None:
+        """A write of a client of this server; the header has no time yet."""
 
     def claim(self, link: ClientLink, session: int, password: bytes) -> None:
         """A client of this server came back with a session."""
@@ -63,7 +63,7 @@ class Office(Protocol):
     def decoded(self, entry: Entry) -> tuple[TxnHeader, Txn]:
         """The transaction in a committed entry."""
 
-    def applied(self, zxid: int, header: TxnHeader, txn: Txn) -> None:
+    def applied(self, zxid: int, header: TxnHeader, txn: Txn, changes: list[Change]) -> None:
         """It is in the tree; its reply, if it was asked for here, is out."""
 
     def progress(self) -> None:
@@ -75,6 +75,15 @@ class Office(Protocol):
         """This process stood still for so long."""
 
     def deadline(self) -> int | None: ...
+
+    def set_low_space(self, low: bool) -> None:
+        """Whether this member's disk is nearly full."""
+
+    def session_deadlines(self) -> dict[int, list[int]]:
+        """ms -> sessions that are to expire then, where they are tracked."""
+
+    def proposal_sizes(self) -> tuple[int, int, int] | None:
+        """Bytes of the last, least and greatest proposal, where there are any to be made."""
 
     def flush(self) -> None:
         """The pass ends: what was collected goes to zab now."""

@@ -13,10 +13,11 @@ from wire.codes import ErrorCode, OpCode
 from wire.txn import Txn, TxnHeader
 from wire.upper import OpenSession
 from zkpy.effects import Entry
-from zkpy.pipeline.request import Write
+from zkpy.pipeline.request import Identities
 from zkpy.replica.links import ClientLink
 from zkpy.replica.office import ClientSide
 from zkpy.state.apply import ReplicatedState
+from zkpy.state.digest import Change
 
 
 class Reading:
@@ -27,15 +28,15 @@ class Reading:
         self._state = state
         self._clients = clients
 
-    def submit(self, write: Write) -> None:
+    def submit(self, header: TxnHeader, opcode: int, body: object, identities: Identities) -> None:
         """Sessions open and close here, unwritten; everything else is refused."""
-        if write.opcode == OpCode.CREATE_SESSION:
-            assert isinstance(write.body, OpenSession)
-            self._clients.opened(write.number, write.body.timeout_ms)
-        elif write.opcode == OpCode.CLOSE_SESSION:
-            self._clients.closed(write.number)
+        if opcode == OpCode.CREATE_SESSION:
+            assert isinstance(body, OpenSession)
+            self._clients.opened(header.number, body.timeout_ms)
+        elif opcode == OpCode.CLOSE_SESSION:
+            self._clients.closed(header.number)
         else:
-            self._clients.refused(write.number, ErrorCode.NOT_READ_ONLY)
+            self._clients.refused(header.number, ErrorCode.NOT_READ_ONLY)
 
     def claim(self, link: ClientLink, session: int, password: bytes) -> None:
         """A session of the ensemble may be read with, as long as its client knows it."""
@@ -61,7 +62,7 @@ class Reading:
     def decoded(self, entry: Entry) -> tuple[TxnHeader, Txn]:
         return txns.decode(entry.data)
 
-    def applied(self, zxid: int, header: TxnHeader, txn: Txn) -> None:
+    def applied(self, zxid: int, header: TxnHeader, txn: Txn, changes: list[Change]) -> None:
         """Nothing is pending here, and no session is tracked."""
 
     def progress(self) -> None:
@@ -74,6 +75,15 @@ class Reading:
         """Likewise."""
 
     def deadline(self) -> int | None:
+        return None
+
+    def set_low_space(self, low: bool) -> None:
+        """Nothing is written here."""
+
+    def session_deadlines(self) -> dict[int, list[int]]:
+        return {}
+
+    def proposal_sizes(self) -> tuple[int, int, int] | None:
         return None
 
     def flush(self) -> None:

@@ -1,8 +1,13 @@
-"""Facts about a member for whoever watches: read-only, taken at one moment."""
+"""Facts about a member for whoever watches: read-only, taken at one moment.
+
+`status_of` is cheap and asked for often; `details_of` walks tables of any length,
+and is for those who want to see them.
+"""
 
 import attrs
 
 from wire.peer import Role
+from zkpy.pipeline.watches import Kind
 from zkpy.replica.core import Replica
 from zkpy.replica.links import ClientLink
 
@@ -13,12 +18,18 @@ class LinkStatus:
 
     id: int
     session: int
+    """0 until the handshake is answered."""
     timeout_ms: int
     queued: int
     received: int
     sent: int
     opened_ms: int
     heard_ms: int
+    last_opcode: int = 0
+    """Of the last request; 0 before the first."""
+    last_xid: int = -1
+    last_zxid: int = 0
+    """The zxid in the last reply or event."""
 
 
 @attrs.define(frozen=True)
@@ -26,7 +37,7 @@ class Status:
     """One member.  Sizes in bytes, times in ms of the monotonic clock."""
 
     mode: str
-    """standalone, leader, follower or observer; empty while it does not serve."""
+    """standalone, leader, follower, observer or read-only; empty while it serves nobody."""
     zxid: int
     """Of the last applied transaction."""
     znodes: int
@@ -38,6 +49,31 @@ class Status:
     packets_received: int
     packets_sent: int
     links: tuple[LinkStatus, ...]
+    server_id: int = 0
+    standalone: bool = True
+    voters: int = 1
+    learners: int = 0
+    """Of a leader: members that follow its stream."""
+    synced_followers: int = 0
+    """Those of them that vote."""
+    proposal_sizes: tuple[int, int, int] | None = None
+    """Of a leader: bytes of the last, the least and the greatest proposal; -1 before the first."""
+    low_space: bool = False
+    """The disk is nearly full: writes that need room are refused."""
+
+
+@attrs.define(frozen=True)
+class Details:
+    """What may be long."""
+
+    ephemerals: dict[int, list[str]] = attrs.field(factory=dict)
+    """Session -> paths."""
+    watches: list[tuple[int, str]] = attrs.field(factory=list)
+    """(session, path): each once, whatever kinds of watches it has there."""
+    deadlines: dict[int, list[int]] = attrs.field(factory=dict)
+    """Of a leader: monotonic ms -> sessions that expire then unless heard from."""
+    digests: list[tuple[int, int]] = attrs.field(factory=list)
+    """(zxid, digest of the state there), oldest first; the last is the present one."""
 
 
 _MODES = {
@@ -53,6 +89,8 @@ def status_of(replica: Replica) -> Status:
     state = replica.state
     table = replica.clients.links
     links = list(table.by_id.values())
+    voters = replica.zab.voters.voters()
+    learners = replica.zab.learners
     return Status(
         mode=_mode_of(replica),
         zxid=state.zxid,
@@ -65,12 +103,19 @@ def status_of(replica: Replica) -> Status:
         packets_received=replica.clients.packets_received,
         packets_sent=table.sent_by_closed + sum(link.sent for link in links),
         links=tuple(map(_link_status, links)),
+        server_id=replica.options.server_id,
+        standalone=replica.options.standalone,
+        voters=len(voters),
+        learners=len(learners),
+        synced_followers=sum(1 for sid in learners if sid in voters),
+        proposal_sizes=replica.office.proposal_sizes(),
+        low_space=replica.low_space,
     )
 
 
 def _mode_of(replica: Replica) -> str:
     if not replica.zab.serving:
-        return ""
+        return "read-only" if replica.clients.read_only else ""
     return "standalone" if replica.options.standalone else _MODES[replica.zab.role]
 
 
@@ -84,4 +129,26 @@ def _link_status(link: ClientLink) -> LinkStatus:
         link.sent,
         link.opened_ms,
         link.heard_ms,
+        link.last_opcode,
+        link.last_xid,
+        int.from_bytes(link.last_head[8:], "big", signed=True) if link.sent > 1 else 0,
     )
+
+
+def details_of(replica: Replica) -> Details:
+    state = replica.state
+    return Details(
+        ephemerals={session: list(paths) for session, paths in state.lifetimes.ephemerals.items()},
+        watches=_watches_of(replica),
+        deadlines=replica.office.session_deadlines(),
+        digests=[*replica.digests, (state.zxid, state.digest)],
+    )
+
+
+def _watches_of(replica: Replica) -> list[tuple[int, str]]:
+    links = replica.clients.links.by_id
+    seen: dict[tuple[int, str], None] = {}
+    for kind, path, watchers in replica.clients.watches.paths_watched():
+        if kind is not Kind.PERSISTENT_CHILD:  # the other half of a persistent watch
+            seen.update(dict.fromkeys((link, path) for link in watchers))
+    return [(links[link].session, path) for link, path in seen]

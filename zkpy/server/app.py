@@ -1,8 +1,9 @@
 """What `zkpy serve` runs: builds the server from a Config, runs it, stops it in order.
 
-Start: bind the ports, open the data directory, make the core from what it holds,
-freeze the garbage collector, run.  Each step that cannot be done is one line for the
-operator (`ConfigError`, `StorageError`), and nothing was changed before.
+Start: bind the ports, those for the other members first, open the data directory, make
+the core from what it holds, freeze the garbage collector, run.  Each step that cannot be
+done is one line for the operator (`ConfigError`, `StorageError`), and nothing was changed
+before.
 
 Stop (SIGTERM, SIGINT): no new connections, clients cut off, the log batch under way
 finished, the data directory closed.  Nobody is waited for: what was acknowledged is
@@ -34,11 +35,13 @@ from zkpy.errors import ConfigError, StorageError
 from zkpy.pipeline.auth import Authenticator
 from zkpy.pipeline.prepare import Rules
 from zkpy.replica.core import Replica, ReplicaOptions
-from zkpy.replica.status import Status, status_of
-from zkpy.server.clients import Clients, bind
-from zkpy.server.clock import entropy, monotonic_ms, wall_ms
+from zkpy.replica.status import Details, LinkStatus, Status, details_of, status_of
+from zkpy.server.clients import ClientLink, Clients, bind
+from zkpy.server.clock import NS_PER_MS, entropy, monotonic_ms, wall_ms
 from zkpy.server.disk_thread import Worker, log_writer
 from zkpy.server.driver import Core, Driver
+from zkpy.server.ensemble import Ensemble, bind_ports
+from zkpy.server.space import Space
 from zkpy.storage import OsFileSystem, Storage, StorageOptions
 from zkpy.zab.member import ZabOptions
 from zkpy.zab.quorum import Members, Voter, VoterSet
@@ -64,28 +67,29 @@ def run(config: Config) -> int:
     gc.disable()
     for warning in config.warnings:
         log.warning("%s", warning)
-    refuse_ensemble(config)
     raise_descriptor_limit()
     with ExitStack() as stack:
+        ports = bind_ports(config, stack) if is_ensemble(config) else None
         sockets = [stack.enter_context(each) for each in bind_clients(config.client)]
-        storage, recovered = open_storage(config)
+        space = Space((config.data_dir, config.log_dir), config.segment_bytes)
+        storage, recovered = open_storage(config, space)
         refuse_hopeless(config, recovered)
         replica = build_replica(config, recovered)
+        del recovered  # the whole log since the last image
 
         async def serve() -> int:
             look = partial(status_of, replica)
-            return await Server(config, replica, storage, sockets, look).run()
+            details = partial(details_of, replica)
+            ensemble = Ensemble(config, ports, replica) if ports is not None else None
+            server = Server(config, replica, storage, sockets, look, details, space, ensemble)
+            return await server.run()
 
         runner = stack.enter_context(asyncio.Runner(loop_factory=find_loop_factory()))
         return runner.run(serve())
 
 
-def refuse_ensemble(config: Config) -> None:
-    if len(config.servers) > 1:
-        raise ConfigError(
-            f"{config.source}: there are {len(config.servers)} server.N lines, but this version "
-            "of zkpy serves alone"
-        )
+def is_ensemble(config: Config) -> bool:
+    return len(config.servers) > 1
 
 
 def bind_clients(address: ClientAddress) -> list[socket.socket]:
@@ -95,15 +99,23 @@ def bind_clients(address: ClientAddress) -> list[socket.socket]:
         raise ConfigError(cannot_listen(address, why)) from None
 
 
-def open_storage(config: Config) -> tuple[Storage, Recovered]:
+def open_storage(config: Config, space: Space | None = None) -> tuple[Storage, Recovered]:
     if not config.data_dir_autocreate and not os.path.isdir(config.data_dir):
         raise ConfigError(f"{config.data_dir}: no such directory, and datadir.autocreate is false")
-    options = StorageOptions(segment_bytes=config.segment_bytes)
+    options = StorageOptions(
+        segment_bytes=config.segment_bytes,
+        on_full=space.on_full if space else None,
+        wait_for_room=space.wait_for_room if space else None,
+    )
     return Storage.open(OsFileSystem(), config.data_dir, config.log_dir, options)
 
 
 def refuse_hopeless(config: Config, recovered: Recovered) -> None:
     """What a server alone can never serve from: nobody is there to synchronise it anew."""
+    if is_ensemble(config):
+        if recovered.suspect is not None:
+            log.warning("%s; the data will be fetched anew from a leader", recovered.suspect)
+        return
     if recovered.suspect is not None:
         raise StorageError(
             f"{config.data_dir}: {recovered.suspect}; acknowledged writes may be missing, and "
@@ -117,20 +129,32 @@ def build_replica(config: Config, recovered: Recovered) -> Replica:
     server_id = find_server_id(config, recovered)
     options = ReplicaOptions(
         server_id,
-        ZabOptions(
-            voters=propose_voters(config, server_id),
-            tick_ms=config.limits.tick_ms,
-            init_ticks=config.limits.init_ticks,
-            sync_ticks=config.limits.sync_ticks,
-            autocreate=config.ensemble_autocreate,
-            window_bytes_max=config.limits.window_bytes_max,
-        ),
-        standalone=len(config.servers) <= 1,
+        zab_options(config, server_id),
+        standalone=not is_ensemble(config),
         limits=config.limits,
         rules=Rules(extended_types=config.extended_types),
         authenticator=Authenticator(config.super_digest),
+        read_only_mode=config.read_only_mode,
     )
     return Replica(options, recovered, rng=entropy(), wall_clock=wall_ms, now=monotonic_ms())
+
+
+def zab_options(config: Config, server_id: int) -> ZabOptions:
+    """Elections go by ZooKeeper's figures at the usual ticks, and faster at short ones.
+
+    They only shape traffic and patience: a network slower than them costs rounds, never safety."""
+    limits, tick_ms = config.limits, config.limits.tick_ms
+    return ZabOptions(
+        voters=propose_voters(config, server_id),
+        tick_ms=tick_ms,
+        init_ticks=limits.init_ticks,
+        sync_ticks=limits.sync_ticks,
+        resend_ms=min(150, max(20, tick_ms // 4)),
+        resend_cap_ms=min(1000, max(100, 2 * tick_ms)),
+        finalize_ms=min(200, max(20, tick_ms // 4)),
+        autocreate=config.ensemble_autocreate,
+        window_bytes_max=limits.window_bytes_max,
+    )
 
 
 def find_server_id(config: Config, recovered: Recovered) -> int:
@@ -187,6 +211,9 @@ class Server:
         disk: Disk,
         sockets: list[socket.socket],
         look: Callable[[], Status],
+        details: Callable[[], Details] = Details,
+        space: Space | None = None,
+        ensemble: Ensemble | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.config = config
@@ -198,6 +225,9 @@ class Server:
         self._disk = disk
         self._sockets = sockets
         self._look = look
+        self._details = details
+        self._space = space
+        self._ensemble = ensemble
         self._image_behind = False
         self._outcome: asyncio.Future[int] = loop.create_future()
         self.driver = Driver(
@@ -230,13 +260,19 @@ class Server:
             self._loop.add_signal_handler(number, self.stop, number)
         self._log_worker.start()
         self._image_worker.start()
+        if self._ensemble is not None:
+            await self._ensemble.start(self.driver)
         self.driver.start()
+        if self._space is not None:
+            self._space.start(self.driver.set_low_space)
+        if self._ensemble is not None:
+            # At once: `ruok` and `isro` are asked, and answered, without a quorum too.
+            await self._welcome()
         await self._until_serving()
         if not self._outcome.done():
-            await self._listen()
             freeze_garbage()
-            log.info("%s", banner(self.config, self.address))
-            self.listening.set()
+            if self._ensemble is None:
+                await self._welcome()
         code = await self._outcome
         self._shut_down(code)
         return code
@@ -256,6 +292,11 @@ class Server:
         await asyncio.wait((serving, self._outcome), return_when=asyncio.FIRST_COMPLETED)
         complaint.cancel()
         self.driver.after_pass = None
+
+    async def _welcome(self) -> None:
+        await self._listen()
+        log.info("%s", banner(self.config, self.address))
+        self.listening.set()
 
     async def _listen(self) -> None:
         try:
@@ -278,6 +319,10 @@ class Server:
     def _finish(self, code: int) -> None:
         self.clients.stop_listening()
         self.driver.stop()
+        if self._ensemble is not None:
+            self._ensemble.stop()
+        if self._space is not None:
+            self._space.stop()
         if not self._outcome.done():
             self._outcome.set_result(code)
 
@@ -344,23 +389,79 @@ class Server:
         )
 
     def _view(self) -> ServerView:
-        status = self._look()
+        status, now, wall = self._look(), monotonic_ms(), wall_ms()
         connections = [
-            ConnectionView(link.address, link.reading, known.queued, known.received, known.sent)
+            show_connection(link, known, wall - now)
             for known in status.links
             if (link := self.clients.links.get(known.id)) is not None
         ]
-        uptime_ms = monotonic_ms() - self._started_ms
-        return ServerView(status, self.metrics, uptime_ms, connections)
+        return ServerView(
+            status,
+            self.metrics,
+            now - self._started_ms,
+            self.config,
+            connections,
+            self.clients.latency(),
+            self.address.port,
+            wall,
+            now,
+            self._details,
+            self._reset_stats,
+            self._reset_connections,
+        )
+
+    def _reset_stats(self) -> None:
+        """The connections' latencies too: the server's is made of them."""
+        self.clients.fold_latency()
+        self.metrics.latency.reset()
+        status = self._look()
+        self.metrics.packets_received_before = status.packets_received
+        self.metrics.packets_sent_before = status.packets_sent
+
+    def _reset_connections(self) -> None:
+        self.clients.fold_latency()
+        for known in self._look().links:
+            link = self.clients.links.get(known.id)
+            if link is not None:
+                link.received_before, link.sent_before = known.received, known.sent
+
+
+def show_connection(link: ClientLink, known: LinkStatus, to_wall_ms: int) -> ConnectionView:
+    """`to_wall_ms` turns monotonic into wall-clock time."""
+    return ConnectionView(
+        link.address,
+        link.reading,
+        known.queued,
+        known.received - link.received_before,
+        known.sent - link.sent_before,
+        known.session,
+        known.timeout_ms,
+        known.opened_ms + to_wall_ms,
+        known.heard_ms + known.timeout_ms + to_wall_ms,
+        known.last_opcode,
+        known.last_xid,
+        known.last_zxid,
+        link.answered_ns // NS_PER_MS + to_wall_ms,
+        link.latency,
+    )
 
 
 def banner(config: Config, address: ClientAddress) -> str:
     host = LOOPBACK if address.host in (ANY_ADDRESS, "0.0.0.0") else address.host
     hosts = ClientAddress(host, address.port)
     return (
-        f"zkpy {zkpy.__version__} serving on {address}, data in {config.data_dir}; "
+        f"zkpy {zkpy.__version__} {describe_place(config)} {address}, data in {config.data_dir}; "
         f'connect with kazoo: KazooClient("{hosts}")'
     )
+
+
+def describe_place(config: Config) -> str:
+    """What this server is in its ensemble, up to the address where it serves."""
+    if not is_ensemble(config):
+        return "serving on"
+    voters = sum(not spec.observer for spec in config.servers)
+    part = "observer beside" if config.observer else "one of"
+    return f"server {config.server_id}, {part} {voters} voters, listening on"
 
 
 def cannot_listen(address: ClientAddress, why: OSError) -> str:

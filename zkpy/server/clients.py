@@ -4,9 +4,10 @@ In: bytes from a socket, to `Driver.receive` as they are.  Out: what the driver
 sends, one write per pass.
 
 Back-pressure works in both directions.  A client that does not read is not read from
-either, and is dropped when more than `output_bytes_max` waits for it (watch events
-come without being asked for).  A server with too much outstanding stops reading from
-those who send, through `hold` and `release`.
+either, what it asked for already has to wait, and it is dropped when more than
+`output_bytes_max` waits for it (watch events come without being asked for).  A server
+with too much outstanding stops reading from those who send, through `hold` and
+`release`.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ import logging
 import socket
 from typing import Any, Final, cast
 
-from zkpy.admin.metrics import Metrics
+from zkpy.admin.metrics import Metrics, Summary
 from zkpy.config import ANY_ADDRESS, ClientAddress
 from zkpy.limits import Limits
 from zkpy.server.driver import Driver
@@ -81,6 +82,19 @@ class Clients:
             del self._by_host[host]
         self._warned.pop(host, None)
 
+    def latency(self) -> Summary:
+        """Of all connections, those that are gone included."""
+        total = Summary()
+        for each in (self.metrics.latency, *(link.latency for link in self.links.values())):
+            total.merge(each)
+        return total
+
+    def fold_latency(self) -> None:
+        """Let the connections begin anew; the server's figure stays."""
+        for link in self.links.values():
+            self.metrics.latency.merge(link.latency)
+            link.latency.reset()
+
 
 class ClientLink(asyncio.Protocol):
     """One client connection."""
@@ -93,9 +107,13 @@ class ClientLink(asyncio.Protocol):
         "_linger",
         "_transport",
         "address",
+        "answered_ns",
         "host",
+        "latency",
         "number",
         "reading",
+        "received_before",
+        "sent_before",
         "waiting_since",
     )
 
@@ -113,6 +131,10 @@ class ClientLink(asyncio.Protocol):
         """`host:port`"""
         self.reading = True
         self.waiting_since = 0
+        self.answered_ns = 0
+        self.latency = Summary()
+        self.received_before = self.sent_before = 0
+        """Packets counted when `crst` was last given: they count no more."""
 
     # --- from the event loop ----------------------------------------------------
 
@@ -130,7 +152,7 @@ class ClientLink(asyncio.Protocol):
         self.address = f"{host}:{peer[1]}"
         self._transport.set_write_buffer_limits(WRITE_HIGH_BYTES, WRITE_LOW_BYTES)
         if self._clients.keepalive:
-            _keep_alive(transport.get_extra_info("socket"))
+            keep_alive(transport.get_extra_info("socket"))
         self.number = self._driver.up(self)
         self._clients.links[self.number] = self
 
@@ -145,15 +167,19 @@ class ClientLink(asyncio.Protocol):
         if self.number:
             del self._clients.links[self.number]
             self._clients.leave(self.host)
+            self._clients.metrics.latency.merge(self.latency)
             self._driver.down(self)
 
     def pause_writing(self) -> None:
-        self._choked = True
-        self._update_reading()
+        self._choke(True)
 
     def resume_writing(self) -> None:
-        self._choked = False
+        self._choke(False)
+
+    def _choke(self, choked: bool) -> None:
+        self._choked = choked
         self._update_reading()
+        self._driver.choke(self, choked)
 
     # --- from the driver --------------------------------------------------------
 
@@ -202,6 +228,7 @@ class ClientLink(asyncio.Protocol):
         if waiting > self._clients.limits.output_bytes_max:
             self._clients.metrics.connections_dropped += 1
             log.warning("dropping %s: it left %d bytes unread", self.address, waiting)
+            self._transport = None  # what is still sent in this turn of the loop is nobody's
             transport.abort()
 
 
@@ -210,7 +237,7 @@ def plain_host(host: str) -> str:
     return host.removeprefix("::ffff:") if "." in host else host
 
 
-def _keep_alive(opened: Any) -> None:
+def keep_alive(opened: Any) -> None:
     if opened is not None:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
@@ -225,10 +252,10 @@ def bind(address: ClientAddress) -> list[socket.socket]:
     nothing has been touched.  Raises OSError.
     """
     if address.host != ANY_ADDRESS:
-        return [_bind_one(*_resolve(address))]
-    first = _bind_one(socket.AF_INET, ("0.0.0.0", address.port))
+        return [bind_one(*_resolve(address))]
+    first = bind_one(socket.AF_INET, ("0.0.0.0", address.port))
     try:
-        return [first, _bind_one(socket.AF_INET6, ("::", first.getsockname()[1]))]
+        return [first, bind_one(socket.AF_INET6, ("::", first.getsockname()[1]))]
     except OSError as why:
         if why.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):  # no IPv6 here
             return [first]
@@ -243,12 +270,15 @@ def _resolve(address: ClientAddress) -> tuple[int, Any]:
     return found[0][0], found[0][4]
 
 
-def _bind_one(family: int, address: Any) -> socket.socket:
+def bind_one(family: int, address: Any, kind: int = socket.SOCK_STREAM) -> socket.socket:
+    stream = kind == socket.SOCK_STREAM
     # Named as TCP: asyncio switches Nagle's delay off only where it reads the word.
-    opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    opened = socket.socket(family, kind, socket.IPPROTO_TCP if stream else socket.IPPROTO_UDP)
     try:
-        # A restarted server takes its port back while old connections still fade.
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if stream:
+            # A restarted server takes its port back while old connections still fade.
+            # Datagrams leave nothing that fades, and there two could share the port.
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         opened.bind(address)

@@ -1,8 +1,8 @@
 """Drives one core: inputs as they come, outputs once per pass of the event loop.
 
 In: bytes of clients, batches and images that became durable, the timer.  Out: the
-core's `Ready`, carried out in this order: log batch to its thread, bytes and closes
-of clients, image steps to their thread.
+core's `Ready`, carried out in this order: log batch to its thread, messages to the other
+members, bytes and closes of clients, image steps to their thread.
 
 A pass is asked for by the first input and runs after all that are at hand, so that
 whatever arrived together is one proposal, one log write and one write per client.
@@ -17,7 +17,8 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from zkpy.admin.metrics import Metrics
+from wire.peer import Notification
+from zkpy.admin.metrics import Metrics, Summary
 from zkpy.effects import DiskBatch, ImageStep, Ready
 from zkpy.server.clock import NS_PER_MS, monotonic_ms, monotonic_ns
 
@@ -38,8 +39,16 @@ class Core(Protocol):
         """Too much is outstanding, in all or of this client: read no more from it for now."""
 
     def client_up(self, link: int, address: str, now: int) -> None: ...
-    def receive_client(self, link: int, data: bytes, now: int) -> None: ...
+    def receive_client(self, link: int, data: bytes, now: int) -> bool:
+        """Whether this client is overloaded now."""
+
+    def choke_client(self, link: int, choked: bool, now: int) -> None: ...
     def client_down(self, link: int, now: int) -> None: ...
+    def set_low_space(self, low: bool, now: int) -> None: ...
+    def link_up(self, sid: int, now: int) -> None: ...
+    def link_down(self, sid: int, now: int) -> None: ...
+    def receive_peer(self, sid: int, message: object, now: int) -> None: ...
+    def receive_vote(self, sid: int, notification: Notification, now: int) -> None: ...
     def saved(self, number: int, now: int) -> None: ...
     def image_saved(self, zxid: int, now: int) -> None: ...
     def handle_timer(self, now: int) -> None: ...
@@ -57,6 +66,9 @@ class Link(Protocol):
     """`host:port`"""
     waiting_since: int
     """When the first bytes that were not answered yet arrived, in ns; 0 if there are none."""
+    answered_ns: int
+    """When something was last written to it."""
+    latency: Summary
 
     def send(self, data: bytes) -> None: ...
     def close(self) -> None:
@@ -69,6 +81,13 @@ class Link(Protocol):
         """Read nothing until `release`."""
 
     def release(self) -> None: ...
+
+
+class Others(Protocol):
+    """The way to the other members."""
+
+    def carry_out(self, ready: Ready) -> None:
+        """Send what is for them, close what is to be closed, dial who is to be dialled."""
 
 
 class Driver:
@@ -106,6 +125,8 @@ class Driver:
         self._timer_at = 0
         self.after_pass: Callable[[], None] | None = None
         """Called after every pass while it is set: start-up waits for the core with it."""
+        self.ensemble: Others | None = None
+        """None for a server alone, whose core has nothing to say to others."""
         self.stopped = False
 
     # --- inputs -----------------------------------------------------------------
@@ -122,22 +143,49 @@ class Driver:
         if not link.waiting_since:
             link.waiting_since = now_ns
         self._metrics.bytes_received += len(data)
-        core = self._core
         try:
-            core.receive_client(link.number, data, now_ns // NS_PER_MS)
+            overloaded = self._core.receive_client(link.number, data, now_ns // NS_PER_MS)
         except Exception:
             self._fail()
+            return
         if not self._due:
             self.request_pass()
-        if core.overloaded(link.number):
+        if overloaded:
             self._held[link.number] = link
             link.hold()
+
+    def choke(self, link: Link, choked: bool) -> None:
+        """The client has left much unread, or has read most of it."""
+        self._guard(self._core.choke_client, link.number, choked, monotonic_ms())
 
     def down(self, link: Link) -> None:
         """The connection is gone, whoever closed it."""
         self._links.pop(link.number, None)
         self._held.pop(link.number, None)
         self._guard(self._core.client_down, link.number, monotonic_ms())
+
+    def link_up(self, sid: int) -> None:
+        """A link with another member stands."""
+        self._guard(self._core.link_up, sid, monotonic_ms())
+
+    def link_down(self, sid: int) -> None:
+        self._guard(self._core.link_down, sid, monotonic_ms())
+
+    def receive_peer(self, sid: int, messages: list[object]) -> None:
+        """All that one read of that link has brought."""
+        if self.stopped:
+            return
+        core, now = self._core, monotonic_ms()
+        try:
+            for message in messages:
+                core.receive_peer(sid, message, now)
+        except Exception:
+            self._fail()
+        if not self._due:
+            self.request_pass()
+
+    def receive_vote(self, sid: int, notification: Notification) -> None:
+        self._guard(self._core.receive_vote, sid, notification, monotonic_ms())
 
     def saved(self, number: int) -> None:
         """A log batch is durable.
@@ -147,6 +195,10 @@ class Driver:
         self._guard(self._core.saved, number, monotonic_ms())
         self._due = True
         self._pass()
+
+    def set_low_space(self, low: bool) -> None:
+        """The disk is nearly full, or no longer."""
+        self._guard(self._core.set_low_space, low, monotonic_ms())
 
     def image_saved(self, zxid: int) -> None:
         self._guard(self._core.image_saved, zxid, monotonic_ms())
@@ -206,6 +258,8 @@ class Driver:
     def _carry_out(self, ready: Ready, now_ns: int) -> None:
         if ready.disk is not None:
             self._submit(ready.disk)
+        if self.ensemble is not None:
+            self.ensemble.carry_out(ready)
         if ready.clients:
             self._write(ready.clients, now_ns)
         for number in ready.closes:
@@ -218,19 +272,18 @@ class Driver:
             log.info("%s", notice)
         if self._held:
             self._release()
-        assert not ready.peers
-        assert not ready.votes
+        assert self.ensemble is not None or not (ready.peers or ready.votes)
 
     def _write(self, outputs: list[tuple[int, bytes]], now_ns: int) -> None:
         links, metrics = self._links, self._metrics
-        add_latency = metrics.latency.add
         for number, data in outputs:
             link = links.get(number)
             if link is None:  # it went away meanwhile
                 continue
             if link.waiting_since:
-                add_latency(now_ns - link.waiting_since)
+                link.latency.add(now_ns - link.waiting_since)
                 link.waiting_since = 0
+            link.answered_ns = now_ns
             metrics.bytes_sent += len(data)
             link.send(data)
 

@@ -23,6 +23,9 @@ Identity = tuple[str, str]
 
 READ_ONLY_ACL: Final[AclList] = (ACL(1, "world", "anyone"),)
 
+EXPANDED_MAX: Final = 10_000
+"""Entries of a list times identities of a connection: a frame of `auth` entries could else
+become millions of them."""
 _SUPER: Final = "super"
 _UNAUTHENTICATED: Final = ("ip", "world", _SUPER)
 """Schemes that `auth` does not expand to: an address proves nobody's identity."""
@@ -61,9 +64,13 @@ def fix_up(acl: Iterable[ACL], identities: Sequence[Identity]) -> AclList:
 
     Doubles go; `auth` becomes every authenticated identity of the connection; the
     ids of other schemes must be well formed.  Nothing left, or nothing given: refused.
+    So is what would take long to look at, which no sane list does.
     """
+    entries = list(acl)
+    if len(entries) * max(1, len(identities)) > EXPANDED_MAX:
+        raise ZkError(ErrorCode.INVALID_ACL)
     fixed: dict[tuple[int, str, str], ACL] = {}
-    for entry in acl:
+    for entry in entries:
         for stored in _expand(entry, identities):
             fixed.setdefault((stored.perms, stored.scheme, stored.id), stored)
     if not fixed:
@@ -172,7 +179,5 @@ _VALID_ID: Final[Mapping[str, Callable[[str], bool]]] = {
     "world": lambda name: name == "anyone",
     "ip": _is_ip_id,
     "digest": _is_digest_id,
-    "sasl": bool,
-    "x509": bool,
 }
 """Per scheme that an ACL may name, what its ids look like."""

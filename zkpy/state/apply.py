@@ -49,9 +49,6 @@ class Applied:
     changes: list[Change]
     """In the order in which they happened; a create or delete is followed by the
     change of its parent's Stat."""
-    lost_acls: dict[str, AclList]
-    """ACLs, where not open to the world, of the znodes that were deleted: who may see
-    the event is decided by the ACL at that time (PROTOCOL A7)."""
     error: int = 0
     """An ErrorCode, not 0 only if the transaction is a refusal.  A failed multi has 0
     and its results carry the errors (PROTOCOL A9)."""
@@ -61,6 +58,9 @@ class Applied:
     """Of a create, setData or setACL: the packed Stat, 68 bytes."""
     results: "list[Applied] | None" = None
     """Of a multi: one per operation."""
+    lost_acls: dict[str, AclList] | None = None
+    """ACLs, where not open to the world, of the znodes that were deleted: who may see
+    the event is decided by the ACL at that time (PROTOCOL A7).  None if there are none."""
 
 
 @attrs.define(eq=False, repr=False)
@@ -105,7 +105,7 @@ class ReplicatedState:
     def apply(self, zxid: int, header: TxnHeader, txn: Txn) -> Applied:
         """Carry out a committed transaction; the state is then that of `zxid`."""
         assert zxid > self.zxid, f"{zxid:#x} applied after {self.zxid:#x}"
-        applied = Applied([], {})
+        applied = Applied([])
         _HANDLERS[type(txn)](self, zxid, header, txn, applied)
         if applied.changes:
             self._sum += digest.delta_of(applied.changes)
@@ -179,6 +179,7 @@ def _remove(state: ReplicatedState, zxid: int, path: str, applied: Applied) -> N
     tree = state.tree
     owner = tree.owners.get(path)
     if path in tree.acls:
+        applied.lost_acls = applied.lost_acls or {}
         applied.lost_acls[path] = tree.acls[path]
     gone = tree.delete(path, zxid, applied.changes)
     if owner := owner or zn.ephemeral_owner(gone):
@@ -217,8 +218,9 @@ def _apply_multi(
 ) -> None:
     applied.results = results = []
     for part in txn.txns:
-        result = Applied(applied.changes, applied.lost_acls)
+        result = Applied(applied.changes, lost_acls=applied.lost_acls)
         _HANDLERS[type(part)](state, zxid, header, part, result)
+        applied.lost_acls = result.lost_acls
         results.append(result)
 
 

@@ -114,14 +114,19 @@ class QuotaTable:
                 quota.used_bytes += size
 
     def _set_limits(self, path: str, tree: DataTree) -> None:
+        """Follow a limits znode.  Only a new quota counts its branch: limits change no usage."""
         root = path[len(paths.QUOTA) : -len(_SUFFIX)] or paths.ROOT
         znode = tree.nodes.get(path)
-        self.quotas.pop(root, None)
-        if znode is not None:
-            self.quotas[root] = quota = parse_limits(zn.data_of(znode))
-            for below in tree.walk(root):
-                quota.used_count += 1
-                quota.used_bytes += zn.data_length(tree.nodes[below])
+        before = self.quotas.pop(root, None)
+        if znode is None:
+            return
+        self.quotas[root] = quota = parse_limits(zn.data_of(znode))
+        if before is not None:
+            quota.used_count, quota.used_bytes = before.used_count, before.used_bytes
+            return
+        for below in tree.walk(root):
+            quota.used_count += 1
+            quota.used_bytes += zn.data_length(tree.nodes[below])
 
 
 def _size(znode: bytes | None) -> int:

@@ -6,6 +6,10 @@ and needs no lock, since the parts meet in no file: only `purge` removes what wa
 force (generations older than the present one, images, segments before an image);
 `execute` makes and drops newer generations and cuts behind every image.
 
+A disk without room is no failure, as long as what was asked for can simply be tried
+again: the log's thread waits (`wait_for_room`), and an image is given up, its
+predecessors untouched (D11).  A sync that fails is one, whatever its reason.
+
 The first failure is the last: whatever the disk refused, what it holds is unknown
 from then on (RELIABILITY D6), so nothing is written any more and every later call
 raises StorageError.  Only a new start, which reads and checks everything, goes on.
@@ -46,7 +50,7 @@ from zkpy.effects import (
 )
 from zkpy.errors import CorruptionError, StorageError
 from zkpy.storage.datadir import DataDir
-from zkpy.storage.fs import FileSystem, join
+from zkpy.storage.fs import FileSystem, is_full, join
 from zkpy.storage.identity import read_identity, write_identity
 from zkpy.storage.snapshots import (
     Image,
@@ -71,6 +75,11 @@ class StorageOptions:
     """Space reserved per log segment: `preAllocSize`."""
     image_sync_bytes: int = 8 * 1024 * 1024
     """Image bytes written between two syncs."""
+    on_full: Callable[[str], None] | None = None
+    """Told when a write found no room, and why; called by the thread that writes."""
+    wait_for_room: Callable[[], None] | None = None
+    """Blocks until a refused write is worth another try; raises to give up.  None: every
+    refusal is a failure."""
 
 
 @attrs.define(eq=False)
@@ -250,7 +259,20 @@ class Storage:
             zxid,
             chain,
             self._options.segment_bytes,
+            self._wait_for_room,
         )
+
+    def _wait_for_room(self, error: OSError) -> None:
+        """Return to try again what failed with `error`, or raise it."""
+        wait = self._options.wait_for_room
+        if wait is None or not is_full(error):
+            raise error
+        self._tell_full(error)
+        wait()
+
+    def _tell_full(self, error: OSError) -> None:
+        if self._options.on_full is not None:
+            self._options.on_full(describe(error))
 
     def _write_identity(self, step: WriteIdentity) -> None:
         generation = step.identity.generation
@@ -284,7 +306,12 @@ class Storage:
             old.close()
 
     def _put_identity(self, identity: Identity) -> None:
-        write_identity(self._dirs.fs, self._dirs.data_dir, identity)
+        while True:
+            try:
+                write_identity(self._dirs.fs, self._dirs.data_dir, identity)
+                return
+            except OSError as error:
+                self._wait_for_room(error)
 
     def _drop_pending(self) -> None:
         pending = self._pending
@@ -300,6 +327,16 @@ class Storage:
     # Steps of the image thread
 
     def _carry_out_image_step(self, step: ImageStep) -> int | None:
+        try:
+            return self._write_image(step)
+        except OSError as error:
+            if self._options.on_full is None or not is_full(error):
+                raise
+            self._abandon_image()
+            self._tell_full(error)
+            return None
+
+    def _write_image(self, step: ImageStep) -> int | None:
         if isinstance(step, ImageBegin):
             self._begin_image(step)
             return None
@@ -309,9 +346,9 @@ class Storage:
         if isinstance(step, ImageChunk):
             self._image.add(step.data)
             return None
-        image, self._image = self._image, None
-        assert image.zxid == step.zxid, "the end of another image"
-        image.finish(step.digest)
+        assert self._image.zxid == step.zxid, "the end of another image"
+        self._image.finish(step.digest)
+        self._image = None
         return step.zxid
 
     def _begin_image(self, step: ImageBegin) -> None:
@@ -440,6 +477,7 @@ class Storage:
             self._generation,
             contents,
             self._options.segment_bytes,
+            self._wait_for_room,
         )
         self._dirs.adopt_generation(self._generation)
         self._dirs.drop_temp_files(self._generation)

@@ -151,6 +151,11 @@ def write_new(fs: FileSystem, path: str, parts: Sequence[bytes]) -> None:
     fs.sync_dir(parent(path))
 
 
+def is_full(error: OSError) -> bool:
+    """Whether a write was refused for want of room (on the disk, or under a quota)."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def read_whole(fs: FileSystem, path: str) -> bytes:
     file = fs.open(path)
     try:
@@ -267,8 +272,12 @@ class OsLock:
 class OsFileSystem:
     """The operating system's files."""
 
+    read_only: bool = False
+    """For those who only look: no rights to write are needed."""
+
     def open(self, path: str, *, create: bool = False) -> File:
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0)
+        mode = os.O_RDONLY if self.read_only else os.O_RDWR
+        flags = mode | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0)
         return OsFile(path, os.open(path, flags, 0o640))
 
     def exists(self, path: str) -> bool:

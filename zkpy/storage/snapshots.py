@@ -85,8 +85,13 @@ class ImageFile:
         file = fs.open(temp, create=True)
         rest = _HEADER_REST.pack(FORMAT_VERSION, generation, zxid, chain)
         crc = crc32(rest)
-        file.write(0, (_MAGIC, crc.to_bytes(4, "big"), rest))
-        return cls(fs, directory, zxid, chain, sync_bytes, file, _HEADER.size, crc)
+        image = cls(fs, directory, zxid, chain, sync_bytes, file, _HEADER.size, crc)
+        try:
+            file.write(0, (_MAGIC, crc.to_bytes(4, "big"), rest))
+        except OSError:
+            image.abandon()
+            raise
+        return image
 
     def add(self, data: bytes) -> None:
         """One more chunk.  An empty one would read as the trailer, and carries nothing."""
@@ -133,6 +138,19 @@ def load_image(fs: FileSystem, directory: str, generation: int, zxid: int) -> Im
         return Image(zxid, reader.chain, reader.digest, chunks)
     finally:
         file.close()
+
+
+def header_of_image(fs: FileSystem, path: str) -> tuple[int, int]:
+    """(generation, zxid) that an image file says it has; CorruptionError if it says nothing."""
+    file = fs.open(path)
+    try:
+        data = file.read(0, _HEADER.size)
+    finally:
+        file.close()
+    if len(data) < _HEADER.size or data[:4] != _MAGIC:
+        raise CorruptionError(f"{path}: it is not an image")
+    _, _, _, generation, zxid, _ = _HEADER.unpack(data)
+    return generation, zxid
 
 
 def verify_image(fs: FileSystem, directory: str, generation: int, zxid: int) -> bool:

@@ -20,6 +20,7 @@ acknowledged entries in front of the cut): its segment is replaced by a copy.
 """
 
 import struct
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Final, Self
 from zlib import crc32
@@ -33,6 +34,7 @@ from zkpy.storage.fs import (
     TEMP_SUFFIX,
     File,
     FileSystem,
+    is_full,
     join,
     read_whole,
     write_new,
@@ -370,20 +372,36 @@ class TxnLog:
     _file: File
     _salt: int
     _end: int
+    _wait_for_room: Callable[[OSError], None]
+    """Called with a write's failure: returns to try again, or raises it."""
     _committed: int = 0
     """The highest watermark written."""
 
     @classmethod
     def create(
-        cls, fs: FileSystem, directory: str, generation: int, base: int, chain: int, size: int
+        cls,
+        fs: FileSystem,
+        directory: str,
+        generation: int,
+        base: int,
+        chain: int,
+        size: int,
+        wait_for_room: Callable[[OSError], None],
     ) -> Self:
         """A new, empty log behind (`base`, `chain`), durable on return."""
         file, salt = _create_segment(fs, directory, generation, base, chain, size)
-        return cls(fs, directory, generation, size, base, chain, file, salt, SEGMENT_HEADER_BYTES)
+        end = SEGMENT_HEADER_BYTES
+        return cls(fs, directory, generation, size, base, chain, file, salt, end, wait_for_room)
 
     @classmethod
     def resume(
-        cls, fs: FileSystem, directory: str, generation: int, contents: LogContents, size: int
+        cls,
+        fs: FileSystem,
+        directory: str,
+        generation: int,
+        contents: LogContents,
+        size: int,
+        wait_for_room: Callable[[OSError], None],
     ) -> Self:
         """Put the end of a sound log in order and go on behind it.
 
@@ -412,6 +430,7 @@ class TxnLog:
             file,
             tail.header.salt,
             tail.end,
+            wait_for_room,
             contents.committed,
         )
 
@@ -422,7 +441,7 @@ class TxnLog:
         if self._is_full(size):
             self._roll()
             header, payload = record.encode_batch(self._salt, self.last, self.chain, step)
-        self._file.write(self._end, (header, payload))
+        self._write((header, payload))
         self._file.sync_data()
         self._end += size
         tail = step.entries[-1]
@@ -435,14 +454,39 @@ class TxnLog:
         room = self.segment_bytes - self._end - BATCH_HEADER_BYTES
         return size > room and self._end > SEGMENT_HEADER_BYTES
 
+    def _write(self, parts: Sequence[bytes]) -> None:
+        """Behind the end.  Half of it may be there after a refusal: it is written over."""
+        while True:
+            try:
+                self._file.write(self._end, parts)
+                return
+            except OSError as error:
+                self._wait_for_room(error)
+
     def _roll(self) -> None:
-        file, salt = _create_segment(
-            self.fs, self.directory, self.generation, self.last, self.chain, self.segment_bytes
-        )
-        self._file.write(self._end, (record.encode_seal(self._salt, self.last, self.chain),))
+        file, salt = self._create_next()
+        self._write((record.encode_seal(self._salt, self.last, self.chain),))
         self._file.sync_data()
         self._file.close()
         self._file, self._salt, self._end = file, salt, SEGMENT_HEADER_BYTES
+
+    def _create_next(self) -> tuple[File, int]:
+        """The segment behind this one; what a refused try left of it is removed."""
+        while True:
+            try:
+                return _create_segment(
+                    self.fs,
+                    self.directory,
+                    self.generation,
+                    self.last,
+                    self.chain,
+                    self.segment_bytes,
+                )
+            except OSError as error:
+                path = join(self.directory, segment_name(self.last))
+                if is_full(error) and self.fs.exists(path):
+                    self.fs.unlink(path)
+                self._wait_for_room(error)
 
     def truncate(self, zxid: int) -> None:
         """Cut the log so that `zxid` is its last entry (D12); durable on return."""

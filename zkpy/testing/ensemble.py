@@ -35,12 +35,14 @@ from zkpy.testing.memfs import MemFileSystem, PowerCut
 from zkpy.testing.network import CLIENT, PEER, Conditions, Network, Socket
 from zkpy.testing.timeline import NETWORK, Timeline
 from zkpy.testing.world import MS, SECOND, Violation, World, exponential
+from zkpy.zab.member import ZabOptions
 from zkpy.zab.quorum import VoterSet
-from zkpy.zab.zab import ZabOptions
 
 DATA_DIR: Final = "/data"
 WALL_START_MS: Final = 1_700_000_000_000
 REDIAL: Final = 100 * MS
+GREETING_TIMEOUT: Final = 2 * SECOND
+DISK_TIME_MAX: Final = 3 * SECOND
 
 
 @attrs.define(frozen=True)
@@ -220,7 +222,8 @@ class Member:
         self.replica = Replica(
             self.options(),
             recovered,
-            rng=self.rng,
+            # Dice of its own: a draw more in the core moves nothing in the world around it.
+            rng=self.world.stream(f"replica {self.sid} {self.life}"),
             wall_clock=self.clock.wall_ms,
             now=self.clock.now_ms(),
         )
@@ -462,7 +465,7 @@ class Member:
         time = exponential(self.rng, setup.fsync)
         if setup.fsync_spike_chance and self.rng.random() < setup.fsync_spike_chance:
             time += self.rng.randrange(setup.fsync_spike)
-        return time * self.slow_disk
+        return min(time * self.slow_disk, DISK_TIME_MAX)
 
     def _disk_done(self, life: int, batch: DiskBatch) -> None:
         if life != self.life or not self.alive:
@@ -555,6 +558,8 @@ class Member:
     def _keep_link(self) -> None:
         """A link to `zab.dial`, dialled again until it stands."""
         target = self.replica.zab.dial
+        if self._dialling is not None and self._dialling.sid != target:
+            self._drop(self._dialling)
         if target is None or target in self._links or self._dialling is not None:
             return
         if self.world.now < self._redial_at:
@@ -566,6 +571,12 @@ class Member:
         life = self.life
         socket.on_open = lambda: self._input(life, self._greet, link)
         self._listen(link)
+        self.world.after(GREETING_TIMEOUT, self._input, life, self._give_up_greeting, link)
+
+    def _give_up_greeting(self, link: PeerLink) -> None:
+        """No Hello came back: the other end may never have heard of us."""
+        if self._dialling is link:
+            self._peer_lost(link)
 
     def _listen(self, link: PeerLink) -> None:
         life = self.life
@@ -587,7 +598,9 @@ class Member:
             messages = link.wire.receive_data(data)
         except RemoteProtocolError as error:
             if not link.socket.doomed:
-                raise Violation("wire", f"server {self.sid} hears from {link.sid}: {error}") from error
+                raise Violation(
+                    "wire", f"server {self.sid} hears from {link.sid}: {error}"
+                ) from error
             self._peer_lost(link)
             return
         for message in messages:
@@ -599,9 +612,14 @@ class Member:
         self._request_pass()
 
     def _peer_up(self, link: PeerLink) -> None:
-        """The newest link to a server wins."""
+        """The newest link to a server wins; but a learner talks to its leader on a link that
+        it dialled itself, or both would take the other for the leader."""
         if self._dialling is link:
             self._dialling = None
+        dialled = link.wire.side is Side.LEARNER
+        if dialled != (self.replica.zab.dial == link.sid):
+            self._drop(link)
+            return
         old = self._links.get(link.sid)
         if old is not None:
             self._drop(old)

@@ -8,6 +8,7 @@ stop, and then heals all in random order.
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import attrs
@@ -94,10 +95,9 @@ class Nemesis:
         ensemble.restart_mean = 100 * MS
         self._network.conditions = Conditions()
         mends: list[Callable[[], None]] = [
-            lambda number=number: self._end_partition(number) for number in self._partitions
+            partial(self._end_partition, number) for number in self._partitions
         ]
-        for member in ensemble.members.values():
-            mends.append(lambda member=member: self._mend(member))
+        mends += [partial(self._mend, member) for member in ensemble.members.values()]
         self._rng.shuffle(mends)
         for mend in mends:
             self._world.after(self._rng.randrange(500 * MS), mend)
@@ -251,10 +251,13 @@ class Nemesis:
         if shape == "bridge" and len(hosts) < 3:
             return False
         directions = SHAPES[shape](self._rng, hosts)
+        return self._block(shape, directions)
+
+    def _block(self, name: str, directions: list[Direction]) -> bool:
         self._last_partition += 1
         number = self._last_partition
         pairs = " ".join(f"{a}>{b}" for a, b in directions)
-        text = f"{shape} {number}: {pairs}"
+        text = f"{name} {number}: {pairs}"
         self._partitions[number] = text, directions
         self._network.block(directions)
         self._ensemble.note("fault", text)
@@ -271,18 +274,34 @@ class Nemesis:
         """One client does not reach one member any more, or is not reached by it."""
         if not self._clients or len(self._partitions) >= 6:
             return False
-        client, sid = self._rng.choice(self._clients), self._rng.choice(list(self._ensemble.members))
+        client = self._rng.choice(self._clients)
+        sid = self._rng.choice(list(self._ensemble.members))
         pairs = [(client.host, sid), (sid, client.host)]
-        self._last_partition += 1
-        number = self._last_partition
         directions = pairs if self._rng.random() < 0.5 else [self._rng.choice(pairs)]
-        self._partitions[number] = f"client {client.number}-{sid} {number}", directions
-        self._network.block(directions)
-        self._world.after(self._duration(), self._end_partition, number)
-        return True
+        return self._block("client", directions)
 
     def cut(self) -> bool:
         return self._cut(self._peer_socket(), half_open=False)
+
+    def depose(self) -> bool:
+        """All links of the leader end at once: another election, with proposals in flight."""
+        leader = self._ensemble.leader()
+        if leader is None:
+            return False
+        for socket in self._network.sockets_of(leader.sid):
+            if socket.remote > 0:
+                self._network.cut(socket)
+        return True
+
+    def isolate_leader(self) -> bool:
+        """The leader does not hear the others, is not heard, or both."""
+        leader = self._ensemble.leader()
+        if leader is None or len(self._partitions) >= 3:
+            return False
+        others = [sid for sid in self._ensemble.members if sid != leader.sid]
+        out = [(leader.sid, sid) for sid in others]
+        back = [(sid, leader.sid) for sid in others]
+        return bool(others) and self._block("leader", self._rng.choice((out, back, out + back)))
 
     def half_open(self) -> bool:
         return self._cut(self._peer_socket(), half_open=True)
@@ -323,6 +342,8 @@ _FAULTS: Final[dict[str, Callable[[Nemesis], bool]]] = {
     "wipe": Nemesis.wipe,
     "partition": Nemesis.partition,
     "client partition": Nemesis.partition_of_client,
+    "isolated leader": Nemesis.isolate_leader,
+    "depose": Nemesis.depose,
     "cut": Nemesis.cut,
     "half-open": Nemesis.half_open,
     "client cut": Nemesis.cut_of_client,
@@ -344,13 +365,13 @@ class Oracle:
         self._rng = world.stream("oracle")
         self._interval = self._rng.choice((1, 2, 5)) * ensemble.setup.tick_ms * MS
         self._agree = self._rng.choice((0.0, 0.5, 0.9))
-        self._settled = False
+        self._settled = True
 
     def start(self) -> None:
         self._world.after(exponential(self._rng, self._interval), self._speak)
 
-    def settle(self) -> None:
-        self._settled = True
+    def settle(self, settled: bool = True) -> None:
+        self._settled = settled
 
     def _speak(self) -> None:
         self._world.after(exponential(self._rng, self._interval), self._speak)

@@ -124,7 +124,7 @@ def check(history: History) -> Summary:
     """Raises Violation for the first thing that must not be."""
     replay = _Replay(history)
     replay.run()
-    _check_acknowledged(history)
+    _count_acknowledged(history, replay.summary)
     _check_real_time(history)
     for connections in sessions_of(history).values():
         _check_session(connections)
@@ -192,9 +192,11 @@ class _Replay:
         if op.committed:
             raise Violation("C8", f"{_name(op)} was committed twice, at {show(commit.zxid)} again")
         op.committed = commit.zxid
-        if isinstance(txn, ErrorTxn) and txn.code == ErrorCode.SESSION_MOVED:
+        refused = txn.code if isinstance(txn, ErrorTxn) else 0
+        if refused == ErrorCode.SESSION_MOVED:
             return
-        self.found.append(match)
+        if refused != ErrorCode.SESSION_EXPIRED:
+            self.found.append(match)
         outcome = self.model.execute(
             commit.zxid, header.time_ms, header.session, op.opcode, op.body
         )
@@ -254,7 +256,8 @@ def _compare_with_log(commit: Commit, op: Op, txn: Txn | None, outcome: Outcome)
     expected = [outcome.error] if outcome.results is None else [r.error for r in outcome.results]
     if logged != expected:
         raise Violation(
-            "C1", f"{_name(op)} at {show(commit.zxid)} was judged {logged}, the model says {expected}"
+            "C1",
+            f"{_name(op)} at {show(commit.zxid)} was judged {logged}, the model says {expected}",
         )
 
 
@@ -327,11 +330,16 @@ def _missed(model: Model, body: Any) -> list[Happening]:
     return missed
 
 
-def _check_acknowledged(history: History) -> None:
+def _count_acknowledged(history: History, summary: Summary) -> None:
     """C7: whatever was answered with a zxid is in the log under that zxid."""
     for connection in history.connections:
         for op in connection.ops:
-            if op.opcode in WRITES and op.is_known and op.committed != op.zxid:
+            if op.opcode not in WRITES:
+                summary.syncs += op.is_known and op.opcode == OpCode.SYNC
+                continue
+            summary.acknowledged += op.is_known
+            summary.unknown_found += not op.is_known and bool(op.committed)
+            if op.is_known and op.committed != op.zxid:
                 raise Violation(
                     "C7",
                     f"{_name(op)} of session {connection.session:#x} was acknowledged as "
@@ -642,6 +650,8 @@ def register_ops(history: History, path: str) -> list[RegisterOp]:
     for connection in history.connections:
         synced: Op | None = None
         for op in connection.ops:
+            if op.error == ErrorCode.NO_NODE:
+                continue  # before there was a register
             if op.opcode == OpCode.SYNC:
                 synced = op
             elif getattr(op.body, "path", None) != path:
@@ -654,9 +664,7 @@ def register_ops(history: History, path: str) -> list[RegisterOp]:
 
 
 def _write_of(op: Op) -> RegisterOp:
-    return RegisterOp(
-        op.invoked, op.returned, op.body.data, b"", op.body.version, ok=op.error == 0
-    )
+    return RegisterOp(op.invoked, op.returned, op.body.data, b"", op.body.version, ok=op.error == 0)
 
 
 def _read_of(op: Op, synced: Op) -> RegisterOp:

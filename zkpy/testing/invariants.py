@@ -16,7 +16,7 @@ How the rules are checked:
     A2 A3  every application continues `order`                   on every application
     A4 A10 zxids follow each other, in order and in every log    on both
     A5 A8  epochs and promises never go back                     on every step and boot
-    A6     a new primary's log holds all of `order`              on its first entry
+    A6     a new primary's log holds all of `order` before it    on its first proposal
     A9     committed: on a quorum of disks; never cut off again  on first application, on cuts
     A11    applied: durable on this very disk before             on every application
     A12    equal zxid, equal digest                              on every step
@@ -28,7 +28,8 @@ How the rules are checked:
 
 import struct
 from bisect import bisect_right
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import attrs
 
@@ -139,6 +140,7 @@ class Invariants(Watcher):
         """What a crash left: all that was durable, and nothing that was never asked for."""
         sid, disk = member.sid, self.disks[member.sid]
         self.seen[sid] = Seen(applied=recovered.image_zxid)
+        self._forget_unsaid(sid, recovered.identity)
         if recovered.suspect is None:
             self._check_recovered(member, disk, recovered)
         log = DiskLog(recovered.image_zxid, recovered.image_chain)
@@ -147,6 +149,17 @@ class Invariants(Watcher):
         identity = recovered.identity
         full = identity is not None and not identity.founding and any(identity.cluster_id)
         self.disks[sid] = Disk(log, identity, wiped=disk.wiped and not full)
+
+    def _forget_unsaid(self, sid: int, identity: Identity | None) -> None:
+        """A sole voter opens an epoch and writes its promise in one batch: lost with it, the
+        epoch was never heard of, and may be opened anew."""
+        if len(self.setup.voters) > 1:
+            return
+        durable = identity.accepted_epoch if identity else 0
+        for epoch in [e for e, leader in self.leaders.items() if leader == sid and e > durable]:
+            del self.leaders[epoch]
+            for zxid in [zxid for zxid in self._made if zxids.epoch_of(zxid) == epoch]:
+                del self._made[zxid]
 
     def wiped(self, member: Member) -> None:
         self.disks[member.sid] = Disk(wiped=True)
@@ -158,13 +171,21 @@ class Invariants(Watcher):
             identity is None or identity.accepted_epoch < before.accepted_epoch
         ):
             raise Violation("A8", f"server {sid} forgot its promise {before} for {identity}")
-        if recovered.committed > self._last and recovered.committed not in self._chains:
-            raise Violation("A9", f"server {sid} recovers {show(recovered.committed)} as committed")
+        committed = recovered.committed
+        # A leader that died within the pass in which it committed told nobody: so look.
+        told = committed <= self._last or committed in self._chains
+        if not told and not self._is_on_a_quorum(committed):
+            raise Violation("A9", f"server {sid} recovers {show(committed)} as committed")
         if identity is not None and before is not None and identity.generation > before.generation:
             assert disk.pending is not None
             self._check_adopted(sid, disk, disk.pending)
             disk.log = disk.pending
         self._check_log_kept(member, disk.log, recovered)
+
+    def _is_on_a_quorum(self, zxid: int) -> bool:
+        """Whether more than half of the voters have one and the same entry there, durably."""
+        chains = [self.disks[sid].log.chain_at(zxid) for sid in self.setup.voters]
+        return any(2 * chains.count(chain) > len(chains) for chain in chains if chain is not None)
 
     def _check_log_kept(self, member: Member, log: DiskLog, recovered: Recovered) -> None:
         chains = {entry.zxid: entry.chain for entry in recovered.entries}
@@ -311,22 +332,30 @@ class Invariants(Watcher):
             raise Violation("A7", f"servers {leader} and {member.sid} both propose in {epoch}")
         if self._made.setdefault(entry.zxid, entry.chain) != entry.chain:
             raise Violation("A1", f"server {member.sid} makes {show(entry.zxid)} twice")
-        if entry.zxid == zxids.first_of(epoch):
-            self._check_complete(member)
+        if entry.zxid == zxids.first_of(epoch) + 1:
+            # Not at (e,1): a candidate that stood still may append that when it has lost already.
+            self._check_complete(member, zxids.first_of(epoch))
         if entry.kind == EntryKind.TXN:
             self._check_expiry(member, entry)
 
     def _check_appended(self, member: Member, entries: list[Entry]) -> None:
         for entry in entries:
             made = self._made.get(entry.zxid)
+            if made is None and self._may_have_made(member, entry):
+                # Made and given up within one step: its maker does not lead any more.
+                made = self._made[entry.zxid] = entry.chain
             if made != entry.chain:
                 what = "makes up" if made is None else "has another"
                 raise Violation("A1", f"server {member.sid} {what} {show(entry.zxid)}")
 
-    def _check_complete(self, member: Member) -> None:
-        """A6: what any member ever delivered is in the log of a later primary."""
+    def _may_have_made(self, member: Member, entry: Entry) -> bool:
+        return self.leaders.setdefault(zxids.epoch_of(entry.zxid), member.sid) == member.sid
+
+    def _check_complete(self, member: Member, first: int) -> None:
+        """A6: what any member ever delivered of earlier epochs is in a primary's log."""
         window = member.replica.zab.member.window
-        last = self._last
+        position = bisect_right(self._order, first)
+        last = self._order[position - 1] if position else zxids.NONE
         if last > window.base and window.chain_at(last) != self._chains[last]:
             raise Violation(
                 "A6", f"server {member.sid} leads without {show(last)}, which was delivered"
@@ -413,9 +442,8 @@ class Invariants(Watcher):
         header, txn = txns.decode(entry.data)
         if type(txn) is CreateSessionTxn:
             self._timeouts[header.session] = txn.timeout_ms
-        elif type(txn) is CloseSessionTxn and header.origin == LEADER:
-            if self.checks_expiry:
-                self._check_silence(member, header)
+        elif type(txn) is CloseSessionTxn and header.origin == LEADER and self.checks_expiry:
+            self._check_silence(member, header)
 
     def _check_silence(self, member: Member, header: TxnHeader) -> None:
         touched = self.seen[member.sid].touched.get(header.session)
@@ -445,12 +473,12 @@ class Invariants(Watcher):
             raise Violation("C13", f"server {member.sid} answers clients though it is cut off")
 
 
-_ON_SEND: Final = {
+_ON_SEND: Final[dict[type, Callable[[Invariants, Member, int, Any], None]]] = {
     Ack: Invariants._on_ack,
     LeaderInfo: Invariants._on_leader_info,
     AckEpoch: Invariants._on_ack_epoch,
 }
-_ON_DURABLE: Final = {
+_ON_DURABLE: Final[dict[type, Callable[[Invariants, int, Any, Any], None]]] = {
     Append: Invariants._on_append,
     Truncate: Invariants._on_truncate,
     WriteIdentity: Invariants._on_identity,

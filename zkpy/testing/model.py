@@ -121,7 +121,9 @@ class Model:
         return _WRITES[opcode](self, body)
 
     def _multi(self, body: records.MultiRequest) -> Outcome:
-        before = {path: attrs.evolve(n, children=dict(n.children)) for path, n in self.nodes.items()}
+        before = {
+            path: attrs.evolve(n, children=dict(n.children)) for path, n in self.nodes.items()
+        }
         outcome = Outcome(results=[])
         assert outcome.results is not None
         for opcode, operation in body.ops:

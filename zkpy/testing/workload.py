@@ -112,7 +112,6 @@ _ONE_SHOTS: Final[dict[int, tuple[str, ...]]] = {
 }
 
 
-
 class Client:
     """One client of the ensemble, from its first connection until `stop`."""
 
@@ -154,6 +153,7 @@ class Client:
         self._outstanding: deque[Op] = deque()
         self._heard = 0
         self._thinking = False
+        self._naps_until = 0
         self._lives = 0
         """Counts connections, so that timers of an earlier one are known."""
 
@@ -218,6 +218,9 @@ class Client:
     def _watchdog(self, life: int) -> None:
         """Give a silent connection up; ping one on which nothing else is said."""
         if life != self._lives or self._socket is None:
+            return
+        if self._world.now < self._naps_until:
+            self._world.at(self._naps_until, self._watchdog, life)
             return
         patience = self._patience()
         quiet = self._world.now - self._heard
@@ -319,7 +322,8 @@ class Client:
     def _think(self) -> None:
         if self.asks and not self._thinking:
             self._thinking = True
-            self._world.after(exponential(self._rng, self.mix.think), self._ask)
+            wait = exponential(self._rng, self.mix.think)
+            self._world.at(max(self._world.now, self._naps_until) + wait, self._ask)
 
     def _ask(self) -> None:
         self._thinking = False
@@ -440,6 +444,22 @@ class Client:
         path = self._rng.choice(("/a", "/b", self._path()))
         return [(OpCode.ADD_WATCH, records.AddWatchRequest(path, self._rng.choice(modes)))]
 
+    def _do_nap(self) -> "Asked":
+        """Say nothing until the session is about to expire, then write in a hurry (1208, 1496)."""
+        if self._rng.random() < 0.8:
+            return []
+        timeout = self.timeout_ms * MS
+        wake = self._world.now + timeout + self._rng.randrange(timeout // 2)
+        self._naps_until = wake
+        for i in range(40):
+            self._world.at(wake + i * 3 * MS, self._hurry, self._lives)
+        return []
+
+    def _hurry(self, life: int) -> None:
+        if life == self._lives and self.asks and len(self._outstanding) < 20:
+            flags = CreateMode.EPHEMERAL_SEQUENTIAL
+            self.request(OpCode.CREATE, self._create_at(f"{QUEUE}/h-", flags))
+
     def _do_close(self) -> "Asked":
         """End the session, a write right in front of it and one right behind (1208)."""
         if self._rng.random() < 0.8:
@@ -469,4 +489,5 @@ _OPERATIONS: Final[dict[str, Callable[[Client], Asked]]] = {
     "sync": Client._do_sync,
     "add watch": Client._do_add_watch,
     "close": Client._do_close,
+    "nap": Client._do_nap,
 }

@@ -261,9 +261,10 @@ class Election:
         return dict.fromkeys(sid for sid, c in self._claims.items() if c.leader == leader)
 
     def _elected(self, now: int) -> int | None:
+        """By counting, which is for voters; others wait for a leader's word."""
         member = self.member
         candidate = self.vote[1]
-        if candidate == NO_VOTE or not self._votes():
+        if candidate == NO_VOTE or not member.stands:
             return None
         agreeing = dict.fromkeys(
             [member.me, *(sid for sid, ballot in self._ballots.items() if ballot.vote == self.vote)]
@@ -271,17 +272,11 @@ class Election:
         if not member.voters.won(agreeing):
             self._finalize_at = None
             return None
-        if all(sid in agreeing for sid in member.voters.voters()):
+        if member.voters.unanimous(agreeing):
             return candidate
         if self._finalize_at is None:
             self._finalize_at = now + member.options.finalize_ms
         return candidate if now >= self._finalize_at else None
-
-    def _votes(self) -> bool:
-        """Whether this member decides by counting; others wait for a leader's word."""
-        member = self.member
-        recorded = member.standing in (Standing.MEMBER, Standing.FOUNDING)
-        return member.voters.is_voter(member.me) and (recorded or member.may_found)
 
     # --- datagrams out
 

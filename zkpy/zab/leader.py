@@ -47,7 +47,7 @@ from wire.peer import (
 from zkpy import zxid as zxids
 from zkpy.effects import EntryKind
 from zkpy.zab.member import CONFIG, Member
-from zkpy.zab.quorum import Members
+from zkpy.zab.quorum import Members, VoterSet
 from zkpy.zab.sync import Way, plan_sync
 from zkpy.zab.window import bytes_of
 
@@ -289,8 +289,8 @@ class Leading:
         blank = (Standing.BLANK, Standing.FOUNDING)
         callers = [sid for sid, p in self.progress.items() if p.standing in blank]
         present = dict.fromkeys([member.me, *callers])
-        everybody = all(sid in present for sid in member.voters.voters())
-        return member.voters.won(present) and (everybody or now >= self._found_at)
+        waited = member.voters.unanimous(present) or now >= self._found_at
+        return member.voters.won(present) and waited
 
     def _choose_epoch(self, cluster_id: bytes) -> None:
         member = self.member
@@ -516,6 +516,16 @@ class Leading:
         """The epoch's last zxid is given away: once all is committed, lead a new one."""
         self.full = True
         self.serving = False
+
+    def may_change_voters(self, new: Members) -> bool:
+        """No change is under way, and full members that are up to date are a quorum of the new.
+
+        Else the change could leave the ensemble waiting for members that do not count yet.
+        """
+        voters = self.member.voters
+        ready = [sid for sid, p in self.progress.items() if p.member and p.up_to_date]
+        settled = not voters.joint and voters.version <= self.window.committed
+        return settled and VoterSet(new).won([self.member.me, *ready])
 
     def propose_voters(self, new: Members, note: bytes) -> int:
         """Begin a change; the joint set counts from this proposal on."""

@@ -65,6 +65,8 @@ class ZabOptions:
     inflight_bytes_max: int = 8 * 1024 * 1024
     """Entries sent to a learner and not yet acknowledged."""
     image_chunks_inflight: int = 4
+    epoch_entries_max: int = zxids.COUNTER_MAX
+    """zxids of one epoch; smaller in simulations, to reach its end."""
 
     @property
     def init_ms(self) -> int:
@@ -243,11 +245,23 @@ class Member:
         return blank and unset and self.options.autocreate and not self.vetoed
 
     @property
+    def stands(self) -> bool:
+        """Whether this member takes part in elections as a voter.
+
+        One that an uncommitted set leaves out still does.  Losing schedule otherwise: {1..5} become
+        {4}; 4 lacks the last entries, so it resigns before the longer logs of the
+        others, and they, no voters any more, never lead to bring it up to date.
+        """
+        sets = self.history.sets
+        committed = self.voters.version <= self.window.committed
+        named = any(voters.is_voter(self.me) for voters in (sets[-1:] if committed else sets))
+        recorded = self.standing in (Standing.MEMBER, Standing.FOUNDING)
+        return named and (recorded or self.may_found)
+
+    @property
     def may_lead(self) -> bool:
         """Whether a vote for this member makes sense."""
-        if not self.voters.is_voter(self.me) or self.wants_image:
-            return False
-        return self.standing in (Standing.MEMBER, Standing.FOUNDING) or self.may_found
+        return self.stands and not self.wants_image
 
     @property
     def is_recorded(self) -> bool:

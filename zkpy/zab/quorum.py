@@ -123,6 +123,11 @@ class VoterSet:
             self.joining is not None and sid in self.joining.voters
         )
 
+    def unanimous(self, yes: Container[int]) -> bool:
+        """Whether nobody with any weight is missing."""
+        sets = [self.members] + ([self.joining] if self.joining else [])
+        return all(sid in yes for one in sets for sid, voter in one.voters.items() if voter.weight)
+
     def alone(self, sid: int) -> bool:
         """Whether this one server is all the quorum there is."""
         return self.joining is None and self.members.tally((sid,), ()) is Tally.WON

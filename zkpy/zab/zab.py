@@ -16,7 +16,7 @@ from zkpy.zab.leader import Leading, Stage
 from zkpy.zab.leader import Phase as LeaderPhase
 from zkpy.zab.learner import UNSYNCED, Learning
 from zkpy.zab.learner import Phase as LearnerPhase
-from zkpy.zab.member import Member, SnapEvent, ZabOptions
+from zkpy.zab.member import Member, SnapAdopted, SnapEvent, ZabOptions
 from zkpy.zab.quorum import Members, VoterSet
 from zkpy.zab.window import Window
 from zkpy.zxid import COUNTER_MAX
@@ -51,6 +51,7 @@ class Zab:
         """`suspect`: recovery found damage (RELIABILITY D5)."""
         log.bytes_max = options.window_bytes_max
         self.options = options
+        self._entries_max = options.epoch_entries_max
         self.member = Member(me, recovered_identity, log, options, rng, suspect)
         self.role = Role.LOOKING
         self.leader: int | None = None
@@ -65,6 +66,8 @@ class Zab:
         self._learning: Learning | None = None
         self._callers: dict[int, FollowerInfo] = {}
         """Learners that came before the election here was over."""
+        self.stirred = True
+        """Something came in since the last `ready`: else there is nothing to write or send."""
         self._alarm = 0
         """A later `now` than this means that the process stood still."""
         self._look(now)
@@ -122,17 +125,27 @@ class Zab:
         """
         leading = self._leading
         assert leading is not None and self.serving, "only a serving leader proposes"
+        self.stirred = True
         # Flat for transactions, which come by the hundred thousand.
         zxid = leading.propose(kind, data) if kind else leading.window.append_next(kind, data)
-        if zxid & COUNTER_MAX == COUNTER_MAX:
+        if zxid & COUNTER_MAX >= self._entries_max:
             leading.fill_up()
             self.serving = False
         return zxid
 
+    def may_change_voters(self, new: Members) -> bool:
+        """Whether `propose_voters` may be called: else answer NEW_CONFIG_NO_QUORUM, or
+        RECONFIG_IN_PROGRESS while `voters.joint`."""
+        return self._leading is not None and self.serving and self._leading.may_change_voters(new)
+
     def propose_voters(self, new: Members, note: bytes = b"") -> int:
-        """Change the voter set; returns the zxid of the joint set's entry."""
+        """Change the voter set; returns the zxid of the joint set's entry.
+
+        The entry of the new set alone follows by itself once the joint one is committed.
+        """
         leading = self._leading
-        assert leading is not None and self.serving, "only a serving leader proposes"
+        assert leading is not None and self.may_change_voters(new)
+        self.stirred = True
         zxid = leading.propose_voters(new, note)
         self.serving = leading.serving
         return zxid
@@ -140,6 +153,7 @@ class Zab:
     def confirm_leadership(self) -> int:
         """A token: `confirmed >= token` once a quorum answered a round begun after this call."""
         assert self._leading is not None and self.serving
+        self.stirred = True
         return self._leading.confirm()
 
     # --- inputs
@@ -249,6 +263,7 @@ class Zab:
 
     def _notice(self, now: int) -> None:
         """Before any input: did this process stand still (SIGSTOP, a long apply)?"""
+        self.stirred = True
         if now <= self._alarm:
             return
         if self._leading:
@@ -283,8 +298,7 @@ class Zab:
         for sid in list(self.member.links):
             self._close(sid)  # Others dialed those; a learner dials its leader itself.
         self._learning = Learning(self.member, leader, now)
-        voter = self.voters.is_voter(self.me)
-        self._set_role(Role.FOLLOWING if voter else Role.OBSERVING, leader)
+        self._set_role(self._learner_role(), leader)
 
     def _set_role(self, role: Role, leader: int) -> None:
         self.role, self.leader = role, leader
@@ -311,6 +325,7 @@ class Zab:
 
     def _settle(self, now: int) -> None:
         """After any input: carry out what it led to, and bring the public facts up to date."""
+        self.stirred = True
         part = self._leading or self._learning
         if part and part.failed:
             self.why_looking = part.failed
@@ -328,16 +343,23 @@ class Zab:
 
     def _show(self, part: Leading | Learning) -> None:
         self.serving, self.paused = part.serving, part.paused
-        if part.epoch != self.epoch:
-            self.epoch = part.epoch
+        role = Role.LEADING if part is self._leading else self._learner_role()
+        if part.epoch != self.epoch or role is not self.role:
+            self.role, self.epoch = role, part.epoch
             assert self.leader is not None
-            self._election.settle(self.role, self.leader, self.epoch)
+            self._election.settle(role, self.leader, self.epoch)
+
+    def _learner_role(self) -> Role:
+        """A change of voters makes a follower of an observer, and the other way round."""
+        return Role.FOLLOWING if self.voters.is_voter(self.me) else Role.OBSERVING
 
     # --- for the replica
 
     def take_committed(self) -> list[Entry]:
         """Entries committed and durable here, in order, each once: apply them all."""
         member = self.member
+        adopted = [event for event in member.snaps if isinstance(event, SnapAdopted)]
+        assert not adopted, "take_snap comes first: these entries are for the new state"
         entries = member.window.take_committed()
         if entries and len(member.history.sets) > 1:
             member.history.forget(member.window.applied)
@@ -350,6 +372,7 @@ class Zab:
         """
         if sid not in self.member.links or not self._is_streaming(sid):
             return False
+        self.stirred = True
         self.member.out_upper.append((sid, Upper(data)))
         return True
 
@@ -391,6 +414,8 @@ class Zab:
             self.member.halt = "the digest differs, and there is no other server to copy from"
         elif self._learning:
             self._learning.fail("the digest differs from the leader's")
+        elif self._leading:
+            self._leading.fail("the digest differs from the one recorded here")
         elif self.role is Role.LOOKING and not self.member.adopting:
             self._look(now)
         self._settle(now)
@@ -401,15 +426,18 @@ class Zab:
 
     def image_chunk(self, sid: int, data: bytes) -> None:
         assert self._leading is not None
+        self.stirred = True
         self._leading.image_chunk(sid, data)
 
     def image_end(self, sid: int, digest: int) -> None:
         """The image is complete: `digest` is that of the state it was made of."""
         assert self._leading is not None
+        self.stirred = True
         self._leading.image_end(sid, digest)
 
     def ready(self, digest_zxid: int, digest: int) -> ZabReady:
-        """What to write and send; all that `take_committed` gave is applied, up to `digest_zxid`."""
+        """What to write and send; all that `take_committed` gave is applied: to `digest_zxid`."""
+        self.stirred = False
         member = self.member
         images: list[int] = []
         if self._leading:

@@ -1,0 +1,351 @@
+"""`zkpy shell` against a real server: every command, its refusals, and completion."""
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from kazoo.client import KazooClient
+
+from zkpy.cli import verbs
+from zkpy.cli.main import zkpy
+from zkpy.cli.shell import DONE, REFUSED, WRONG, Prompt
+from zkpy.cli.verbs import BY_NAME, VERBS, Context, UsageError, parse_acl, show_acl
+
+LIMIT_S = 30
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of its own for this module."""
+    data = tmp_path_factory.mktemp("shell") / "data"
+    options = ["--port", "0", "--data-dir", str(data), "-DextendedTypesEnabled=true"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "zkpy", "serve", *options], stderr=subprocess.PIPE, text=True
+    )
+    assert child.stderr is not None
+    with child.stderr as stderr:
+        found = re.search(r'KazooClient\("(.+)"\)', stderr.readline())
+        assert found is not None
+        yield found[1]
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(LIMIT_S) == 0
+
+
+@pytest.fixture
+def client(hosts: str) -> Iterator[KazooClient]:
+    """Connected, and nothing there."""
+    client = KazooClient(hosts)
+    client.start(LIMIT_S)
+    for name in set(client.get_children("/")) - {"zookeeper"}:
+        client.delete(f"/{name}", recursive=True)
+    yield client
+    client.stop()
+    client.close()
+
+
+class Shell:
+    """Runs lines and collects what they say."""
+
+    def __init__(self, client: KazooClient, capsys: pytest.CaptureFixture[str]) -> None:
+        self.said: list[str] = []
+        self.heard = threading.Event()
+        self.context = Context(client, self.tell)
+        self.prompt = Prompt(self.context, "somewhere")
+        self._capsys = capsys
+
+    def tell(self, line: str) -> None:
+        self.said.append(line)
+        self.heard.set()
+
+    def __call__(self, line: str) -> str:
+        self.said.clear()
+        assert self.prompt.run_line(line) == DONE, self._capsys.readouterr().err
+        return "\n".join(self.said)
+
+    def refused(self, line: str, code: int = REFUSED) -> str:
+        assert self.prompt.run_line(line) == code
+        return self._capsys.readouterr().err
+
+
+@pytest.fixture
+def do(client: KazooClient, capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(client, capsys)
+
+
+# --- znodes -----------------------------------------------------------------------------
+
+
+def test_create_get_set_delete(do: Shell, client: KazooClient) -> None:
+    assert do('create /a "two words"') == "Created /a"
+    assert do("get /a") == "two words"
+    assert "dataVersion = 1" in do("set -s /a new")
+    assert do("get -s /a").splitlines()[0] == "new"
+    assert "the version is another" in do.refused("set -v 0 /a x")
+    assert "the version is another" in do.refused("delete -v 7 /a")
+    assert "the znode exists" in do.refused("create /a")
+    do("delete /a")
+    assert "there is no such znode" in do.refused("get /a")
+    assert "there is no such znode" in do.refused("stat /a")
+    assert client.exists("/a") is None
+
+
+def test_kinds_of_znodes(do: Shell, client: KazooClient) -> None:
+    do("create /q")
+    assert do("create -s /q/n-") == "Created /q/n-0000000000"
+    assert do("create -s /q/") == "Created /q/0000000001"
+    do("create -e /mine")
+    assert client.exists("/mine").ephemeralOwner == client.client_id[0]
+    assert do("getEphemerals") == "/mine"
+    assert do("create -c /box") == "Created /box"
+    assert do("create -t 60000 /soon x") == "Created /soon"
+    assert do("create -s -t 60000 /soon/n-") == "Created /soon/n-0000000000"
+    assert "cannot be used with -e, -s or -t" in do.refused("create -c -e /x", WRONG)
+    assert "cannot be used with -e" in do.refused("create -t 5 -e /x", WRONG)
+    assert "ephemerals have no children" in do.refused("create /mine/x")
+
+
+def test_listing(do: Shell, client: KazooClient) -> None:
+    client.create("/a/b/c", b"", makepath=True)
+    client.create("/a/d")
+    assert do("ls /a") == "b\nd"
+    assert do("ls -R /a") == "/a\n/a/b\n/a/b/c\n/a/d"
+    assert "numChildren = 2" in do("ls -s /a")
+    assert do("tree /a") == "/a\n├── b\n│   └── c\n└── d"
+    assert do("tree -d 1 /a") == "/a\n├── b\n└── d"
+    assert do("count /a") == "3"
+    assert do("ls") == "a\nzookeeper"
+    assert "the znode has children" in do.refused("delete /a")
+    do("deleteall /a")
+    assert do("ls /") == "zookeeper"
+
+
+def test_stat_is_zookeepers(do: Shell, client: KazooClient) -> None:
+    client.create("/a", b"123")
+    lines = do("stat /a").splitlines()
+    assert [line.partition(" = ")[0] for line in lines] == [
+        *("cZxid", "ctime", "mZxid", "mtime", "pZxid", "cversion", "dataVersion"),
+        *("aclVersion", "ephemeralOwner", "dataLength", "numChildren"),
+    ]
+    assert lines[0] == f"cZxid = {client.exists('/a').czxid:#x}"
+    assert lines[9] == "dataLength = 3"
+
+
+def test_what_cannot_be_printed_is_escaped(do: Shell, client: KazooClient) -> None:
+    client.create("/a", b"\x1b[2J\xff\n")
+    assert do("get /a") == "\\x1b[2J\\xff\\n"
+
+
+def test_sync_config_version(do: Shell) -> None:
+    assert do("sync /") == ""
+    assert do("version") == "3.9.5"
+    do("config")
+
+
+# --- watches ----------------------------------------------------------------------------
+
+
+def test_a_single_watch(do: Shell, client: KazooClient) -> None:
+    client.create("/a", b"")
+    do("get -w /a")
+    do.said.clear()
+    do.heard.clear()
+    client.set("/a", b"x")
+    assert do.heard.wait(LIMIT_S)
+    assert do.said == ["WATCHER:: CHANGED /a"]
+
+
+def test_watching_all_changes(do: Shell, client: KazooClient) -> None:
+    client.create("/a", b"one")
+    watching = threading.Thread(target=do, args=("watch /a",))
+    watching.start()
+
+    def until(line: str) -> None:
+        while line not in do.said:
+            do.heard.clear()
+            if line not in do.said:
+                assert do.heard.wait(LIMIT_S), (line, do.said)
+
+    until("/a version 0: one")
+    client.set("/a", b"two")
+    until("/a version 1: two")
+    client.create("/a/b")
+    until("+ /a/b")
+    client.delete("/a/b")
+    until("- /a/b")
+    client.delete("/a")
+    until("/a does not exist")
+    do.context.ended.set()
+    watching.join(LIMIT_S)
+    assert not watching.is_alive()
+
+
+# --- ACLs and identities ----------------------------------------------------------------
+
+
+def test_acls(do: Shell, client: KazooClient) -> None:
+    client.create("/a/b", b"", makepath=True)
+    assert do("acl /a") == do("getAcl /a") == "world:anyone:cdrwa"
+    do("addauth digest me:secret")
+    assert "ip: 127.0.0.1" in do("whoami") and "digest: me" in do("whoami")
+    do("setAcl -R /a auth::cdrwa,world:anyone:r")
+    assert do("getAcl /a/b").splitlines()[1] == "world:anyone:r"
+    assert "aclVersion = 1" in do("getAcl -s /a")
+    do("acl /a world:anyone:cdrwa")
+    assert do("acl /a") == "world:anyone:cdrwa"
+    assert "scheme:id:perms is needed" in do.refused("setAcl /a world:anyone:xyz", WRONG)
+    assert "the ACL is not a valid one" in do.refused("setAcl /a world:someone:r")
+
+
+def test_no_permission(do: Shell, client: KazooClient) -> None:
+    do("create /a x digest:u:p:r")
+    assert "not permitted by the ACL" in do.refused("get /a")
+    client.delete("/a")
+
+
+@pytest.mark.parametrize("text", ["world:anyone:r", "digest:u:a:b=:cdrwa", "ip:fe80::1/8:wa"])
+def test_acl_text_comes_back(text: str) -> None:
+    assert show_acl(parse_acl(text)) == text
+
+
+@pytest.mark.parametrize("text", ["world", "world:anyone", "world:anyone:", "world:anyone:x", ""])
+def test_bad_acl_text(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_acl(text)
+
+
+# --- quotas -----------------------------------------------------------------------------
+
+
+def test_quotas(do: Shell, client: KazooClient) -> None:
+    client.create("/a/b", b"", makepath=True)
+    assert do("quota /a") == "/a has no quota"
+    do("setquota -n 5 -B 1000 /a")
+    assert client.get("/zookeeper/quota/a/zookeeper_limits")[0] == (
+        b"count=5,bytes=-1=;byteHardLimit=1000;countHardLimit=-1"
+    )
+    do("setquota -N 9 /a")
+    assert do("listquota /a").splitlines() == [
+        "count: 5",
+        "bytes: no limit",
+        "countHardLimit: 9",
+        "byteHardLimit: 1000",
+        "znodes now: 2",
+    ]
+    do("delquota -n /a")
+    assert "count: no limit" in do("quota /a")
+    assert "/a has a quota" in do.refused("setquota -n 1 /a/b", WRONG)
+    assert "/a below it has a quota" in do.refused("setquota -n 1 /", WRONG)
+    do("delquota /a")
+    assert client.get_children("/zookeeper/quota") == []
+    assert "one of -n, -b, -N, -B is needed" in do.refused("setquota /a", WRONG)
+    assert "there is no such znode" in do.refused("setquota -n 1 /nope")
+
+
+def test_limits_as_zookeeper_writes_them() -> None:
+    old = verbs.parse_limits("count=1,bytes=2")
+    assert old == {"count": 1, "bytes": 2, "countHardLimit": -1, "byteHardLimit": -1}
+    assert verbs.parse_limits(verbs.encode_limits(old)) == old
+    assert verbs.parse_limits("nonsense") == dict.fromkeys(old, -1)
+
+
+# --- the prompt -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("frobnicate", "frobnicate: no such command"),
+        ("get", "the following arguments are required: path"),
+        ("get a", "a: a path begins with /"),
+        ("get /a /b", "unrecognized arguments"),
+        ("get 'open", "No closing quotation"),
+        ("create relative", "relative: a path begins with /"),
+    ],
+)
+def test_mistakes(do: Shell, line: str, said: str) -> None:
+    assert said in do.refused(line, WRONG)
+
+
+def test_names_in_any_case_and_aliases(do: Shell, client: KazooClient) -> None:
+    client.create("/a")
+    assert do("GETACL /a") == "world:anyone:cdrwa"
+    assert do("ls2 /a") == ""
+    do("rmr /a")
+    assert do("") == do("  # a comment") == ""
+
+
+def test_completion(do: Shell, client: KazooClient) -> None:
+    client.create("/apple/core", makepath=True)
+    client.create("/apricot")
+    assert do.prompt.complete("ge", "ge") == [
+        *("get ", "getAcl ", "getAllChildrenNumber ", "getEphemerals ")
+    ]
+    assert do.prompt.complete("get /ap", "/ap") == ["/apple", "/apricot"]
+    assert do.prompt.complete("get -s /apple/", "/apple/") == ["/apple/core"]
+    assert do.prompt.complete("get /nope/x", "/nope/x") == []
+    assert do.prompt.complete("create /a da", "da") == []
+
+
+def test_every_name_is_one_commands() -> None:
+    names = [name.lower() for verb in VERBS for name in (verb.name, *verb.aliases)]
+    assert len(names) == len(set(names)) == len(BY_NAME)
+
+
+# --- the command ------------------------------------------------------------------------
+
+
+def run(*arguments: str, input: str | None = None) -> Result:
+    return CliRunner().invoke(zkpy, ["shell", *arguments], input=input)
+
+
+def test_one_command_and_its_exit_code(hosts: str, client: KazooClient) -> None:
+    done = run("-s", hosts, "create", "/a", "data")
+    assert (done.exit_code, done.stdout) == (DONE, "Created /a\n")
+    assert run("-s", hosts, "ls", "-s", "/").stdout.startswith("a\nzookeeper\ncZxid = ")
+    done = run("-s", hosts, "get", "/nope")
+    assert (done.exit_code, done.stderr) == (REFUSED, "there is no such znode\n")
+    assert run("-s", hosts, "get").exit_code == WRONG
+    done = run("-s", hosts, "get", "-h")
+    assert done.exit_code == DONE and "Show the data of a znode." in done.stdout
+
+
+def test_a_chroot_and_identities(hosts: str, client: KazooClient) -> None:
+    client.create("/base/x", makepath=True)
+    below = ("-s", f"{hosts}/base")
+    assert run(*below, "ls", "/").stdout == "x\n"
+    assert run(*below, "create", "-c", "/box").stdout == "Created /box\n"
+    assert run(*below, "create", "-t", "60000", "/box/t").stdout == "Created /box/t\n"
+    assert client.get_children("/base/box") == ["t"]
+    assert run(*below, "count").stdout == "3\n"
+    done = run(*below, input="create -e /mine\ngetEphemerals\n")
+    assert done.stdout == "Created /mine\n/mine\n"
+    done = run("-s", hosts, "--auth", "digest:me:pass:word", "whoami")
+    assert "digest: me\n" in done.stdout
+
+
+def test_commands_from_a_pipe(hosts: str, client: KazooClient) -> None:
+    lines = "create /p 1\nget /p\nget /nope\nhelp\nset /p 2\n"
+    done = run("-s", hosts, input=lines)
+    assert done.exit_code == DONE
+    assert done.stdout.startswith("Created /p\n1\n")
+    assert "there is no such znode" in done.stderr
+    assert client.get("/p")[0] == b"2"
+    assert run("-s", hosts, input="get /nope\nquit\nset /p 3\n").exit_code == REFUSED
+    assert client.get("/p")[0] == b"2"
+
+
+def test_help_needs_no_server() -> None:
+    done = run("help")
+    assert done.exit_code == 0
+    assert all(verb.name in done.stdout for verb in VERBS)
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    done = run("-s", "127.0.0.1:1", "--timeout", "0.2", "ls")
+    assert (done.exit_code, done.stderr) == (REFUSED, "zkpy: nobody answers at 127.0.0.1:1\n")

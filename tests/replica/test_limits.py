@@ -1,0 +1,288 @@
+"""Bounds on clients: handshakes in time and in number, identities, a disk without room."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.replica.harness import Client, Raw, World
+from wire import records, upper
+from wire.client import Request, encode_frame
+from wire.codes import XID_AUTH, ErrorCode, OpCode
+from wire.records import OPEN_ACL
+from zkpy.limits import Limits
+from zkpy.replica.learning import Learning
+from zkpy.replica.status import details_of, status_of
+from zkpy.replica.throttle import TokenBucket
+
+HANDSHAKE = Limits().handshake_ms
+CONNECT = records.ConnectRequest(0, 0, 10_000, 0, bytes(16), False)
+OK = ErrorCode.OK
+THROTTLED = ErrorCode.THROTTLED_OP
+
+
+# --- handshakes -------------------------------------------------------------------------
+
+
+def test_a_connection_that_asks_for_nothing_is_closed() -> None:
+    world = World()
+    idle = world.raw()
+    world.advance(HANDSHAKE - 1)
+    assert not idle.closed
+    world.advance(2)
+    assert idle.closed
+    assert any("it asks for nothing" in notice for notice in world.replica.take_notices())  # type: ignore[unreachable]
+
+
+def test_a_handshake_byte_by_byte_is_not_waited_for() -> None:
+    world = World()
+    slow = world.raw()
+    for byte in encode_frame(CONNECT.encode())[:-1]:
+        world.replica.receive_client(slow.link, bytes((byte,)), world.now)
+        world.advance(HANDSHAKE // 40)
+        if slow.closed:
+            break
+    assert slow.closed
+
+
+def test_each_connection_has_the_whole_time() -> None:
+    world = World()
+    first = world.raw()
+    world.advance(HANDSHAKE // 2)
+    second = world.raw()
+    world.advance(HANDSHAKE // 2 + 1)
+    assert (first.closed, second.closed) == (True, False)
+    world.advance(HANDSHAKE // 2)
+    assert second.closed
+
+
+def test_a_session_outlives_the_time_for_handshakes() -> None:
+    world = World(handshake_ms=500)
+    client = world.connect()
+    world.advance(5000)
+    assert not client.closed
+
+
+def test_handshakes_beyond_the_tokens_are_turned_away() -> None:
+    world = World(connect_tokens_max=2, connect_fill_ms=100)
+    world.advance(1000)
+    clients = [world.connect() for _ in range(3)]
+    assert [client.closed for client in clients] == [False, False, True]
+    assert clients[2].events == []
+    world.advance(100)
+    assert not world.connect().closed
+
+
+def test_tokens_come_back_up_to_their_number() -> None:
+    bucket = TokenBucket(3, 10, 2)
+    taken = [bucket.take(at) for at in (1000, 1000, 1000, 1000, 1009, 1010, 1011, 1019, 5000)]
+    assert taken == [True, True, True, False, False, True, True, False, True]
+    assert bucket.refused == 3
+
+
+def test_without_tokens_there_is_no_bound() -> None:
+    bucket = TokenBucket(0, 1, 1)
+    assert all(bucket.take(0) for _ in range(1000))
+
+
+# --- identities -------------------------------------------------------------------------
+
+
+def authenticate(client: Client, name: str) -> None:
+    body = records.AuthPacket(0, "digest", f"{name}:x".encode())
+    client.send(OpCode.AUTH, body, XID_AUTH)
+    client.world.run()
+
+
+def test_identities_of_a_connection_are_bounded() -> None:
+    world = World(identities_max=4)
+    client = world.connect()
+    for name in ("a", "b", "b", "c"):  # with the address that is four
+        authenticate(client, name)
+    assert not client.closed
+    authenticate(client, "d")
+    assert client.closed
+
+
+# --- a disk without room ----------------------------------------------------------------
+
+
+def set_low(world: World, low: bool) -> None:
+    world.replica.set_low_space(low, world.now)
+    world.run()
+
+
+def set_data(client: Client, path: str) -> int:
+    return client.ask(OpCode.SET_DATA, records.SetDataRequest(path, b"x", -1)).error
+
+
+def test_writes_are_refused_while_there_is_no_room_and_taken_again_after() -> None:
+    world = World()
+    client = world.connect()
+    assert client.create("/a").error == OK
+    written = len(world.log)
+    set_low(world, True)
+    assert client.create("/b").error == THROTTLED
+    assert set_data(client, "/a") == THROTTLED
+    assert len(world.log) == written, "a refusal takes no room"
+    assert client.get("/a").error == OK
+    assert status_of(world.replica).low_space
+    set_low(world, False)
+    assert client.create("/b").error == OK
+    assert not status_of(world.replica).low_space
+
+
+def test_what_frees_room_and_sessions_go_on_without_it() -> None:
+    world = World()
+    client = world.connect()
+    client.create("/a")
+    set_low(world, True)
+    assert world.connect().granted.timeout_ms == 10_000
+    assert client.ask(OpCode.DELETE, records.DeleteRequest("/a", -1)).error == OK
+    client.ask(OpCode.CLOSE_SESSION)
+    assert client.closed
+
+
+def test_a_refusal_keeps_the_order_of_replies() -> None:
+    world = World()
+    client = world.connect()
+    client.create("/a")
+    world.disk_works = False
+    first = client.send(OpCode.SET_DATA, records.SetDataRequest("/a", b"1", -1))
+    world.run()
+    set_low(world, True)
+    second = client.send(OpCode.SET_DATA, records.SetDataRequest("/a", b"2", -1))
+    third = client.send(OpCode.GET_DATA, records.GetDataRequest("/a", False))
+    world.run()
+    assert [reply.xid for reply in client.replies] == [first - 1]
+    world.disk_works = True
+    world.run()
+    assert [reply.xid for reply in client.replies][-3:] == [first, second, third]
+    assert [reply.error for reply in client.replies][-3:] == [OK, THROTTLED, OK]
+
+
+def test_a_new_leadership_knows_of_the_disk() -> None:
+    world = World()
+    set_low(world, True)
+    client = world.connect()
+    world.replica._enter_office()
+    world.run()
+    assert client.closed
+    assert world.connect().create("/a").error == THROTTLED
+
+
+def test_a_learner_passes_the_refusal_on() -> None:
+    """A leader without room answers writes of other members' clients past the log."""
+    told: list[tuple[int, int]] = []
+    side: Any = SimpleNamespace(refused=lambda number, code: told.append((number, code)))
+    zab: Any = None
+    links: Any = None
+    office = Learning(3, 1, zab, side, links, 0)
+    office.receive(2, upper.Refused(7, THROTTLED))
+    assert told == [], "it is not the leader's"
+    office.receive(3, upper.Refused(7, THROTTLED))
+    assert told == [(7, THROTTLED)]
+
+
+def test_the_refusal_goes_to_the_member_that_forwarded_the_write() -> None:
+    world = World()
+    set_low(world, True)
+    sent: list[tuple[int, upper.Message]] = []
+    office: Any = world.replica.office
+    office._zab = SimpleNamespace(send=lambda sid, data: sent.append((sid, upper.decode(data))))
+    body = records.SetDataRequest("/zookeeper", b"", -1).encode()
+    forwarded = upper.ForwardedWrite(7, OpCode.SET_DATA, 1, 1, body, ())
+    office.receive(2, upper.Forward(5, [forwarded]))
+    assert sent == [(2, upper.Refused(7, THROTTLED))]
+
+
+def test_a_refusal_for_a_client_that_left_is_nobodys() -> None:
+    world = World()
+    world.replica.clients.refused(12345, THROTTLED)
+    world.run()
+    assert world.connect().get("/").error == OK
+
+
+# --- what the words show ----------------------------------------------------------------
+
+
+@pytest.fixture(name="pair")
+def make_pair() -> tuple[World, Client, Raw]:
+    world = World()
+    client = world.connect()
+    client.create("/e", flags=1)
+    client.get("/e", watch=True)
+    client.ask(OpCode.GET_CHILDREN, records.GetChildrenRequest("/", True))
+    client.ask(OpCode.ADD_WATCH, records.AddWatchRequest("/e", 0))
+    return world, client, world.raw()
+
+
+def test_status_of_connections(pair: tuple[World, Client, Raw]) -> None:
+    world, client, raw = pair
+    first, second = status_of(world.replica).links
+    assert (first.id, first.session) == (client.link, client.granted.session_id)
+    assert (first.last_opcode, first.last_xid) == (OpCode.ADD_WATCH, 4)
+    assert first.last_zxid == world.replica.state.zxid
+    assert (first.received, first.sent) == (5, 5)
+    assert (second.id, second.session, second.last_opcode, second.last_xid) == (raw.link, 0, 0, -1)
+    assert second.last_zxid == 0
+
+
+def test_details(pair: tuple[World, Client, Raw]) -> None:
+    world, client, _ = pair
+    session = client.granted.session_id
+    details = details_of(world.replica)
+    assert details.ephemerals == {session: ["/e"]}
+    assert sorted(details.watches) == [(session, "/"), (session, "/e")]
+    (deadline,) = details.deadlines
+    assert 10_000 <= deadline - world.now <= 12_000
+    assert details.deadlines[deadline] == [session]
+
+
+def test_digests_at_round_zxids() -> None:
+    world = World()
+    client = world.connect()
+    for _ in range(300):
+        client.send(OpCode.CREATE, records.CreateRequest("/n-", b"", list(OPEN_ACL), 2))
+    world.run()
+    digests = details_of(world.replica).digests
+    state = world.replica.state
+    assert [zxid & 0xFFFFFFFF for zxid, _ in digests[:-1]] == [128, 256]
+    assert digests[-1] == (state.zxid, state.digest)
+
+
+def test_sizes_of_proposals() -> None:
+    world = World()
+    client = world.connect()
+    client.create("/a", b"x" * 500)
+    sizes = status_of(world.replica).proposal_sizes
+    assert sizes is not None
+    last, least, greatest = sizes
+    assert last == greatest > 500 > least > 0
+
+
+# --- clients that do not read -----------------------------------------------------------
+
+
+def test_who_does_not_read_is_not_answered_further_until_it_does() -> None:
+    world = World(share_bytes_max=10_000)
+    client = world.connect()
+    client.create("/big", b"x" * 4_000)
+    data = b"".join(
+        client.connection.send(
+            Request(100 + n, OpCode.GET_DATA, records.GetDataRequest("/big", False))
+        )
+        for n in range(100)
+    )
+    world.replica.receive_client(client.link, data, world.now)
+    world.replica.choke_client(client.link, True, world.now)
+    world.run()
+    answered = len(client.replies)
+    assert answered < 10
+    deadline = world.replica.deadline()
+    assert deadline is not None and deadline > world.now, "nobody waits for it in a loop"
+    world.advance(2_000)
+    assert len(client.replies) == answered
+    world.replica.choke_client(client.link, False, world.now)
+    world.run()
+    assert [reply.xid for reply in client.replies[1:]] == list(range(100, 200))

@@ -1,0 +1,143 @@
+"""An ensemble of real processes on loopback, for tests; they wait for lines of its logs."""
+
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from kazoo.client import KazooClient
+
+LIMIT_S = 30
+
+
+class Member:
+    """One server: a directory and ports that stay, processes that come and go."""
+
+    def __init__(self, number: int, directory: Path, ports: tuple[int, int, int]) -> None:
+        self.number = number
+        self.data = directory / f"data-{number}"
+        self.config = directory / f"zoo-{number}.cfg"
+        self.client_port, self.quorum_port, self.election_port = ports
+        self.hosts = f"127.0.0.1:{self.client_port}"
+        self.child: subprocess.Popen[str] | None = None
+        self.lines: list[str] = []
+        """Of the present process."""
+        self._news = threading.Condition()
+
+    def write_files(self, text: str) -> None:
+        self.data.mkdir(exist_ok=True)
+        (self.data / "myid").write_text(f"{self.number}\n")
+        own = f"dataDir={self.data}\nclientPort={self.client_port}\nclientPortAddress=127.0.0.1\n"
+        self.config.write_text(own + text)
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "zkpy", str(self.config)]
+        self.lines = []
+        self.child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, bufsize=1)
+        self._reader = threading.Thread(target=self._read, args=(self.child,))
+        self._reader.start()
+
+    def _read(self, child: subprocess.Popen[str]) -> None:
+        assert child.stderr is not None
+        with child.stderr as stderr:
+            for line in stderr:
+                self._note(line)
+        self._note("")
+
+    def _note(self, line: str) -> None:
+        with self._news:
+            self.lines.append(line)
+            self._news.notify_all()
+
+    def end(self, number: int = signal.SIGKILL) -> int:
+        assert self.child is not None
+        child, self.child = self.child, None
+        child.send_signal(number)
+        code = child.wait(LIMIT_S)
+        self._reader.join(LIMIT_S)
+        return code
+
+    def until(self, condition: Callable[[list[str]], object]) -> None:
+        """Wait until the log is such."""
+        with self._news:
+            assert self._news.wait_for(lambda: condition(self.lines), LIMIT_S), self.lines
+
+    def until_serving(self) -> None:
+        self.until(lambda lines: self._serves(lines))
+
+    @staticmethod
+    def _serves(lines: list[str]) -> bool:
+        """Whether the last word about the role is that of a member that serves."""
+        words = ("leading", "following", "observing", "looking")
+        roles = [line for line in lines if any(f" {word}" in line for word in words)]
+        return bool(roles) and roles[-1].rstrip().endswith(": serving")
+
+    def ask(self, word: str) -> str:
+        """A four-letter word."""
+        with socket.create_connection(("127.0.0.1", self.client_port), LIMIT_S) as asking:
+            asking.sendall(word.encode())
+            return b"".join(iter(lambda: asking.recv(65536), b"")).decode()
+
+    def monitor(self) -> dict[str, str]:
+        return dict(line.split("\t") for line in self.ask("mntr").splitlines())
+
+
+class Members:
+    """Voters from 1 on, then observers."""
+
+    def __init__(self, directory: Path, voters: int, observers: int = 0, more: str = "") -> None:
+        count = voters + observers
+        ports = free_ports(count)
+        self.all = [Member(i + 1, directory, ports[i]) for i in range(count)]
+        lines = [
+            f"server.{each.number}=localhost:{each.quorum_port}:{each.election_port}"
+            + (":observer" if each.number > voters else "")
+            for each in self.all
+        ]
+        text = "\n".join([more, "4lw.commands.whitelist=*", *lines, ""])
+        for each in self.all:
+            each.write_files(text)
+        self.hosts = ",".join(each.hosts for each in self.all)
+        self._clients: list[KazooClient] = []
+
+    def start(self) -> None:
+        for each in self.all:
+            each.start()
+        for each in self.all:
+            each.until_serving()
+
+    def connect(self, hosts: str, timeout: float = 10.0) -> KazooClient:
+        client = KazooClient(hosts, timeout=timeout)
+        client.start(LIMIT_S)
+        self._clients.append(client)
+        return client
+
+    def find_leader(self) -> Member:
+        (leader,) = [each for each in self.all if "Mode: leader\n" in each.ask("srvr")]
+        return leader
+
+    def end(self) -> None:
+        for client in self._clients:
+            with contextlib.suppress(Exception):
+                client.stop()
+            client.close()
+        for each in self.all:
+            if each.child is not None:
+                each.end()
+
+
+def free_ports(count: int) -> list[tuple[int, int, int]]:
+    """(client, quorum, election), all held at once so that none is given twice."""
+    kinds = (socket.SOCK_STREAM, socket.SOCK_STREAM, socket.SOCK_DGRAM)
+    with contextlib.ExitStack() as stack:
+
+        def hold(kind: int) -> int:
+            opened = stack.enter_context(socket.socket(socket.AF_INET, kind))
+            opened.bind(("127.0.0.1", 0))
+            return int(opened.getsockname()[1])
+
+        return [(hold(kinds[0]), hold(kinds[1]), hold(kinds[2])) for _ in range(count)]

@@ -1,0 +1,184 @@
+"""Ensembles of real processes: they form, survive their leader, take members back."""
+
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kazoo.protocol.states import WatchedEvent
+
+from tests.server.members import LIMIT_S, Member, Members
+from wire.client import ClientConnection, Request, Role
+from wire.codes import OpCode
+from wire.records import OPEN_ACL, ConnectRequest, CreateRequest
+
+
+@pytest.fixture(scope="module")
+def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Members]:
+    """Three voters and an observer.  Each test leaves all four serving."""
+    members = Members(tmp_path_factory.mktemp("ensemble"), 3, 1, "tickTime=500")
+    try:
+        members.start()
+        yield members
+    finally:
+        members.end()
+
+
+def test_each_member_takes_writes_and_shows_those_of_the_others(ensemble: Members) -> None:
+    clients = [ensemble.connect(each.hosts) for each in ensemble.all]
+    clients[0].ensure_path("/each")
+    for number, client in enumerate(clients):
+        client.create(f"/each/{number}", str(number).encode())
+    for client in clients:
+        client.sync("/each")
+        assert sorted(client.get_children("/each")) == ["0", "1", "2", "3"]
+        assert client.get("/each/3")[0] == b"3"
+
+
+def test_what_members_say_about_themselves(ensemble: Members) -> None:
+    modes = [each.monitor()["zk_server_state"] for each in ensemble.all]
+    assert sorted(modes) == ["follower", "follower", "leader", "observer"]
+    assert modes[3] == "observer"
+    assert [each.ask("isro") for each in ensemble.all] == ["rw"] * 4
+    leader = ensemble.find_leader()
+    shown = leader.monitor()
+    assert shown["zk_synced_followers"] == "2"
+    assert shown["zk_learners"] == "3"
+    assert shown["zk_quorum_size"] == "3"
+    text = "".join(leader.lines)
+    assert f"server {leader.number}, one of 3 voters, listening on" in text
+    assert "PEERS ARE NOT AUTHENTICATED" in text
+
+
+def test_killed_leader_is_replaced_and_comes_back(ensemble: Members) -> None:
+    client = ensemble.connect(ensemble.hosts)
+    client.ensure_path("/failover")
+    session = client.client_id
+    client.create("/failover/mine", ephemeral=True)
+    leader = ensemble.find_leader()
+    leader.end()
+    for number in range(20):
+        client.retry(client.create, f"/failover/{number}", b"v")
+    assert client.client_id == session
+    assert client.exists("/failover/mine").ephemeralOwner == session[0]
+    leader.start()
+    leader.until_serving()
+    returned = ensemble.connect(leader.hosts)
+    returned.sync("/failover")
+    assert len(returned.get_children("/failover")) == 21
+    returned.create("/failover/again")
+    assert leader.ask("srvr").count("Mode: follower\n") == 1
+
+
+def test_member_that_lost_its_data_gets_it_anew(ensemble: Members) -> None:
+    leader = ensemble.find_leader()
+    lost = next(each for each in ensemble.all[:3] if each is not leader)
+    assert lost.end(signal.SIGTERM) == 0
+    client = ensemble.connect(leader.hosts)
+    client.create("/anew", b"v" * 100)
+    text = lost.config.read_text()
+    remove(lost.data)
+    lost.write_files(text.partition("clientPortAddress=127.0.0.1\n")[2])
+    lost.start()
+    lost.until_serving()
+    assert ensemble.connect(lost.hosts).get("/anew")[0] == b"v" * 100
+
+
+def remove(directory: Path) -> None:
+    for path in sorted(directory.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+def test_session_moves_between_members(ensemble: Members) -> None:
+    """As kazoo does it when a server goes: with id and password to another one."""
+    first, second = (each for each in ensemble.all[:3] if each is not ensemble.find_leader())
+    client = ensemble.connect(first.hosts)
+    client.create("/moved", b"", ephemeral=True)
+    session = client.client_id
+    gone, back = threading.Event(), threading.Event()
+
+    def note(state: str) -> None:
+        (back if gone.is_set() and state == "CONNECTED" else gone).set()
+
+    client.add_listener(note)
+    client.set_hosts(second.hosts)
+    first.end()
+    assert back.wait(LIMIT_S)
+    assert client.client_id == session
+    assert client.exists("/moved").ephemeralOwner == session[0]
+    assert f"sid=0x{session[0]:x}" in second.ask("cons")
+    first.start()
+    first.until_serving()
+
+
+@pytest.mark.parametrize("index", [0, 3], ids=["voter", "observer"])
+def test_ephemeral_goes_when_its_session_expires(ensemble: Members, index: int) -> None:
+    """The owner falls silent without a word, behind one server; the event comes at another."""
+    watching = ensemble.connect(ensemble.all[1].hosts)
+    deleted = threading.Event()
+    path = f"/silent-{index}"
+
+    def note(event: WatchedEvent) -> None:
+        if event.type == "DELETED":
+            deleted.set()
+
+    owner = leave_ephemeral(ensemble.all[index], path)
+    try:
+        watching.sync(path)
+        assert watching.exists(path, watch=note) is not None
+    finally:
+        owner.close()
+    assert deleted.wait(LIMIT_S)
+
+
+def leave_ephemeral(member: Member, path: str) -> socket.socket:
+    """A session of the shortest time-out, which nobody keeps alive."""
+    connection = ClientConnection(Role.CLIENT, 1 << 20)
+    opened = socket.create_connection(("127.0.0.1", member.client_port), LIMIT_S)
+    opened.sendall(connection.send(ConnectRequest(0, 0, 100, 0, bytes(16), False)))
+    assert connection.receive_data(opened.recv(4096))
+    create = CreateRequest(path, b"", list(OPEN_ACL), 1)
+    opened.sendall(connection.send(Request(1, OpCode.CREATE, create)))
+    assert connection.receive_data(opened.recv(4096))
+    return opened
+
+
+def test_member_without_a_quorum(tmp_path: Path) -> None:
+    """It says so, and ends at once when it is told to."""
+    members = Members(tmp_path, 3)
+    alone = members.all[0]
+    alone.start()
+    try:
+        alone.until(lambda lines: any("looking for a leader" in line for line in lines))
+        assert alone.ask("ruok") == "imok"
+        assert alone.ask("isro") == "null"
+        assert "not currently serving requests" in alone.ask("srvr")
+        assert alone.end(signal.SIGTERM) == 0
+    finally:
+        members.end()
+
+
+@pytest.mark.parametrize(
+    "kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM], ids=["quorum", "election"]
+)
+def test_port_for_members_that_is_taken(tmp_path: Path, kind: int) -> None:
+    members = Members(tmp_path, 3)
+    member = members.all[0]
+    stream = kind == socket.SOCK_STREAM
+    port = member.quorum_port if stream else member.election_port
+    with socket.socket(socket.AF_INET, kind) as taken:
+        taken.bind(("127.0.0.1", port))
+        if stream:
+            taken.listen()
+        member.start()
+        member.until(lambda lines: lines and lines[-1] == "")
+    assert member.child is not None
+    assert member.child.wait(LIMIT_S) == 1
+    use = "TCP, the quorum port" if stream else "UDP, the election port"
+    assert member.lines[-2] == (
+        f"zkpy: {member.config}: server.1: cannot listen on localhost:{port} ({use}): "
+        "Address already in use\n"
+    )
+    assert sorted(path.name for path in member.data.iterdir()) == ["myid"]

@@ -1,0 +1,245 @@
+"""Election datagrams on loopback sockets, and where members are looked for."""
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Iterator
+
+import attrs
+import pytest
+
+from tests.server.conftest import Play
+from wire.peer import NO_CLUSTER, Notification, encode_notification
+from zkpy.config import parse_server
+from zkpy.server import addresses
+from zkpy.server.addresses import Directory, bind_everywhere, places_of
+from zkpy.server.votes import DRAIN_MAX, Votes
+
+LOOKING, FOLLOWING = 0, 1
+
+
+def vote(sid: int, sequence: int = 1, role: int = LOOKING) -> Notification:
+    return Notification(role, 0, NO_CLUSTER, sid, 7, sequence, 0, 1, sid, 0, 0)
+
+
+@attrs.define(eq=False)
+class Booth:
+    """Server 1 with its socket; `other` stands in for server 2, at 127.0.0.1 too."""
+
+    directory: Directory
+    own: socket.socket
+    other: socket.socket
+    heard: list[tuple[int, Notification]] = attrs.Factory(list)
+    news: asyncio.Event = attrs.Factory(asyncio.Event)
+    now: int = 1000
+
+    def votes(self) -> Votes:
+        return Votes([self.own], self.directory, self.hear, lambda: self.now)
+
+    def hear(self, sid: int, notification: Notification) -> None:
+        self.heard.append((sid, notification))
+        self.news.set()
+
+    async def until(self, count: int) -> None:
+        while len(self.heard) < count:
+            self.news.clear()
+            await self.news.wait()
+
+    def tell(self, data: bytes) -> None:
+        self.other.sendto(data, self.own.getsockname())
+
+
+@pytest.fixture
+def booth() -> Iterator[Booth]:
+    own, other = (bind_everywhere("127.0.0.1", 0, socket.SOCK_DGRAM)[0] for _ in range(2))
+    specs = [
+        parse_server(1, "127.0.0.1:1:2"),
+        parse_server(2, f"127.0.0.1:1:{other.getsockname()[1]}"),
+        parse_server(3, "127.0.0.3:1:2"),
+    ]
+    with own, other:
+        yield Booth(Directory(specs, 1), own, other)
+
+
+def test_votes_go_both_ways(play: Play[object], booth: Booth) -> None:
+    async def act() -> None:
+        votes = booth.votes()
+        votes.start()
+        votes.send(2, vote(1))
+        assert booth.other.recv(600) == encode_notification(vote(1))
+        booth.tell(encode_notification(vote(2)))
+        await booth.until(1)
+        votes.stop()
+
+    booth.other.setblocking(True)
+    play(act)
+    assert booth.heard == [(2, vote(2))]
+
+
+def test_more_than_one_turn_takes(play: Play[object], booth: Booth) -> None:
+    count = 2 * DRAIN_MAX + 1
+
+    async def act() -> None:
+        votes = booth.votes()
+        votes.start()
+        for number in range(count):
+            booth.tell(encode_notification(vote(2, number)))
+        await booth.until(count)
+        votes.stop()
+
+    play(act)
+    assert [n.sequence for _, n in booth.heard] == list(range(count))
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (encode_notification(vote(3)), "server 3 is not there"),
+        (encode_notification(vote(9)), "there is no other server 9"),
+        (encode_notification(vote(1)), "there is no other server 1"),
+        (b"", "datagram of 0 bytes"),
+        (bytes(2000), "datagram of 513 bytes"),
+        (bytes(len(encode_notification(vote(2)))), "datagram of another protocol"),
+    ],
+)
+def test_what_does_not_count(
+    play: Play[object], booth: Booth, caplog: pytest.LogCaptureFixture, data: bytes, text: str
+) -> None:
+    async def act() -> None:
+        votes = booth.votes()
+        votes.start()
+        for _ in range(5):
+            booth.tell(data)
+        booth.tell(encode_notification(vote(2)))
+        await booth.until(1)
+        votes.stop()
+
+    play(act)
+    assert booth.heard == [(2, vote(2))]
+    (line,) = caplog.messages
+    assert line.startswith("ignoring datagrams from 127.0.0.1: ")
+    assert line.endswith(text)
+
+
+def test_silence_is_told_once(
+    play: Play[object], booth: Booth, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def act() -> None:
+        votes = booth.votes()
+        votes.start()
+        for _ in range(21):
+            votes.send(2, vote(1))
+            votes.send(3, vote(1))
+            if booth.now == 6000:  # half-way server 2 answers
+                booth.tell(encode_notification(vote(2)))
+                await booth.until(1)
+            booth.now += 1000
+        votes.stop()
+
+    caplog.set_level(logging.WARNING)
+    play(act)
+    silent_3, silent_2 = caplog.messages
+    assert silent_3.startswith("no answer from server 3 (127.0.0.3:2) for 10 s: ")
+    assert "is UDP open" in silent_3
+    assert silent_2.startswith("no answer from server 2 ")
+
+
+def test_answers_of_a_settled_member_ask_for_nothing(
+    booth: Booth, caplog: pytest.LogCaptureFixture
+) -> None:
+    votes = booth.votes()
+    for role in (LOOKING, FOLLOWING, FOLLOWING, LOOKING):
+        votes.send(2, vote(1, role=role))
+        booth.now += 20_000
+    assert caplog.messages == []
+
+
+# --- addresses ------------------------------------------------------------------------
+
+
+def test_addresses_need_no_look_up() -> None:
+    spec = parse_server(1, "10.0.0.1:2888:3888|[fd00::1]:2889:3889")
+    places = places_of(spec)
+    assert places.quorum == (
+        (socket.AF_INET, ("10.0.0.1", 2888)),
+        (socket.AF_INET6, ("fd00::1", 2889, 0, 0)),
+    )
+    assert [place[1][1] for place in places.election] == [3888, 3889]
+    assert places.hosts == {"10.0.0.1", "fd00::1"}
+
+
+def test_name_for_several_addresses() -> None:
+    spec = parse_server(1, "zk1:2888:3888")
+    places = places_of(spec, {"zk1": ["10.0.0.1", "10.0.0.2"]}.__getitem__)
+    assert [place[1][0] for place in places.quorum] == ["10.0.0.1", "10.0.0.2"]
+    assert places.hosts == {"10.0.0.1", "10.0.0.2"}
+
+
+def test_name_that_moves_and_goes(
+    play: Play[object], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another address when somebody asks again; no address is no reason to forget the last."""
+    answers = [["10.0.0.1"], ["10.0.0.2"], [], ["10.0.0.3"]]
+    monkeypatch.setattr(addresses, "look_up", lambda host: answers.pop(0))
+    monkeypatch.setattr(addresses, "LOOK_UP_MIN_S", 0.0)
+
+    async def until_at(directory: Directory, host: str) -> None:
+        while not directory.is_at(2, host):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+    async def act() -> None:
+        directory = Directory([parse_server(2, "zk2:2888:3888")], 1)
+        assert directory.quorum(2) == ()
+        await directory.start(10)
+        assert directory.is_at(2, "10.0.0.1")
+        directory.look_again()
+        await until_at(directory, "10.0.0.2")
+        directory.look_again()
+        while len(answers) > 1:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert directory.is_at(2, "10.0.0.2")
+        directory.look_again()
+        await until_at(directory, "10.0.0.3")
+        directory.stop()
+
+    caplog.set_level(logging.INFO)
+    play(act)
+    assert caplog.messages == ["server 2 is now at 10.0.0.2", "server 2 is now at 10.0.0.3"]
+
+
+def test_names_that_take_long_do_not_keep_a_start_waiting(
+    play: Play[object], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import threading
+
+    gate = threading.Event()
+    monkeypatch.setattr(addresses, "look_up", lambda host: [] if gate.wait() else [])
+
+    async def act() -> None:
+        directory = Directory([parse_server(2, "zk2:2888:3888")], 1)
+        await directory.start(0.01)
+        directory.stop()
+
+    play(act)
+    gate.set()
+    assert "takes long" in caplog.text
+
+
+def test_own_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    (first,) = bind_everywhere("127.0.0.1", 0, socket.SOCK_DGRAM)
+    with first, pytest.raises(OSError, match="in use") as raised:
+        bind_everywhere("127.0.0.1", first.getsockname()[1], socket.SOCK_DGRAM)
+    assert raised.value.errno == errno.EADDRINUSE
+    monkeypatch.setattr(addresses, "look_up", lambda host: ["192.0.2.1", "127.0.0.1"])
+    (own,) = bind_everywhere("zk1", 0, socket.SOCK_STREAM)
+    with own:
+        assert own.getsockname()[0] == "127.0.0.1"
+    with pytest.raises(OSError, match="assign"):
+        bind_everywhere("192.0.2.1", 0, socket.SOCK_STREAM)
+    monkeypatch.setattr(addresses, "look_up", lambda host: [])
+    with pytest.raises(OSError, match="the name zk1 cannot be looked up"):
+        bind_everywhere("zk1", 0, socket.SOCK_STREAM)
+    wild = bind_everywhere("0.0.0.0", 0, socket.SOCK_DGRAM)
+    assert wild[0].getsockname()[0] == "0.0.0.0"
+    addresses.close_all(wild)

@@ -1,0 +1,211 @@
+"""`zkpy shell`: look at and change what any server of the protocol holds.
+
+With a command it does that one and ends: exit code 0, 1 if the server refused, 2 if
+the command was wrong.  Without one it reads commands until `quit` or Ctrl-D, with
+completion of commands and paths and a history, where the system has readline.
+"""
+
+import logging
+import shlex
+import sys
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+import click
+from kazoo.client import KazooClient
+from kazoo.exceptions import (
+    AuthFailedError,
+    BadArgumentsError,
+    BadVersionError,
+    ConnectionLoss,
+    InvalidACLError,
+    KazooException,
+    NoAuthError,
+    NoChildrenForEphemeralsError,
+    NodeExistsError,
+    NoNodeError,
+    NotEmptyError,
+    QuotaExceededError,
+    ThrottledOpError,
+)
+from kazoo.handlers.threading import KazooTimeoutError
+
+from zkpy.cli.verbs import BY_NAME, VERBS, Context, HelpAsked, UsageError
+
+SERVER: Final = "127.0.0.1:2181"
+DONE, REFUSED, WRONG = 0, 1, 2
+LEAVE: Final = ("quit", "exit", "close")
+_REFUSALS: Final[dict[type[Exception], str]] = {
+    NoNodeError: "there is no such znode",
+    NodeExistsError: "the znode exists",
+    NotEmptyError: "the znode has children (deleteall removes them too)",
+    BadVersionError: "the version is another",
+    NoAuthError: "not permitted by the ACL (addauth)",
+    AuthFailedError: "the authentication was refused",
+    InvalidACLError: "the ACL is not a valid one",
+    BadArgumentsError: "the path or an argument is not a valid one",
+    NoChildrenForEphemeralsError: "ephemerals have no children",
+    QuotaExceededError: "the quota is exceeded",
+    ThrottledOpError: "the server takes no writes just now, try again later",
+    ConnectionLoss: "the connection was lost; the command may have been carried out",
+}
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option(
+    "-s", "--server", default=SERVER, show_default=True, metavar="HOST:PORT[,...][/CHROOT]"
+)
+@click.option("--timeout", type=click.FloatRange(0.1), default=10.0, help="Seconds to connect.")
+@click.option("-r", "--read-only", is_flag=True, help="A server without a quorum will do.")
+@click.option(
+    "--auth",
+    "auths",
+    multiple=True,
+    metavar="SCHEME:AUTH",
+    help="As addauth does, for example digest:user:password. May be repeated.",
+)
+@click.argument("words", metavar="[COMMAND [ARGUMENT]...]", nargs=-1, type=click.UNPROCESSED)
+def shell(
+    server: str, timeout: float, read_only: bool, auths: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    """Run one command on a server, or several, asked for one by one.
+
+    COMMAND is one of zkCli.sh's: ls, get, set, create, delete, stat, getAcl, ...;
+    `zkpy shell help` lists them all.
+    """
+    if words and words[0] == "help":
+        click.echo(_help())
+        return
+    logging.getLogger("kazoo").setLevel(logging.CRITICAL)  # what matters is said below
+    identities = [(scheme, auth) for scheme, _, auth in (each.partition(":") for each in auths)]
+    client = KazooClient(server, read_only=read_only, auth_data=identities)
+    try:
+        client.start(timeout)
+    except KazooTimeoutError:
+        client.close()
+        click.echo(f"zkpy: nobody answers at {server}", err=True)
+        sys.exit(REFUSED)
+    try:
+        prompt = Prompt(Context(client, click.echo), server)
+        code = prompt.run_words(list(words)) if words else prompt.loop()
+    finally:
+        client.stop()
+        client.close()
+    sys.exit(code)
+
+
+def _help() -> str:
+    width = max(len(verb.name) for verb in VERBS)
+    lines = [f"{verb.name:{width}}  {verb.about}{_also(verb.aliases)}" for verb in VERBS]
+    return "\n".join([*lines, f"{'quit':{width}}  Leave.", "COMMAND -h tells more."])
+
+
+def _also(aliases: tuple[str, ...]) -> str:
+    return f" Also: {', '.join(aliases)}." if aliases else ""
+
+
+@attrs.define
+class Prompt:
+    """Carries out commands, one after the other."""
+
+    context: Context
+    server: str
+
+    def loop(self) -> int:
+        """Commands from the terminal, or from whatever stands in its place."""
+        prepare_readline(self.complete)
+        prompt = f"[{self.server}] " if sys.stdin.isatty() else ""
+        code = DONE
+        while True:
+            try:
+                line = input(prompt)
+            except EOFError:
+                return code
+            except KeyboardInterrupt:
+                click.echo()
+                continue
+            if line.strip() in LEAVE:
+                return code
+            code = self.run_line(line)
+
+    def run_line(self, line: str) -> int:
+        try:
+            words = shlex.split(line, comments=True)
+        except ValueError as why:
+            return _complain(str(why), WRONG)
+        return self.run_words(words) if words else DONE
+
+    def run_words(self, words: list[str]) -> int:
+        name, *arguments = words
+        if name == "help":
+            click.echo(_help())
+            return DONE
+        verb = BY_NAME.get(name.lower())
+        if verb is None:
+            return _complain(f"{name}: no such command; help lists them", WRONG)
+        try:
+            return self._run(lambda: verb.run(self.context, verb.parse(arguments)))
+        except UsageError as why:
+            return _complain(str(why), WRONG)
+        except HelpAsked as help_text:
+            click.echo(str(help_text))
+            return DONE
+
+    def _run(self, act: Callable[[], None]) -> int:
+        self.context.ended.clear()
+        try:
+            act()
+        except KeyboardInterrupt:
+            self.context.ended.set()
+        except KazooException as why:
+            return _complain(explain(why), REFUSED)
+        except ValueError as why:  # kazoo's own look at paths
+            return _complain(str(why), WRONG)
+        return DONE
+
+    # --- completion -----------------------------------------------------------------
+
+    def complete(self, line: str, word: str) -> list[str]:
+        """What `word`, the last of `line`, may become."""
+        if line.lstrip() == word:
+            names = [verb.name for verb in VERBS] + ["help", "quit"]
+            return [f"{name} " for name in names if name.lower().startswith(word.lower())]
+        return self._complete_path(word) if word.startswith("/") else []
+
+    def _complete_path(self, word: str) -> list[str]:
+        parent, _, begun = word.rpartition("/")
+        try:
+            names = self.context.client.get_children(parent or "/")
+        except KazooException:
+            return []
+        return [f"{parent}/{name}" for name in sorted(names) if name.startswith(begun)]
+
+
+def explain(why: KazooException) -> str:
+    said = _REFUSALS.get(type(why))
+    return said if said is not None else f"{type(why).__name__} {why}".strip()
+
+
+def _complain(text: str, code: int) -> int:
+    click.echo(text, err=True)
+    return code
+
+
+def prepare_readline(complete: Callable[[str, str], list[str]]) -> None:
+    """Completion with Tab; nothing where there is no readline."""
+    try:
+        import readline
+    except ImportError:
+        return
+    found: list[str] = []
+
+    def next_match(word: str, state: int) -> str | None:
+        if not state:
+            found[:] = complete(readline.get_line_buffer()[: readline.get_endidx()], word)
+        return found[state] if state < len(found) else None
+
+    readline.set_completer(next_match)
+    readline.set_completer_delims(" \t")
+    libedit = "libedit" in (readline.__doc__ or "")
+    readline.parse_and_bind("bind ^I rl_complete" if libedit else "tab: complete")

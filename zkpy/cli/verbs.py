@@ -1,0 +1,579 @@
+"""The commands of `zkpy shell`: one table, each a function of a kazoo client and its arguments.
+
+Names and options are those of ZooKeeper's zkCli.sh, where it has the command; its
+older names are aliases.  What is printed is for people: one name per line, znodes and
+times in words.
+"""
+
+import argparse
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, NoReturn
+
+import attrs
+from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError
+from kazoo.protocol.states import WatchedEvent, ZnodeStat
+from kazoo.security import ACL, OPEN_ACL_UNSAFE, Id
+
+from zkpy.cli import requests
+from zkpy.cli.shown import quote_data, quote_lines, show_session, show_time
+
+PERMS: Final = {"r": 1, "w": 2, "c": 4, "d": 8, "a": 16}
+QUOTA: Final = "/zookeeper/quota"
+ANY_VERSION: Final = -1
+Arguments = argparse.Namespace
+
+
+class UsageError(Exception):
+    """The command was not called as it wants to be; the message says how."""
+
+
+class HelpAsked(Exception):
+    """-h: the message is the help."""
+
+
+@attrs.define
+class Context:
+    """What a command works with."""
+
+    client: KazooClient
+    tell: Callable[[str], None]
+    """Prints a line."""
+    ended: threading.Event = attrs.Factory(threading.Event)
+    """Set when a command that watches should stop."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises where argparse would end the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}\n{self.format_usage().strip()}")
+
+    def print_help(self, file: Any = None) -> None:
+        raise HelpAsked(self.format_help().strip())
+
+
+@attrs.define(frozen=True)
+class Verb:
+    name: str
+    about: str
+    run: Callable[[Context, Arguments], None]
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    aliases: tuple[str, ...] = ()
+
+    def parse(self, words: list[str]) -> Arguments:
+        """UsageError for anything that is not to be understood, HelpAsked for -h."""
+        return self.parser().parse_args(words)
+
+    def parser(self) -> argparse.ArgumentParser:
+        parser = _Parser(prog=self.name, description=self.about)
+        self.add_arguments(parser)
+        return parser
+
+
+# --- reading ------------------------------------------------------------------------
+
+
+def list_children(context: Context, given: Arguments) -> None:
+    if given.R:
+        for path in walk(context.client, given.path):
+            context.tell(path)
+        return
+    names, stat = context.client.get_children(
+        given.path, watch=_watcher(context, given), include_data=True
+    )
+    for name in sorted(names):
+        context.tell(quote_data(name))
+    if given.s:
+        context.tell(show_stat(stat))
+
+
+def walk(client: KazooClient, path: str) -> Iterator[str]:
+    """A path and all below it, parents first; what goes away meanwhile is left out."""
+    yield path
+    try:
+        names = client.get_children(path)
+    except NoNodeError:
+        return
+    for name in sorted(names):
+        yield from walk(client, join(path, name))
+
+
+def join(path: str, name: str) -> str:
+    return f"{path.rstrip('/')}/{name}"
+
+
+def draw_tree(context: Context, given: Arguments) -> None:
+    context.tell(given.path)
+    for line in _branches(context.client, given.path, "", given.depth):
+        context.tell(line)
+
+
+def _branches(client: KazooClient, path: str, indent: str, depth: int) -> Iterator[str]:
+    if not depth:
+        return
+    try:
+        names = sorted(client.get_children(path))
+    except NoNodeError:
+        return
+    for number, name in enumerate(names, 1):
+        last = number == len(names)
+        yield f"{indent}{'└── ' if last else '├── '}{quote_data(name)}"
+        below = indent + ("    " if last else "│   ")
+        yield from _branches(client, join(path, name), below, depth - 1)
+
+
+def get_data(context: Context, given: Arguments) -> None:
+    data, stat = context.client.get(given.path, watch=_watcher(context, given))
+    context.tell(quote_data(data))
+    if given.s:
+        context.tell(show_stat(stat))
+
+
+def show_znode(context: Context, given: Arguments) -> None:
+    stat = context.client.exists(given.path, watch=_watcher(context, given))
+    if stat is None:
+        raise NoNodeError
+    context.tell(show_stat(stat))
+
+
+def show_stat(stat: ZnodeStat) -> str:
+    lines = {
+        "cZxid": f"{stat.czxid:#x}",
+        "ctime": show_time(stat.ctime),
+        "mZxid": f"{stat.mzxid:#x}",
+        "mtime": show_time(stat.mtime),
+        "pZxid": f"{stat.pzxid:#x}",
+        "cversion": stat.cversion,
+        "dataVersion": stat.version,
+        "aclVersion": stat.aversion,
+        "ephemeralOwner": show_session(stat.ephemeralOwner),
+        "dataLength": stat.dataLength,
+        "numChildren": stat.numChildren,
+    }
+    return "\n".join(f"{name} = {value}" for name, value in lines.items())
+
+
+def count_all(context: Context, given: Arguments) -> None:
+    context.tell(str(requests.count_descendants(context.client, given.path)))
+
+
+def list_ephemerals(context: Context, given: Arguments) -> None:
+    for path in requests.find_ephemerals(context.client, given.path):
+        context.tell(path)
+
+
+def show_config(context: Context, given: Arguments) -> None:
+    context.tell(quote_lines(context.client.get("/zookeeper/config")[0]))
+
+
+def show_version(context: Context, given: Arguments) -> None:
+    """Of the server; it has to answer the word envi for that."""
+    context.tell(".".join(map(str, context.client.server_version())))
+
+
+def synchronise(context: Context, given: Arguments) -> None:
+    context.client.sync(given.path)
+
+
+# --- writing ------------------------------------------------------------------------
+
+
+def set_data(context: Context, given: Arguments) -> None:
+    stat = context.client.set(given.path, given.data.encode(), version=given.v)
+    if given.s:
+        context.tell(show_stat(stat))
+
+
+def create(context: Context, given: Arguments) -> None:
+    """Exactly one of the kinds: ephemeral, container, with a time to live, or none of them."""
+    client, data = context.client, given.data.encode()
+    acl = parse_acl(given.acl) if given.acl else OPEN_ACL_UNSAFE
+    if given.c:
+        if given.e or given.s or given.t:
+            raise UsageError("-c cannot be used with -e, -s or -t")
+        path = requests.create_container(client, given.path, data, acl)
+    elif given.t:
+        if given.e:
+            raise UsageError("-t cannot be used with -e: an ephemeral ends with its session")
+        path = requests.create_ttl(client, given.path, data, acl, given.t, given.s)
+    else:
+        path = client.create(given.path, data, acl=acl, ephemeral=given.e, sequence=given.s)
+    context.tell(f"Created {path}")
+
+
+def delete(context: Context, given: Arguments) -> None:
+    context.client.delete(given.path, version=given.v)
+
+
+def delete_all(context: Context, given: Arguments) -> None:
+    """Children first; what others remove meanwhile is no error."""
+    paths = list(walk(context.client, given.path))
+    for path in reversed(paths[1:]):
+        try:
+            context.client.delete(path)
+        except NoNodeError:
+            continue
+    context.client.delete(given.path)
+
+
+# --- watching -----------------------------------------------------------------------
+
+
+def _watcher(context: Context, given: Arguments) -> Callable[[WatchedEvent], None] | None:
+    """For -w: one event, told whenever it comes."""
+    if not given.w:
+        return None
+    return lambda event: context.tell(f"WATCHER:: {event.type} {event.path}")
+
+
+def watch(context: Context, given: Arguments) -> None:
+    """Every change of a znode and its children, until the command is ended."""
+    client, tell = context.client, context.tell
+    known: set[str] = set()
+
+    def on_data(data: bytes | None, stat: ZnodeStat | None) -> bool | None:
+        if context.ended.is_set():
+            return False
+        if stat is None:
+            tell(f"{given.path} does not exist")
+        else:
+            tell(f"{given.path} version {stat.version}: {quote_data(data)}")
+        return None
+
+    def on_children(names: list[str]) -> bool | None:
+        if context.ended.is_set():
+            return False
+        _tell_children(context, given.path, known, set(names))
+        return None
+
+    client.DataWatch(given.path, on_data)
+    if client.exists(given.path) is not None:
+        client.ChildrenWatch(given.path, on_children)
+    context.ended.wait()
+
+
+def _tell_children(context: Context, path: str, known: set[str], names: set[str]) -> None:
+    for name in sorted(names - known):
+        context.tell(f"+ {join(path, name)}")
+    for name in sorted(known - names):
+        context.tell(f"- {join(path, name)}")
+    known.clear()
+    known.update(names)
+
+
+# --- ACLs ---------------------------------------------------------------------------
+
+
+def parse_acl(text: str) -> list[ACL]:
+    """`scheme:id:perms`, comma-separated; the id may hold colons."""
+    return [_parse_entry(entry) for entry in text.split(",")]
+
+
+def _parse_entry(entry: str) -> ACL:
+    scheme, colon, rest = entry.partition(":")
+    name, last, perms = rest.rpartition(":")
+    if not colon or not last or not perms or set(perms) - set(PERMS):
+        raise UsageError(f"{entry}: scheme:id:perms is needed, perms out of cdrwa")
+    return ACL(sum(PERMS[each] for each in set(perms)), Id(scheme, name))
+
+
+def show_acl(acl: Iterable[ACL]) -> str:
+    return ",".join(
+        f"{each.id.scheme}:{each.id.id}:" + "".join(p for p in "cdrwa" if each.perms & PERMS[p])
+        for each in acl
+    )
+
+
+def get_acl(context: Context, given: Arguments) -> None:
+    acl, stat = context.client.get_acls(given.path)
+    for each in acl:
+        context.tell(show_acl([each]))
+    if given.s:
+        context.tell(show_stat(stat))
+
+
+def set_acl(context: Context, given: Arguments) -> None:
+    acl = parse_acl(given.acl)
+    paths = walk(context.client, given.path) if given.R else [given.path]
+    for path in paths:
+        context.client.set_acls(path, acl, version=given.v)
+
+
+def acl(context: Context, given: Arguments) -> None:
+    if given.acl is None:
+        get_acl(context, given)
+    else:
+        set_acl(context, given)
+
+
+def add_auth(context: Context, given: Arguments) -> None:
+    context.client.add_auth(given.scheme, given.auth)
+
+
+def who_am_i(context: Context, given: Arguments) -> None:
+    for scheme, user in requests.who_am_i(context.client):
+        context.tell(f"{scheme}: {user}")
+
+
+# --- quotas -------------------------------------------------------------------------
+
+_LIMITS: Final = {"n": "count", "b": "bytes", "N": "countHardLimit", "B": "byteHardLimit"}
+"""Option -> what the limits znode calls it."""
+
+
+def limits_path(path: str) -> str:
+    return f"{QUOTA}{path.rstrip('/')}/zookeeper_limits"
+
+
+def parse_limits(text: str) -> dict[str, int]:
+    """`count=1,bytes=2=;byteHardLimit=3;countHardLimit=4`; -1 and absent mean no limit."""
+    found = dict.fromkeys(_LIMITS.values(), ANY_VERSION)
+    for part in text.replace(";", ",").split(","):
+        name, _, value = part.strip("=").partition("=")
+        if name in found and value.lstrip("-").isdigit():
+            found[name] = int(value)
+    return found
+
+
+def encode_limits(limits: dict[str, int]) -> str:
+    return (
+        f"count={limits['count']},bytes={limits['bytes']}=;"
+        f"byteHardLimit={limits['byteHardLimit']};countHardLimit={limits['countHardLimit']}"
+    )
+
+
+def read_limits(client: KazooClient, path: str) -> dict[str, int]:
+    return parse_limits(client.get(limits_path(path))[0].decode("utf-8", "replace"))
+
+
+def list_quota(context: Context, given: Arguments) -> None:
+    try:
+        limits = read_limits(context.client, given.path)
+    except NoNodeError:
+        context.tell(f"{given.path} has no quota")
+        return
+    for name, value in limits.items():
+        context.tell(f"{name}: {'no limit' if value < 0 else value}")
+    used = requests.count_descendants(context.client, given.path) + 1
+    context.tell(f"znodes now: {used}")
+
+
+def set_quota(context: Context, given: Arguments) -> None:
+    """Limits that are not named stay as they are."""
+    client, wanted = context.client, _named_limits(given)
+    if not wanted:
+        raise UsageError("one of -n, -b, -N, -B is needed")
+    if client.exists(given.path) is None:
+        raise NoNodeError
+    try:
+        limits = read_limits(client, given.path) | wanted
+        client.set(limits_path(given.path), encode_limits(limits).encode())
+    except NoNodeError:
+        _refuse_nested(client, given.path)
+        limits = parse_limits("") | wanted
+        client.create(limits_path(given.path), encode_limits(limits).encode(), makepath=True)
+        client.create(f"{QUOTA}{given.path}/zookeeper_stats", b"count=-1,bytes=-1")
+
+
+def _named_limits(given: Arguments) -> dict[str, int]:
+    values = {name: getattr(given, option) for option, name in _LIMITS.items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _refuse_nested(client: KazooClient, path: str) -> None:
+    """Only one quota on any line from the root to a leaf, as zkCli.sh sees to."""
+    above = path
+    while above != "/":
+        above = above.rpartition("/")[0] or "/"
+        if client.exists(limits_path(above)) is not None:
+            raise UsageError(f"{path}: {above} has a quota, and it covers this path")
+    if client.exists(QUOTA + path) is not None:
+        for below in walk(client, QUOTA + path):
+            if below.endswith("/zookeeper_limits"):
+                covered = below.removeprefix(QUOTA).removesuffix("/zookeeper_limits")
+                raise UsageError(f"{path}: {covered} below it has a quota")
+
+
+def delete_quota(context: Context, given: Arguments) -> None:
+    """The named limits, or the whole quota."""
+    client = context.client
+    named = [name for option, name in _LIMITS.items() if getattr(given, option)]
+    limits = read_limits(client, given.path)
+    if named:
+        limits |= dict.fromkeys(named, ANY_VERSION)
+        client.set(limits_path(given.path), encode_limits(limits).encode())
+    else:
+        _remove_quota(client, given.path)
+
+
+def _remove_quota(client: KazooClient, path: str) -> None:
+    """The two znodes, and what is empty then above them."""
+    at = QUOTA + path
+    for name in ("zookeeper_limits", "zookeeper_stats"):
+        if client.exists(join(at, name)) is not None:
+            client.delete(join(at, name))
+    while at != QUOTA and not client.get_children(at):
+        client.delete(at)
+        at = at.rpartition("/")[0]
+
+
+# --- the table ----------------------------------------------------------------------
+
+
+def _path(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    if default is None:
+        parser.add_argument("path", type=parse_path)
+    else:
+        parser.add_argument("path", type=parse_path, nargs="?", default=default)
+
+
+def parse_path(text: str) -> str:
+    return parse_new_path(text).rstrip("/") or "/"
+
+
+def parse_new_path(text: str) -> str:
+    """A / at the end has a meaning: a sequential znode with no name but its number."""
+    if not text.startswith("/"):
+        raise argparse.ArgumentTypeError(f"{text}: a path begins with /")
+    return text
+
+
+def _flag(parser: argparse.ArgumentParser, name: str, about: str) -> None:
+    parser.add_argument(name, action="store_true", help=about)
+
+
+def _version(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-v", type=int, default=ANY_VERSION, metavar="VERSION", help="expected")
+
+
+def _stat_and_watch(parser: argparse.ArgumentParser) -> None:
+    _flag(parser, "-s", "show its Stat too")
+    _flag(parser, "-w", "tell of the next change")
+
+
+def _for_ls(parser: argparse.ArgumentParser) -> None:
+    _stat_and_watch(parser)
+    _flag(parser, "-R", "all below it, not its children alone")
+    _path(parser, "/")
+
+
+def _for_tree(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-d", "--depth", type=int, default=-1, help="levels to show")
+    _path(parser, "/")
+
+
+def _for_get(parser: argparse.ArgumentParser) -> None:
+    _stat_and_watch(parser)
+    _path(parser)
+
+
+def _for_stat(parser: argparse.ArgumentParser) -> None:
+    _flag(parser, "-w", "tell of the next change")
+    _path(parser)
+
+
+def _for_set(parser: argparse.ArgumentParser) -> None:
+    _flag(parser, "-s", "show its new Stat")
+    _version(parser)
+    _path(parser)
+    parser.add_argument("data")
+
+
+def _for_create(parser: argparse.ArgumentParser) -> None:
+    _flag(parser, "-s", "sequential: a number is appended to the name")
+    _flag(parser, "-e", "ephemeral: ends with the session")
+    _flag(parser, "-c", "container: ends when its last child has gone")
+    parser.add_argument("-t", type=int, metavar="MS", help="time to live without changes")
+    parser.add_argument("path", type=parse_new_path)
+    parser.add_argument("data", nargs="?", default="")
+    parser.add_argument("acl", nargs="?", help="scheme:id:perms,...")
+
+
+def _for_delete(parser: argparse.ArgumentParser) -> None:
+    _version(parser)
+    _path(parser)
+
+
+def _for_get_acl(parser: argparse.ArgumentParser) -> None:
+    _flag(parser, "-s", "show its Stat too")
+    _path(parser)
+
+
+def _for_set_acl(parser: argparse.ArgumentParser) -> None:
+    _flag(parser, "-R", "of all below it too")
+    _version(parser)
+    _path(parser)
+    parser.add_argument("acl", help="scheme:id:perms,...")
+
+
+def _for_acl(parser: argparse.ArgumentParser) -> None:
+    _flag(parser, "-s", "show its Stat too")
+    _flag(parser, "-R", "set that of all below it too")
+    _version(parser)
+    _path(parser)
+    parser.add_argument("acl", nargs="?", help="scheme:id:perms,... to set it")
+
+
+def _for_add_auth(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("scheme")
+    parser.add_argument("auth", nargs="?", default="")
+
+
+def _for_set_quota(parser: argparse.ArgumentParser) -> None:
+    for option, about in _QUOTA_OPTIONS.items():
+        parser.add_argument(f"-{option}", type=int, metavar="N", help=about)
+    _path(parser)
+
+
+def _for_delete_quota(parser: argparse.ArgumentParser) -> None:
+    for option, about in _QUOTA_OPTIONS.items():
+        _flag(parser, f"-{option}", about)
+    _path(parser)
+
+
+_QUOTA_OPTIONS: Final = {
+    "n": "znodes, soft",
+    "b": "bytes, soft",
+    "N": "znodes, hard",
+    "B": "bytes, hard",
+}
+
+
+def _nothing(parser: argparse.ArgumentParser) -> None:
+    """It takes no arguments."""
+
+
+def _root_path(parser: argparse.ArgumentParser) -> None:
+    _path(parser, "/")
+
+
+VERBS: Final = (
+    Verb("ls", "List the children of a znode.", list_children, _for_ls, ("ls2",)),
+    Verb("tree", "Draw what is below a znode.", draw_tree, _for_tree),
+    Verb("get", "Show the data of a znode.", get_data, _for_get),
+    Verb("stat", "Show the Stat of a znode.", show_znode, _for_stat, ("exists",)),
+    Verb("set", "Replace the data of a znode.", set_data, _for_set),
+    Verb("create", "Create a znode.", create, _for_create),
+    Verb("delete", "Delete a znode that has no children.", delete, _for_delete, ("rm",)),
+    Verb("deleteall", "Delete a znode and all below it.", delete_all, _path, ("rmr",)),
+    Verb("watch", "Tell of every change of a znode and its children.", watch, _path),
+    Verb("acl", "Show the ACL of a znode, or set it.", acl, _for_acl),
+    Verb("getAcl", "Show the ACL of a znode.", get_acl, _for_get_acl),
+    Verb("setAcl", "Set the ACL of a znode.", set_acl, _for_set_acl),
+    Verb("addauth", "Authenticate this connection.", add_auth, _for_add_auth),
+    Verb("whoami", "Show who this connection is authenticated as.", who_am_i, _nothing),
+    Verb("quota", "Show the quota of a znode.", list_quota, _path, ("listquota",)),
+    Verb("setquota", "Set limits on what is at and below a znode.", set_quota, _for_set_quota),
+    Verb("delquota", "Remove limits, or the quota.", delete_quota, _for_delete_quota),
+    Verb("config", "Show who the ensemble is.", show_config, _nothing),
+    Verb("version", "Show the server's version.", show_version, _nothing),
+    Verb("sync", "Wait until this server has seen all writes.", synchronise, _root_path),
+    Verb("getAllChildrenNumber", "Count what is below a znode.", count_all, _root_path, ("count",)),
+    Verb("getEphemerals", "List the ephemerals of this session.", list_ephemerals, _root_path),
+)
+BY_NAME: Final[dict[str, Verb]] = {
+    name.lower(): verb for verb in VERBS for name in (verb.name, *verb.aliases)
+}
+"""In any case of letters: zkCli.sh itself has changed its mind about some."""

@@ -1,0 +1,207 @@
+"""Where the members of an ensemble are: names turned into addresses, and turned again.
+
+In: the `server.N` lines.  Out: for each server id the addresses of its quorum and its
+election port, as sockets take them, and whether a sender may be who it says.
+
+A name that cannot be looked up yet, or that points elsewhere tomorrow (containers), is
+no reason to fail: a thread looks all names up again every `LOOK_UP_S`, or sooner when
+it is asked to.  It is a thread of its own, since a resolver may hang for half a minute
+and a server must stop at once.  What is an address already costs no look-up.
+"""
+
+import asyncio
+import errno
+import ipaddress
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import attrs
+
+from zkpy.config import ANY_ADDRESS, ServerSpec
+from zkpy.server.clients import bind_one, plain_host
+
+log = logging.getLogger("zkpy.server")
+
+LOOK_UP_S: Final = 10.0
+LOOK_UP_MIN_S: Final = 1.0
+"""Between look-ups that somebody asked for."""
+WILDCARDS: Final = frozenset({ANY_ADDRESS, "0.0.0.0", "::"})
+Place = tuple[int, Any]
+"""Address family, and what `connect` and `sendto` take."""
+
+
+@attrs.define(frozen=True)
+class Places:
+    """One member."""
+
+    quorum: tuple[Place, ...] = ()
+    election: tuple[Place, ...] = ()
+    hosts: frozenset[str] = frozenset()
+
+
+NOWHERE: Final = Places()
+
+
+class Directory:
+    """The members but this one, by server id."""
+
+    def __init__(self, servers: Iterable[ServerSpec], me: int) -> None:
+        self.specs = {spec.server_id: spec for spec in servers if spec.server_id != me}
+        self.me = me
+        self._places: dict[int, Places] = {sid: places_of(self.specs[sid]) for sid in self.specs}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake = threading.Event()
+        self._stopped = False
+        self._first = asyncio.Event()
+
+    def __contains__(self, sid: int) -> bool:
+        return sid in self.specs
+
+    def quorum(self, sid: int) -> tuple[Place, ...]:
+        return self._places.get(sid, NOWHERE).quorum
+
+    def election(self, sid: int) -> tuple[Place, ...]:
+        return self._places.get(sid, NOWHERE).election
+
+    def is_at(self, sid: int, host: str) -> bool:
+        """Whether `host` is a configured address of that member."""
+        return host in self._places.get(sid, NOWHERE).hosts
+
+    # --- looking up -------------------------------------------------------------
+
+    async def start(self, patience_s: float) -> None:
+        """Look up what has to be, and wait a little for the first answers."""
+        self._loop = asyncio.get_running_loop()
+        if not any(map(has_names, self.specs.values())):
+            return
+        threading.Thread(target=self._run, name="zkpy-names", daemon=True).start()
+        try:
+            async with asyncio.timeout(patience_s):
+                await self._first.wait()
+        except TimeoutError:
+            log.warning("looking up the names of the other servers takes long; going on meanwhile")
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._wake.set()
+
+    def look_again(self) -> None:
+        """Somebody is not where we think: its name may mean another address by now."""
+        self._wake.set()
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while not self._stopped:
+            found = {sid: places_of(spec, look_up) for sid, spec in self.specs.items()}
+            self._tell(found)
+            pause.wait(LOOK_UP_MIN_S)
+            self._wake.wait(LOOK_UP_S)
+            self._wake.clear()
+
+    def _tell(self, found: dict[int, Places]) -> None:
+        assert self._loop is not None
+        if not self._stopped:
+            try:
+                self._loop.call_soon_threadsafe(self._note, found)
+            except RuntimeError:  # the loop was closed just now
+                self._stopped = True
+
+    def _note(self, found: dict[int, Places]) -> None:
+        """A name that is not found just now keeps the addresses that it had."""
+        for sid, places in found.items():
+            before = self._places[sid]
+            if places.hosts and places != before:
+                self._places[sid] = places
+                if before.hosts:
+                    log.info("server %d is now at %s", sid, ", ".join(sorted(places.hosts)))
+        self._first.set()
+
+
+LookUp = Callable[[str], list[str]]
+
+
+def is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def has_names(spec: ServerSpec) -> bool:
+    return not all(is_address(address.host) for address in spec.addresses)
+
+
+def look_up(host: str) -> list[str]:
+    """All addresses of a name, none if there are none just now."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    return list(dict.fromkeys(str(each[4][0]) for each in found))
+
+
+def no_look_up(host: str) -> list[str]:
+    return []
+
+
+def places_of(spec: ServerSpec, look: LookUp = no_look_up) -> Places:
+    hosts = [
+        (host, address)
+        for address in spec.addresses
+        for host in ([address.host] if is_address(address.host) else look(address.host))
+    ]
+    return Places(
+        tuple(place(host, address.quorum_port) for host, address in hosts),
+        tuple(place(host, address.election_port) for host, address in hosts),
+        frozenset(plain_host(host) for host, _ in hosts),
+    )
+
+
+def place(host: str, port: int) -> Place:
+    """Of an address, not a name: nothing is looked up."""
+    flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    return found[0][0], found[0][4]
+
+
+# --- the own ports --------------------------------------------------------------------
+
+
+def bind_everywhere(host: str, port: int, kind: int) -> list[socket.socket]:
+    """Sockets bound to all addresses of the own host that this machine has.
+
+    A name may stand for several (IPv4 and IPv6), and the others may use any of them.
+    Raises OSError.
+    """
+    hosts = ["0.0.0.0", "::"] if host in WILDCARDS else _own_addresses(host)
+    opened: list[socket.socket] = []
+    absent: OSError | None = None
+    for each in hosts:
+        try:
+            opened.append(bind_one(*place(each, port), kind))
+        except OSError as why:
+            if why.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                close_all(opened)
+                raise
+            absent = why
+    if absent is not None and not opened:
+        raise absent
+    return opened
+
+
+def close_all(sockets: Iterable[socket.socket]) -> None:
+    for each in sockets:
+        each.close()
+
+
+def _own_addresses(host: str) -> list[str]:
+    if is_address(host):
+        return [host]
+    found = look_up(host)
+    if not found:
+        raise OSError(errno.EADDRNOTAVAIL, f"the name {host} cannot be looked up")
+    return found

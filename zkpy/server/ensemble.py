@@ -1,0 +1,144 @@
+"""A server's ties to the other members of its ensemble, as one thing for driver and app.
+
+In: the ports of the own `server.N` line, bound before anything else at start.  Out: what
+the core wants sent, over learner links (`peers`) and election datagrams (`votes`), to
+where the members are (`addresses`).
+"""
+
+import logging
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Final, Protocol
+
+import attrs
+
+from wire.peer import Hello, Notification
+from zkpy.config import ANY_ADDRESS, Config, PeerAddress, ServerSpec
+from zkpy.effects import Ready
+from zkpy.errors import ConfigError
+from zkpy.server.addresses import Directory, bind_everywhere
+from zkpy.server.driver import Driver
+from zkpy.server.peers import Peers
+from zkpy.server.votes import Votes
+
+log = logging.getLogger("zkpy.server")
+
+NAMES_PATIENCE_S: Final = 1.0
+"""How long a start waits for the names of the others."""
+
+
+class Facts(Protocol):
+    """What the ties must know of a `Replica`."""
+
+    @property
+    def dial(self) -> int | None: ...
+    def hello(self) -> Hello: ...
+
+
+@attrs.define(frozen=True)
+class Ports:
+    """Bound sockets of one server."""
+
+    quorum: tuple[socket.socket, ...]
+    election: tuple[socket.socket, ...]
+
+
+class Ensemble:
+    """The others, from one server's point of view."""
+
+    def __init__(self, config: Config, ports: Ports, facts: Facts) -> None:
+        own = own_line(config)
+        self.own = own
+        self._config = config
+        self._ports = ports
+        self._facts = facts
+        self._directory = Directory(config.servers, own.server_id)
+        self._peers: Peers | None = None
+        self._votes: Votes | None = None
+
+    async def start(self, driver: Driver) -> None:
+        warn_of_strangers(self.own)
+        await self._directory.start(NAMES_PATIENCE_S)
+        self._peers = Peers(
+            driver,
+            self._directory,
+            self._config.limits,
+            dial=lambda: self._facts.dial,
+            greeting=self._facts.hello,
+        )
+        self._votes = Votes(self._ports.election, self._directory, driver.receive_vote)
+        await self._peers.listen(self._ports.quorum)
+        self._votes.start()
+        driver.ensemble = self
+
+    def stop(self) -> None:
+        self._directory.stop()
+        if self._votes is not None:
+            self._votes.stop()
+        if self._peers is not None:
+            self._peers.stop()
+
+    def carry_out(self, ready: Ready) -> None:
+        """What one pass has for the others; then dial whom the core wants to reach now."""
+        assert self._peers is not None and self._votes is not None
+        if ready.peers:
+            self._peers.send(ready.peers)
+        for sid in ready.peer_closes:
+            self._peers.close(sid)
+        for sid, notification in ready.votes:
+            assert isinstance(notification, Notification)
+            self._votes.send(sid, notification)
+        self._peers.keep()
+
+
+def own_line(config: Config) -> ServerSpec:
+    own = [spec for spec in config.servers if spec.server_id == config.server_id]
+    assert own, "config has found this server among the lines"
+    return own[0]
+
+
+def bind_ports(config: Config, stack: ExitStack) -> Ports:
+    """Quorum ports for TCP, election ports for UDP; ConfigError if one cannot be had."""
+    addresses = own_line(config).addresses
+
+    def bind_all(kind: int, port: Callable[[PeerAddress], int]) -> tuple[socket.socket, ...]:
+        return tuple(
+            stack.enter_context(opened)
+            for address in addresses
+            for opened in bind_port(address.host, port(address), kind, config)
+        )
+
+    return Ports(
+        bind_all(socket.SOCK_STREAM, lambda address: address.quorum_port),
+        bind_all(socket.SOCK_DGRAM, lambda address: address.election_port),
+    )
+
+
+def bind_port(host: str, port: int, kind: int, config: Config) -> list[socket.socket]:
+    if config.quorum_on_all_addresses:
+        host = ANY_ADDRESS
+    try:
+        return bind_everywhere(host, port, kind)
+    except OSError as why:
+        use, protocol = _PORTS[kind]
+        raise ConfigError(
+            f"{config.source}: server.{config.server_id}: cannot listen on {host or '*'}:{port} "
+            f"({protocol}, {use}): {why.strerror or why}"
+        ) from None
+
+
+_PORTS: Final[dict[int, tuple[str, str]]] = {
+    socket.SOCK_STREAM: ("the quorum port", "TCP"),
+    socket.SOCK_DGRAM: ("the election port", "UDP"),
+}
+
+
+def warn_of_strangers(own: ServerSpec) -> None:
+    where = ", ".join(f"{a.host}:{a.quorum_port}/{a.election_port}" for a in own.addresses)
+    log.warning(
+        "PEERS ARE NOT AUTHENTICATED: whoever can reach the quorum and election ports (%s) can "
+        "join this ensemble, read all of it and change all of it. Let only its own servers reach "
+        "them.",
+        where,
+    )

@@ -1,0 +1,111 @@
+"""Room on the disk: watched, and waited for when there is none (RELIABILITY D11).
+
+`Space` looks once a second how much is free where log and images lie.  Below the
+reserve - what the next log segment takes - the core is told, and its leader refuses
+writes; the segment in use has its room already, so that what was accepted before is
+still written.  With room again, writes are taken again, by themselves.
+
+Should the disk be full all the same, the log's thread waits in `wait_for_room` and
+tries again: nothing is acknowledged meanwhile, nothing is lost, reads go on.
+"""
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Final
+
+from zkpy.errors import StorageError
+
+log = logging.getLogger("zkpy.server")
+
+INTERVAL_S: Final = 1.0
+ENOUGH: Final = 1.25
+"""How many reserves must be free before writes are taken again."""
+
+
+def measure_free(directories: Iterable[str]) -> int | None:
+    """Bytes free in the fullest of the file systems; None where that cannot be told."""
+    try:
+        found = [os.statvfs(directory) for directory in directories]
+    except OSError:
+        return None
+    return min(each.f_bavail * each.f_frsize for each in found)
+
+
+class Space:
+    """One watch.  `on_full` and `wait_for_room` are called by the threads that write."""
+
+    def __init__(
+        self,
+        directories: Iterable[str],
+        reserve_bytes: int,
+        measure: Callable[[Iterable[str]], int | None] = measure_free,
+        interval_s: float = INTERVAL_S,
+    ) -> None:
+        self.low = False
+        self._directories = tuple(dict.fromkeys(directories))
+        self._reserve = reserve_bytes
+        self._measure = measure
+        self._interval_s = interval_s
+        self._stopped = threading.Event()
+        self._waiting = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._report: Callable[[bool], None] = lambda low: None
+        # A thread of its own: a file system that hangs must hold up neither reads nor the end.
+        self._thread = threading.Thread(target=self._watch, name="zkpy-space", daemon=True)
+
+    def start(self, report: Callable[[bool], None]) -> None:
+        """`report(low)` is called on this loop, each time that it changes."""
+        self._loop = asyncio.get_running_loop()
+        self._report = report
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Nobody waits for room any longer."""
+        self._stopped.set()
+
+    def _watch(self) -> None:
+        while not self._stopped.is_set():
+            free = self._measure(self._directories)
+            if free is not None:
+                self._tell(self._judge, free)
+            self._stopped.wait(self._interval_s)
+
+    def _tell(self, act: Callable[..., None], *arguments: object) -> None:
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended meanwhile, and nobody is interested
+                self._loop.call_soon_threadsafe(act, *arguments)
+
+    def _judge(self, free: int) -> None:
+        if free < self._reserve or self._waiting:
+            self._set(True, f"{free >> 20} MB free, {self._reserve >> 20} MB are kept in reserve")
+        elif free >= self._reserve * ENOUGH:
+            self._set(False, f"{free >> 20} MB free")
+
+    def _set(self, low: bool, why: str) -> None:
+        if low == self.low or self._stopped.is_set():
+            return
+        self.low = low
+        if low:
+            log.error("the disk is nearly full: refusing writes until there is room (%s)", why)
+        else:
+            log.warning("there is room on the disk again: taking writes (%s)", why)
+        self._report(low)
+
+    # --- in the threads that write ------------------------------------------------
+
+    def on_full(self, why: str) -> None:
+        """The disk refused a write for want of room."""
+        self._tell(self._set, True, why)
+
+    def wait_for_room(self) -> None:
+        """Return when it is worth another try; StorageError at the end of the server."""
+        self._waiting = True
+        try:
+            if self._stopped.wait(self._interval_s):
+                raise StorageError("stopped while the disk was full")
+        finally:
+            self._waiting = False
