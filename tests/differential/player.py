@@ -216,7 +216,15 @@ class Player:
         return next((line.error for line in self._lines if line.kind == "reply"), None)
 
     def close(self) -> None:
+        """End all sessions, so that none expires while another trace is played."""
         for session in self._sessions:
+            if session.id:
+                self._lines = []
+                self._begin_connect(session, How.AGAIN)
+                self._finish_connect(session)
+            if session.link is not None:
+                self._send(session, (Ask(OpCode.CLOSE_SESSION),), noted=False)
+                self._receive_replies(session)
             self._drop(session)
 
     # --- parts ---

@@ -189,7 +189,9 @@ def test_the_refusal_goes_to_the_member_that_forwarded_the_write() -> None:
     set_low(world, True)
     sent: list[tuple[int, upper.Message]] = []
     office: Any = world.replica.office
-    office._zab = SimpleNamespace(send=lambda sid, data: sent.append((sid, upper.decode(data))))
+    office._zab = SimpleNamespace(
+        serving=True, send=lambda sid, data: sent.append((sid, upper.decode(data)))
+    )
     body = records.SetDataRequest("/zookeeper", b"", -1).encode()
     forwarded = upper.ForwardedWrite(7, OpCode.SET_DATA, 1, 1, body, ())
     office.receive(2, upper.Forward(5, [forwarded]))

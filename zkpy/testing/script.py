@@ -109,6 +109,10 @@ class Stage:
             return leader
         return self.ensemble.members[int(name)]
 
+    @property
+    def history(self) -> History:
+        return History(self.connections, self.invariants.commits)
+
     # --- the ensemble
 
     def start(self, arguments: list[str]) -> list[str]:
@@ -151,7 +155,7 @@ class Stage:
         return [_show_log(member) for member in self.ensemble.members.values()]
 
     def check(self, arguments: list[str]) -> list[str]:
-        histories.check(History(self.connections, self.invariants.commits))
+        histories.check(self.history)
         return ["sound" if self.all_equal() else "members differ"]
 
     # --- faults

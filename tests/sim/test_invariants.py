@@ -1,0 +1,193 @@
+"""The watching of members: each rule is broken on purpose, from outside, and must be noticed."""
+
+from collections.abc import Callable
+
+import attrs
+import pytest
+
+from wire.peer import Ack, LeaderInfo
+from zkpy.effects import Append, DiskBatch, Entry, Ready, Recovered, Truncate, WriteIdentity
+from zkpy.testing.ensemble import Member
+from zkpy.testing.invariants import Invariants
+from zkpy.testing.script import Stage
+from zkpy.testing.world import Violation
+
+
+class Scene:
+    """Three members that serve and hold a few entries, all equal."""
+
+    def __init__(self) -> None:
+        self.stage = Stage()
+        lines = ("start voters=3", "until leader", "until serving", "client a leader")
+        for line in (*lines, "ask a create /x one", "ask a set /x two", "run 1s", "until equal"):
+            self.stage.play(line)
+        self.watch: Invariants = self.stage.invariants
+        leader = self.stage.ensemble.leader()
+        assert leader is not None
+        self.leader = leader
+        self.follower = next(m for m in self.stage.ensemble.alive if m is not leader)
+
+    @property
+    def last(self) -> Entry:
+        return self.leader.replica.zab.member.window.entries[-1]
+
+    def recovered(self, member: Member, keep: int) -> Recovered:
+        """What a boot would find if only the first `keep` entries were there."""
+        window = member.replica.zab.member.window
+        entries = window.entries[:keep]
+        return Recovered(member.replica.zab.identity, 0, 0, [], 0, entries, 0, [])
+
+
+def other_tree(scene: Scene) -> None:
+    replica = scene.follower.replica
+    scene.watch.seen[scene.follower.sid].applied = 0
+    replica.state._sum += 1
+    scene.watch.stepped(scene.follower)
+
+
+def applied_goes_back(scene: Scene) -> None:
+    scene.follower.replica.state.zxid -= 1
+    scene.watch.stepped(scene.follower)
+
+
+def applied_but_not_durable(scene: Scene) -> None:
+    scene.watch.disks[scene.follower.sid].log.truncate(scene.last.zxid - 1)
+    scene.watch.seen[scene.follower.sid].applied = 0
+    scene.watch.stepped(scene.follower)
+
+
+def committed_without_a_quorum(scene: Scene) -> None:
+    """As if this were the first member to apply it, with nobody else's disk behind it."""
+    zxid = scene.last.zxid
+    scene.watch._order.remove(zxid)
+    for member in scene.stage.ensemble.alive:
+        if member is not scene.leader:
+            scene.watch.disks[member.sid].log.truncate(zxid - 1)
+    scene.watch.seen[scene.leader.sid].applied = 0
+    scene.watch.stepped(scene.leader)
+
+
+def another_entry_under_the_same_zxid(scene: Scene) -> None:
+    entry = attrs.evolve(scene.last, chain=scene.last.chain ^ 1)
+    batch = DiskBatch(99, [Append([entry], 0, 0, 0)])
+    scene.watch.asked(scene.follower, Ready(disk=batch))
+
+
+def entry_that_nobody_proposed(scene: Scene) -> None:
+    entry = attrs.evolve(scene.last, zxid=scene.last.zxid + 1)
+    batch = DiskBatch(99, [Append([entry], 0, 0, 0)])
+    scene.watch.asked(scene.follower, Ready(disk=batch))
+
+
+def hole_in_a_log(scene: Scene) -> None:
+    entry = attrs.evolve(scene.last, zxid=scene.last.zxid + 2)
+    scene.watch.made_durable(scene.follower, DiskBatch(99, [Append([entry], 0, 0, 0)]))
+
+
+def committed_entries_cut_off(scene: Scene) -> None:
+    scene.watch.made_durable(scene.follower, DiskBatch(99, [Truncate(scene.last.zxid - 1)]))
+
+
+def promise_taken_back(scene: Scene) -> None:
+    identity = scene.follower.replica.zab.identity
+    assert identity is not None
+    worse = attrs.evolve(identity, accepted_epoch=0)
+    scene.watch.made_durable(scene.follower, DiskBatch(99, [WriteIdentity(worse)]))
+
+
+def promise_forgotten_in_memory(scene: Scene) -> None:
+    scene.follower.replica.zab.member.accepted_epoch = 0
+    scene.watch.stepped(scene.follower)
+
+
+def promise_lost_in_a_crash(scene: Scene) -> None:
+    found = scene.recovered(scene.follower, 100)
+    assert found.identity is not None
+    found.identity = attrs.evolve(found.identity, accepted_epoch=0)
+    scene.watch.booted(scene.follower, found)
+
+
+def committed_entry_lost_in_a_crash(scene: Scene) -> None:
+    scene.watch.booted(scene.follower, scene.recovered(scene.follower, 2))
+
+
+def durable_entry_lost_in_a_crash(scene: Scene) -> None:
+    """Not committed yet, but acknowledged it may have been."""
+    entry = attrs.evolve(scene.last, zxid=scene.last.zxid + 1)
+    scene.watch.made_durable(scene.follower, DiskBatch(99, [Append([entry], 0, 0, 0)]))
+    scene.watch.booted(scene.follower, scene.recovered(scene.follower, 100))
+
+
+def acknowledged_too_early(scene: Scene) -> None:
+    ack = Ack(scene.last.zxid + 1)
+    scene.watch.asked(scene.follower, Ready(peers=[(scene.leader.sid, ack)]))
+
+
+def epoch_offered_too_early(scene: Scene) -> None:
+    offer = LeaderInfo(99, bytes(16), False)
+    scene.watch.asked(scene.leader, Ready(peers=[(scene.follower.sid, offer)]))
+
+
+def two_leaders_of_one_epoch(scene: Scene) -> None:
+    scene.watch.leaders[scene.leader.replica.zab.epoch] = scene.follower.sid
+    scene.stage.play("send a set /x three")
+    scene.stage.world.run_until(scene.stage.world.now + 1_000_000)
+
+
+def answer_of_a_follower_that_is_cut_off(scene: Scene) -> None:
+    scene.watch.seen[scene.follower.sid].heard[scene.leader.sid] = 0
+    scene.watch.asked(scene.follower, Ready(clients=[(1, b"reply")]))
+
+
+def answer_of_a_leader_that_is_cut_off(scene: Scene) -> None:
+    scene.watch.seen[scene.leader.sid].heard.clear()
+    scene.watch.asked(scene.leader, Ready(clients=[(1, b"reply")]))
+
+
+def session_that_expires_too_early(scene: Scene) -> None:
+    session = scene.stage.clients["a"].session
+    scene.leader.replica._office._expiry._tracked[session].heard_ms = -100_000  # type: ignore[attr-defined]
+    scene.leader.replica.clients.links.by_session.clear()
+    scene.stage.world.run_until(scene.stage.world.now + 5_000_000)
+
+
+BROKEN: list[tuple[str, Callable[[Scene], None]]] = [
+    ("A12", other_tree),
+    ("A2", applied_goes_back),
+    ("A11", applied_but_not_durable),
+    ("A9", committed_without_a_quorum),
+    ("A1", another_entry_under_the_same_zxid),
+    ("A1", entry_that_nobody_proposed),
+    ("A10", hole_in_a_log),
+    ("A9", committed_entries_cut_off),
+    ("A8", promise_taken_back),
+    ("A8", promise_forgotten_in_memory),
+    ("A8", promise_lost_in_a_crash),
+    ("A9", committed_entry_lost_in_a_crash),
+    ("D1", durable_entry_lost_in_a_crash),
+    ("D1", acknowledged_too_early),
+    ("D2", epoch_offered_too_early),
+    ("A7", two_leaders_of_one_epoch),
+    ("C13", answer_of_a_follower_that_is_cut_off),
+    ("C13", answer_of_a_leader_that_is_cut_off),
+    ("C11", session_that_expires_too_early),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "spoil"), BROKEN, ids=[f"{rule}-{spoil.__name__}" for rule, spoil in BROKEN]
+)
+def test_a_broken_rule_is_noticed(rule: str, spoil: Callable[[Scene], None]) -> None:
+    scene = Scene()
+    with pytest.raises(Violation) as caught:
+        spoil(scene)
+    assert caught.value.rule == rule, caught.value
+
+
+def test_nothing_is_noticed_where_nothing_is_wrong() -> None:
+    scene = Scene()
+    for member in scene.stage.ensemble.alive:
+        scene.watch.stepped(member)
+        scene.watch.asked(member, Ready())
+    assert scene.watch.acks_checked > 0
+    scene.watch.booted(scene.follower, scene.recovered(scene.follower, 100))

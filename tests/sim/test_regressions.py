@@ -1,0 +1,195 @@
+"""What the simulator found in zkpy itself: each bug as a scene of its own.
+
+The seeds that found them are in docs/reliability.md; a seed is another run whenever the
+simulator learns something new, so it is the scene that stays.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from wire import records
+from wire.client import ClientConnection, Event, Reply, Request, Role
+from wire.codes import OpCode
+from wire.records import OPEN_ACL, ConnectRequest, ConnectResponse
+from zkpy.testing.histories import Connection, Op, check
+from zkpy.testing.ensemble import Setup
+from zkpy.testing.network import CLIENT, Conditions, Socket
+from zkpy.testing.script import Stage
+from zkpy.testing.world import MS, SECOND
+
+TICK_MS = Setup().tick_ms
+TIMEOUT = 20 * TICK_MS * MS
+"""Of sessions of scripted clients, in microseconds."""
+
+
+def begin(*lines: str, **setup: int) -> Stage:
+    """An ensemble that serves."""
+    stage = Stage()
+    stage.play(" ".join(["start", *(f"{key}={value}" for key, value in setup.items())]))
+    stage.ensemble.network.conditions = Conditions(jitter=1)
+    for line in ("until leader", "until serving", *lines):
+        stage.play(line)
+    return stage
+
+
+def run(stage: Stage, duration: int) -> None:
+    stage.world.run_until(stage.world.now + duration)
+
+
+def sessions(stage: Stage) -> int:
+    leader = stage.ensemble.leader()
+    assert leader is not None
+    return len(leader.replica.state.sessions)
+
+
+def leave(stage: Stage, name: str) -> None:
+    """Drop the connection for good; the session lives on for its time-out."""
+    stage.clients[name].connects = False
+    stage.clients[name].drop()
+
+
+def lives_a_full_timeout_after_its_last_word(stage: Stage) -> None:
+    run(stage, TIMEOUT * 3 // 4)
+    stage.play("ask a get /")
+    leave(stage, "a")
+    run(stage, TIMEOUT - 50 * MS)
+    assert sessions(stage) == 1, "expired too early"
+    run(stage, 3 * TICK_MS * MS)
+    assert sessions(stage) == 0, "not expired at all"
+
+
+def test_what_a_client_said_before_its_connection_went_counts() -> None:
+    """C11: the leader asked live connections only when a time-out came due."""
+    lives_a_full_timeout_after_its_last_word(begin("client a leader", voters=1))
+
+
+def test_what_it_said_to_a_follower_counts_too() -> None:
+    stage = begin("client a 1", voters=3)
+    lives_a_full_timeout_after_its_last_word(stage)
+
+
+def test_a_silent_connection_does_not_keep_its_session_alive() -> None:
+    """The newest touch that was relayed to the leader was relayed again with every ping."""
+    stage = begin("client a 1", voters=3)
+    client = stage.clients["a"]
+    (socket,) = stage.ensemble.network.sockets_of(client.host)
+    client.connects = False
+    stage.ensemble.network.cut(socket, half_open=True)
+    run(stage, TIMEOUT + 4 * TICK_MS * MS)
+    assert sessions(stage) == 0
+
+
+def test_a_session_is_known_before_the_leader_itself_has_it_on_disk() -> None:
+    """Two quick followers commit createSession; the leader's own disk is slow, so it has not
+    applied it when the first write, or the session on another server, arrives."""
+    stage = begin(voters=3)
+    leader = stage.ensemble.leader()
+    assert leader is not None
+    first, second = [sid for sid in stage.ensemble.members if sid != leader.sid]
+    leader.slow_disk = 1000
+    stage.play("logs")
+    assert stage.play(f"client a {first}")[-1] == f"a is connected to {first}"
+    assert stage.play("ask a create /x")[-1].endswith("/x")
+    stage.clients["a"]._servers = [second]
+    session = stage.clients["a"].session
+    stage.clients["a"].drop()
+    run(stage, SECOND // 5)
+    assert stage.clients["a"].session == session
+    assert stage.play("ask a get /x")[-1].endswith("version 0")
+
+
+def test_a_leader_serves_only_from_its_whole_log() -> None:
+    """Its followers' disks were quicker with (e,1) than its own: judging requests then would
+    be judging them by a tree without the history."""
+    stage = begin("client a leader", "ask a create /x", voters=5)
+    old = stage.ensemble.leader()
+    assert old is not None
+    heir = max(sid for sid in stage.ensemble.members if sid != old.sid)
+    stage.ensemble.members[heir].slow_disk = 1000
+    for i in range(5):
+        stage.play(f"send a set /x {i}")
+    run(stage, 20 * MS)
+    stage.play(f"kill {old.sid}")
+    for _ in range(2000):
+        run(stage, 2 * MS)
+        leader = stage.ensemble.leader()
+        if leader is not None:
+            zab = leader.replica.zab
+            assert leader.replica.state.zxid >> 32 == zab.epoch
+    assert stage.ensemble.leader() is not None
+
+
+class Raw:
+    """One connection of a client, byte by byte."""
+
+    def __init__(self, stage: Stage, host: int, server: int, then: Callable[["Raw"], None]) -> None:
+        self.stage = stage
+        self.wire = ClientConnection(Role.CLIENT, 1 << 20)
+        self.events: list[Event] = []
+        self.record = Connection(0, server, stage.world.now, 0)
+        self.socket: Socket = stage.ensemble.network.dial(host, server, CLIENT)
+        self.socket.on_open = lambda: then(self)
+        self.socket.on_data = self._take
+
+    def _take(self, data: bytes) -> None:
+        for event in self.wire.receive_data(data):
+            self.events.append(event)
+            if isinstance(event, Reply):
+                op = next(op for op in self.record.ops if op.xid == event.xid)
+                op.returned, op.zxid, op.error = self.stage.world.now, event.zxid, event.error
+                op.reply = event.body
+                self.record.stream.append(op)
+
+    def connect(self, session: int = 0, password: bytes = bytes(16), seen: int = 0) -> None:
+        self.record.session, self.record.last_zxid_seen = session, seen
+        self.stage.connections.append(self.record)
+        request = ConnectRequest(0, seen, 20 * TICK_MS, session, password, False)
+        self.socket.send(self.wire.send(request))
+
+    def ask(self, xid: int, opcode: int, body: Any) -> None:
+        self.record.ops.append(Op(xid, opcode, body, self.stage.world.now))
+        self.socket.send(self.wire.send(Request(xid, opcode, body)))
+
+    @property
+    def granted(self) -> ConnectResponse | None:
+        found = [event for event in self.events if isinstance(event, ConnectResponse)]
+        return found[0] if found else None
+
+
+def test_a_write_left_behind_never_overtakes_later_ones() -> None:
+    """C12: a late attempt to come back to a server made that server the owner again, and a
+    write still waiting in the old connection there was let through."""
+    stage = begin(voters=3)
+    leader = stage.ensemble.leader()
+    assert leader is not None
+    there, elsewhere = [sid for sid in stage.ensemble.members if sid != leader.sid]
+
+    old = Raw(stage, -9, there, lambda raw: raw.connect())
+    run(stage, 100 * MS)
+    assert old.granted is not None
+    session, password = old.granted.session_id, old.granted.password
+    assert password is not None
+    old.record.session = session
+    old.ask(1, OpCode.CREATE, records.CreateRequest("/x", b"", list(OPEN_ACL), 0))
+    run(stage, 100 * MS)
+    seen = old.record.ops[0].zxid
+
+    # The write is stuck, and so is, a moment ahead of it, an attempt to come back.
+    late = Raw(stage, -9, there, lambda raw: None)
+    run(stage, 10 * MS)
+    late.socket.stall(500 * MS)
+    late.connect(session, password, seen)
+    old.socket.stall(500 * MS + 200)
+    old.ask(2, OpCode.SET_DATA, records.SetDataRequest("/x", b"early", -1))
+
+    new = Raw(stage, -9, elsewhere, lambda raw: raw.connect(session, password, seen))
+    run(stage, 100 * MS)
+    assert new.granted is not None
+    assert new.granted.timeout_ms > 0
+    new.ask(3, OpCode.SET_DATA, records.SetDataRequest("/x", b"later", -1))
+    run(stage, 2 * SECOND)
+
+    assert [op.error for op in new.record.stream if isinstance(op, Op)] == [0]
+    check(stage.history)
+    node = leader.replica.state.tree.nodes["/x"]
+    assert b"later" in node
