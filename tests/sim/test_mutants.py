@@ -10,7 +10,7 @@ from zkpy.testing.mutants import MUTANTS, planted
 from zkpy.testing.simulation import DRAWN, Choice, run_seed
 from zkpy.zab.window import Window
 
-FOUND_BY: dict[str, int] = {}
+FOUND_BY = {"1113": 1, "2845": 1, "3911": 1, "4643": 7}
 """Mutant -> a seed that finds it; as drawn, without options."""
 
 

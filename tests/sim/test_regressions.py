@@ -11,8 +11,8 @@ from wire import records
 from wire.client import ClientConnection, Event, Reply, Request, Role
 from wire.codes import OpCode
 from wire.records import OPEN_ACL, ConnectRequest, ConnectResponse
-from zkpy.testing.histories import Connection, Op, check
 from zkpy.testing.ensemble import Setup
+from zkpy.testing.histories import Connection, Op, check
 from zkpy.testing.network import CLIENT, Conditions, Socket
 from zkpy.testing.script import Stage
 from zkpy.testing.world import MS, SECOND
