@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "zkpy.replica": {"zkpy.errors", "zkpy.zxid", "zkpy.effects", "zkpy.limits"}
     | {"wire", "zkpy.state", "zkpy.zab", "zkpy.pipeline"},
     "zkpy.admin": {"wire.codes", "zkpy.replica.status", "zkpy.config"},
-    "zkpy.server": ALL_BUT_TOP | {"asyncio_dgram", "uvloop"},
+    "zkpy.server": ALL_BUT_TOP | {"uvloop"},
     "zkpy.testing": ALL_BUT_TOP,
     "zkpy.testing.realserver": ALL_BUT_TOP | {"zkpy.server", "zkpy.testing", "kazoo"},
     "zkpy.cli": BASE

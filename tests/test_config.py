@@ -136,6 +136,7 @@ def test_honoured_keys() -> None:
         zookeeper.clientTcpKeepAlive=yes
         DigestAuthenticationProvider.superDigest=super:abc=
         extendedTypesEnabled=true
+        enforceQuota=true
         readonlymode.enabled=true
         datadir.autocreate=false
         db.autocreate=false
@@ -177,7 +178,7 @@ def test_honoured_keys() -> None:
     assert found.four_letter_words == ("stat", "ruok", "srvr")
     assert (found.sync_warning_ms, found.tcp_keepalive) == (20, True)
     assert found.super_digest == "super:abc="
-    assert found.extended_types
+    assert found.extended_types and found.enforce_quota
     assert found.read_only_mode
     assert found.observer
     assert not found.data_dir_autocreate

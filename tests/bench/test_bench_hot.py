@@ -5,11 +5,13 @@ name says.  No time is asserted: a machine that is busy would make that a lie.
 """
 
 import itertools
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from tests.replica.harness import Client, World
 from wire import txn as txns
 from wire.client import ClientConnection, Event, Request, Role, encode_reply
 from wire.codes import OpCode
@@ -18,6 +20,7 @@ from wire.records import (
     OPEN_ACL,
     ConnectRequest,
     ConnectResponse,
+    CreateRequest,
     GetDataRequest,
     SetDataRequest,
 )
@@ -151,3 +154,79 @@ def test_append_and_sync(benchmark: BenchmarkFixture, tmp_path: Path, count: int
     writer = Writer(tmp_path)
     benchmark.pedantic(writer.execute, setup=lambda: ((writer.make_batch(count),), {}), rounds=200)
     assert writer.storage.last_zxid == writer.last
+
+
+# --- a whole member without its sockets and its disk -------------------------------------
+
+
+@pytest.fixture
+def member() -> tuple[World, Client]:
+    """A standalone member with a hundred znodes, and a client."""
+    world = World()
+    client = world.connect()
+    for number in range(100):
+        client.create(f"/{number:02}", DATA)
+    return world, client
+
+
+def requests(client: Client, opcode: OpCode, bodies: Iterable[Record]) -> bytes:
+    """Requests as they come from a socket; `client` does not wait for their answers."""
+    connection = ClientConnection(Role.CLIENT, 0xFFFFF)
+    connection.send(ConnectRequest(0, 0, 10_000, 0, bytes(16), False))
+    answer = ConnectResponse(0, 10_000, 1, bytes(16), False).encode()
+    connection.receive_data(len(answer).to_bytes(4, "big") + answer)
+    return b"".join(connection.send(Request(1, opcode, body)) for body in bodies)
+
+
+def read_pass(world: World, client: Client, data: bytes) -> list[tuple[int, bytes]]:
+    world.replica.receive_client(client.link, data, world.now)
+    ready = world.replica.ready()
+    world.replica.deadline()
+    return list(ready.clients)
+
+
+@pytest.mark.parametrize("count", [1, BATCH])
+def test_pass_of_reads(
+    benchmark: BenchmarkFixture, member: tuple[World, Client], count: int
+) -> None:
+    world, client = member
+    bodies = [GetDataRequest(f"/{number:02}", False) for number in range(count)]
+    data = requests(client, OpCode.GET_DATA, bodies)
+    out = benchmark(read_pass, world, client, data)
+    assert [link for link, _ in out] == [client.link]
+    assert out[0][1].count(DATA) == count
+
+
+def write_cycle(world: World, client: Client, data: bytes) -> list[tuple[int, bytes]]:
+    """From the bytes to the replies, with a disk that takes no time."""
+    world.replica.receive_client(client.link, data, world.now)
+    batch = world.replica.ready().disk
+    assert batch is not None
+    assert world.replica.saved(batch.number, world.now) is None
+    return list(world.replica.ready().clients)
+
+
+@pytest.mark.parametrize("count", [1, BATCH, 200])
+def test_cycle_of_writes(
+    benchmark: BenchmarkFixture, member: tuple[World, Client], count: int
+) -> None:
+    world, client = member
+    bodies = [SetDataRequest(f"/{number % 100:02}", DATA, -1) for number in range(count)]
+    data = requests(client, OpCode.SET_DATA, bodies)
+    out = benchmark(write_cycle, world, client, data)
+    assert len(out[0][1]) == count * (20 + zn.STAT_BYTES)
+
+
+def test_cycle_of_creates(benchmark: BenchmarkFixture, member: tuple[World, Client]) -> None:
+    world, client = member
+    rounds = itertools.count()
+
+    def more() -> tuple[tuple[World, Client, bytes], dict[str, object]]:
+        prefix = f"/00/{next(rounds)}-"
+        names = (f"{prefix}{number:02}" for number in range(BATCH))
+        bodies = [CreateRequest(name, DATA, list(OPEN_ACL), 0) for name in names]
+        return (world, client, requests(client, OpCode.CREATE, bodies)), {}
+
+    out = benchmark.pedantic(write_cycle, setup=more, rounds=200)
+    assert len(world.replica.state.tree.children_of("/00")) % BATCH == 0
+    assert len(out) == 1

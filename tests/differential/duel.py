@@ -1,5 +1,6 @@
 """One trace on both servers: the first difference, and the shortest trace that shows it."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from typing import Final
@@ -12,7 +13,7 @@ from tests.differential.player import Line, Names, Player
 from tests.differential.servers import SUPER
 from tests.differential.trace import Ask, Batch, Connect, Drop, How, Step
 from wire import records
-from wire.codes import ErrorCode, OpCode
+from wire.codes import ErrorCode, EventType, OpCode
 
 INSPECTOR: Final = SESSIONS
 """The session that walks the tree, as super user."""
@@ -39,8 +40,10 @@ class Duel:
         """Ports of the two; what ZooKeeper does since 3.9."""
         self._ports = (zookeeper, zkpy)
         self._tells_event_zxids = tells_event_zxids
-        self.known: dict[str, int] = {}
+        self.known: Counter[str] = Counter()
         """How often each known difference was met."""
+        self.met: Counter[str] = Counter()
+        """What was compared: answers by operation and error, events, other lines."""
 
     def play(self, steps: Sequence[Step], root: str) -> Difference | None:
         """The first difference, if there is one: in the answers, or in what is left at `root`."""
@@ -78,6 +81,7 @@ class Duel:
         for player in players:
             player.probe(step)
         more_theirs, more_ours = (player.collect(step) for player in players)
+        self.met.update(map(_kind_of, (*theirs, *more_theirs)))
         theirs = self._without_unread(players, step, theirs, ours)
         for one, other in zip_longest([*theirs, *more_theirs], [*ours, *more_ours]):
             if one != other and not self._is_known(players, one, other):
@@ -95,13 +99,10 @@ class Duel:
             if line.kind == "event" and line not in ours:
                 ask = Ask(OpCode.GET_DATA, records.GetDataRequest(line.what[3], False))
                 if players[1].mend(line.session, ask) == ErrorCode.NO_AUTH:
-                    self._count(UNREAD_EVENT)
+                    self.known[UNREAD_EVENT] += 1
                     continue
             kept.append(line)
         return kept
-
-    def _count(self, name: str) -> None:
-        self.known[name] = self.known.get(name, 0) + 1
 
     def _is_known(
         self, players: tuple[Player, Player], theirs: Line | None, ours: Line | None
@@ -109,7 +110,7 @@ class Duel:
         known = find(theirs, ours)
         if known is None or theirs is None:
             return False
-        self._count(known.name)
+        self.known[known.name] += 1
         mend = known.mend(theirs)
         if mend is not None:
             for player in players:
@@ -145,6 +146,15 @@ class Duel:
                 return Difference(at, step, one, other), []
         last = theirs[-1]
         return None, [] if last.error else last.what[1]
+
+
+def _kind_of(line: Line) -> str:
+    """`SET_DATA NO_NODE` for an answer; events by their type."""
+    if line.kind == "event":
+        return f"event {EventType(line.what[1]).name}"
+    if line.kind != "reply" or line.ask is None:
+        return line.kind
+    return f"{line.ask.name} {ErrorCode(line.error).name}"
 
 
 def look_at(path: str) -> tuple[Ask, ...]:

@@ -12,6 +12,8 @@ seed, whatever the path is.  These rules keep two servers comparable:
   where the two differ in that, the watch is taken away from both (known.py).  Events of
   setWatches that only ZooKeeper tells are looked into before anything else happens.
 - So does setACL: until it is applied, ZooKeeper judges by the list before it.
+- A trace with a quota has requests one by one, and no multi: ZooKeeper judges by what is
+  applied, so that requests which come together can break a limit.
 - Nothing is asked of the system znodes that would lock the next trace out.
 """
 
@@ -30,6 +32,8 @@ from wire.records import ACL, OPEN_ACL
 from zkpy.pipeline.auth import digest_id
 
 SESSIONS: Final = 3
+_LIMITS: Final = "/zookeeper_limits"
+_STATS: Final = "/zookeeper_stats"
 LIFETIME_MS: Final = 86_400_000
 """Of a TTL znode: none may end while a trace runs."""
 CREDENTIALS: Final = (b"ann:one", b"bob:two", b"ann:two")
@@ -38,7 +42,11 @@ BOB: Final = digest_id(CREDENTIALS[1])
 
 ONE_SHOT, PERSISTENT, RECURSIVE = range(3)
 
-_NAMES: Final = ("a", "b", "a/c", "a/c/d", "a/c/d/e", "b/x", "q", "e", "c", "t")
+_NAMES: Final = (
+    *(("a", "a/c", "a/c/d", "q", "e"), ("a", "b", "a/c", "b/x", "q"), ("a", "b", "c", "q", "t")),
+    *(("a", "a/c", "a/c/d", "a/c/d/e", "q"), ("q", "q/a", "e", "e/x", "t")),
+)
+"""Below the root of a trace; what is behind a slash is made less often."""
 _ODD: Final = (
     *("", "/", "x", "//", "/.", "/..", "{}/", "{}//a", "{}/./a", "{}/a/..", "{}/a/", "{}/..a"),
     *("{}/.a", "{}/a.", "{}/...", "{}/\x00", "{}/a\x01", "{}/\x1f", "{}/\x7f", "{}/\x85"),
@@ -49,8 +57,8 @@ _ODD: Final = (
 _SYSTEM: Final = ("/zookeeper", "/zookeeper/quota", "/zookeeper/config", "/zookeeper/none", "/")
 _DATA: Final = (None, b"", b"x", b"yy", b"a longer value", bytes(range(256)), b"z" * 2000)
 _VERSIONS: Final = (-1, -1, -1, -1, 0, 0, 1, 1, 2, 3, 5, -2, -100, 2**31 - 1, -(2**31))
-_FLAGS: Final = (*(0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 6), *(-1, 7, 8, 100, 2**31 - 1))
-_TTLS: Final = (*(LIFETIME_MS,) * 6, 0, -1, -5, 2**40 - 1, 2**40, 2**63 - 1)
+_FLAGS: Final = (*(0,) * 20, *(1,) * 10, *(2, 3) * 6, 4, 4, 5, 6, -1, 7, 8, 100, 2**31 - 1)
+_TTLS: Final = (*(LIFETIME_MS,) * 30, 0, -1, -5, 2**40 - 1, 2**40, 2**63 - 1)
 
 _SOUND_ACLS: Final = (
     *((ACL(31, "digest", ANN),), (ACL(31, "digest", BOB),), (ACL(31, "auth", ""),)),
@@ -92,8 +100,7 @@ class Generator:
         self._opened = [False] * SESSIONS
         self._closed = [False] * SESSIONS
         dice = self._dice
-        names = dice.sample(_NAMES, 6)
-        self._hot = [root, *(f"{root}/{name}" for name in names)]
+        self._hot = [root, *(f"{root}/{name}" for name in dice.choice(_NAMES))]
         self._quota = dice.random() < 0.3
 
     def run(self, requests: int) -> list[Step]:
@@ -101,9 +108,20 @@ class Generator:
             self._connect(session, How.FRESH)
         create = records.CreateRequest(self._root, b"", list(OPEN_ACL), 0)
         self._batch(0, Ask(OpCode.CREATE, create))
+        if self._quota:
+            self._set_quota()
         while self._count < requests:
             self._step()
         return self._steps
+
+    def _set_quota(self) -> None:
+        """Limits that are met now and then, and the znode that counts, made as zkCli does."""
+        bytes_hard, count_hard = self._dice.choice(((3000, 9), (-1, 5), (2500, -1)))
+        limits = f"count=3,bytes=9=;byteHardLimit={bytes_hard};countHardLimit={count_hard}"
+        above = "/zookeeper/quota" + self._root
+        for path, data in ((above, ""), (above + _LIMITS, limits), (above + _STATS, "count=0")):
+            body = records.CreateRequest(path, data.encode(), list(OPEN_ACL), 0)
+            self._batch(0, Ask(OpCode.CREATE, body))
 
     # --- steps ---
 
@@ -116,7 +134,7 @@ class Generator:
             _STEPS[next(name for limit, name in _SHARES if chance < limit)](self, session)
 
     def _requests(self, session: int) -> None:
-        count = self._dice.choice((1, 1, 1, 2, 3, 4, 8))
+        count = 1 if self._quota else self._dice.choice((1, 1, 1, 2, 3, 4, 8))
         asks: list[Ask] = []
         while len(asks) < count and not (asks and _ends_batch(asks[-1])):
             asks.append(self._ask(session))
@@ -183,6 +201,8 @@ class Generator:
 
     def _ask(self, session: int) -> Ask:
         opcode = self._dice.choice(_OPCODES)
+        while self._quota and opcode == OpCode.MULTI:
+            opcode = self._dice.choice(_OPCODES)
         return Ask(opcode, _BODIES[opcode](self, session))
 
     def _create(self, session: int) -> Record:
@@ -192,12 +212,12 @@ class Generator:
 
     def _create_container(self, session: int) -> Record:
         """Not with an ephemeral's flags: ZooKeeper takes it for one until it is applied."""
-        flags = self._dice.choice((4, 4, 4, 4, *(each for each in _FLAGS if each not in (1, 3))))
+        flags = self._dice.choice((*(4,) * 60, *(each for each in _FLAGS if each not in (1, 3))))
         return records.CreateRequest(self._new_path(), self._data(), self._acl(), flags)
 
     def _create_ttl(self, session: int) -> Record:
         """Never flags without a TTL and a negative TTL: ZooKeeper dies of that, for good."""
-        flags = self._dice.choice((5, 5, 5, 6, 6, 6, *_FLAGS))
+        flags = self._dice.choice((*(5, 6) * 50, *_FLAGS))
         ttl = self._dice.choice(_TTLS) if flags in (5, 6) else self._dice.choice((0, 1, 1000))
         return records.CreateTTLRequest(self._new_path(), self._data(), self._acl(), flags, ttl)
 
@@ -320,8 +340,6 @@ class Generator:
             return f"{self._root}/{prefix}{dice.choice((0, 0, 1, 1, 2, 3, 5, 8)):010d}"
         if chance < 0.93:
             return dice.choice(_SYSTEM)
-        if chance < 0.95 and self._quota:
-            return self._quota_path()
         return dice.choice(_ODD).format(self._root)
 
     def _new_path(self) -> str:
@@ -329,12 +347,11 @@ class Generator:
             return f"{self._root}/{self._dice.choice(('q', 'q/', 'q/s-', 'a/', 'e', ''))}"
         return self._path()
 
-    def _quota_path(self) -> str:
-        """Not the limits and stats themselves, which are in a test of their own."""
-        return "/zookeeper/quota" + self._dice.choice((self._root, self._root + "/none"))
-
     def _path_to_read(self) -> str:
         """The empty path is the root to ZooKeeper's reads, to no write and to no client."""
+        if self._quota and self._dice.random() < 0.15:
+            above = "/zookeeper/quota" + self._root
+            return self._dice.choice((above, above + _LIMITS, above + _STATS, above + _STATS))
         return self._path() or "x"
 
     def _watched(self, session: int) -> tuple[str, bool]:
@@ -425,11 +442,11 @@ _IN_MULTI: Final = (
 )
 _IN_MULTI_READ: Final = (OpCode.GET_DATA, OpCode.GET_CHILDREN)
 _WEIGHTS: Final = {
-    OpCode.CREATE: 12,
-    OpCode.CREATE2: 10,
-    OpCode.CREATE_CONTAINER: 4,
-    OpCode.CREATE_TTL: 4,
-    OpCode.DELETE: 12,
+    OpCode.CREATE: 15,
+    OpCode.CREATE2: 12,
+    OpCode.CREATE_CONTAINER: 6,
+    OpCode.CREATE_TTL: 5,
+    OpCode.DELETE: 8,
     OpCode.SET_DATA: 10,
     OpCode.SET_ACL: 4,
     OpCode.MULTI: 10,

@@ -27,7 +27,8 @@ from wire.records import REQUESTS
 
 HOST: Final = "127.0.0.1"
 TIMEOUT_MS: Final = 40_000
-PATIENCE_S: Final = 3
+PATIENCE_S: Final = 20
+"""A server that is silent for so long has nothing more to say."""
 FRAME_BYTES_MAX: Final = 16 * 1024 * 1024
 _XIDS: Final[dict[int, int]] = {
     OpCode.PING: XID_PING,

@@ -29,8 +29,10 @@ from tests.differential.generator import generate
 from tests.differential.trace import Step, size_of
 
 TRACE_REQUESTS: Final = 250
+_PLAIN: Final = frozenset("\n" + "".join(map(chr, range(0x20, 0x7F))))
 TRIES_MAX: Final = 150
-"""Replays spent on making a trace shorter."""
+SHRINKING_S: Final = 120
+"""Replays, and time, spent on making a trace shorter."""
 
 
 def main() -> int:
@@ -48,7 +50,7 @@ def main() -> int:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="zkpy beside Apache ZooKeeper, request by request")
-    parser.add_argument("--requests", type=int, default=8000, help="how many in all")
+    parser.add_argument("--requests", type=int, default=20_000, help="how many in all")
     parser.add_argument(
         "--seed", type=int, default=1, help="of the first trace; the next has one more"
     )
@@ -57,6 +59,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, help="where to leave junit.xml")
     parser.add_argument("--all", action="store_true", help="go on behind a difference")
+    parser.add_argument("--counts", action="store_true", help="print what was compared how often")
     return parser.parse_args()
 
 
@@ -114,6 +117,9 @@ class Run:
             failures += [f"in the whole tree: {found}"] if found else []
         elapsed = time.monotonic() - started
         print(f"{requests} requests in {seed - options.seed} traces, {elapsed:.0f} s")
+        if options.counts:
+            for name, count in sorted(self._duel.met.items()):
+                print(f"{count:7} {name}")
         for name, count in sorted(self._duel.known.items()):
             print(f"known difference, met {count} times: {name}")
         print(f"differences that are not known: {len(failures)}")
@@ -124,34 +130,31 @@ class Run:
         return f"/t{self._roots:05d}"
 
     def _report(self, seed: int, steps: Sequence[Step], found: Difference) -> str:
-        root, units = self._shrink(seed, [u for u in units_of(steps) if u[0] <= found.at])
-        short = only(generate(seed, root, TRACE_REQUESTS), units)
-        again = self._duel.play(
-            only(generate(seed, root := self._next_root(), TRACE_REQUESTS), units), root
-        )
+        units = self._shrink(seed, [unit for unit in units_of(steps) if unit[0] <= found.at])
+        short, again = self._play(seed, units)
         lines = [f"seed {seed}, a trace of {size_of(short)} requests:", *map(str, short)]
         report = "\n".join([*lines, str(again or f"(not seen again) {found}")])
-        print(report, flush=True)
-        print()
+        print(f"{report}\n", flush=True)
         return report
 
-    def _shrink(self, seed: int, units: list[Unit]) -> tuple[str, list[Unit]]:
+    def _shrink(self, seed: int, units: list[Unit]) -> list[Unit]:
         """Drop ever smaller pieces, from the end, as long as there is a difference."""
         piece, tries = len(units) // 2, 0
-        while piece and tries < TRIES_MAX:
-            end = len(units)
-            while end > 0 and tries < TRIES_MAX:
+        until = time.monotonic() + SHRINKING_S
+        while piece and tries < TRIES_MAX and time.monotonic() < until:
+            for end in range(len(units), 0, -piece):
                 fewer = units[: max(end - piece, 0)] + units[end:]
                 tries += 1
-                if self._differs(seed, fewer):
+                if self._play(seed, fewer)[1] is not None:
                     units = fewer
-                end -= piece
             piece //= 2
-        return self._next_root(), units
+        return units
 
-    def _differs(self, seed: int, units: list[Unit]) -> bool:
+    def _play(self, seed: int, units: list[Unit]) -> tuple[list[Step], Difference | None]:
+        """These units of a trace, in a place of their own."""
         root = self._next_root()
-        return self._duel.play(only(generate(seed, root, TRACE_REQUESTS), units), root) is not None
+        steps = only(generate(seed, root, TRACE_REQUESTS), units)
+        return steps, self._duel.play(steps, root)
 
 
 def write_junit(out: Path | None, outcome: str, message: str) -> None:
@@ -160,7 +163,7 @@ def write_junit(out: Path | None, outcome: str, message: str) -> None:
         return
     from xml.sax.saxutils import escape, quoteattr
 
-    shown = message.encode("ascii", "backslashreplace").decode()
+    shown = "".join(each if each in _PLAIN else ascii(each)[1:-1] for each in message)
     inner = (
         f"<{outcome} message={quoteattr(shown[:200])}>{escape(shown)}</{outcome}>"
         if outcome

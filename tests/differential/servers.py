@@ -19,11 +19,13 @@ MAIN_CLASS: Final = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 START_S: Final = 60
 SUPER: Final = b"super:secret"
 SUPER_DIGEST: Final = "super:lK75jTNcA+U9vtVEw5vB51mj/w4="
+_CHECK_INTERVAL: Final = "znode.container.checkIntervalMs"
+"""To ZooKeeper a property without its prefix.  No container is to end by itself."""
 PROPERTIES: Final = {
     "extendedTypesEnabled": "true",
     "enforceQuota": "true",
     "DigestAuthenticationProvider.superDigest": SUPER_DIGEST,
-    "znode.container.checkIntervalMs": "86400000",
+    _CHECK_INTERVAL: "86400000",
 }
 """What both servers are told, as system properties of ZooKeeper."""
 _JAVA_ONLY: Final = {"forceSync": "no", "admin.enableServer": "false"}
@@ -92,6 +94,7 @@ def classpath(jars: Path | None) -> str | None:
 
 def start_zookeeper(directory: Path, classes: str) -> Server:
     options = [f"-Dzookeeper.{key}={value}" for key, value in (PROPERTIES | _JAVA_ONLY).items()]
+    options.append(f"-D{_CHECK_INTERVAL}={PROPERTIES[_CHECK_INTERVAL]}")
     return _start(
         "zookeeper", directory, ["java", "-Xmx800m", *options, "-cp", classes, MAIN_CLASS]
     )

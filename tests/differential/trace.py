@@ -43,12 +43,15 @@ class Ask:
     opcode: int
     body: Record | None = None
 
+    @property
+    def name(self) -> str:
+        return OpCode(self.opcode).name if self.opcode in OPCODES else f"opcode {self.opcode}"
+
     def __str__(self) -> str:
-        name = OpCode(self.opcode).name if self.opcode in OPCODES else f"opcode {self.opcode}"
         if isinstance(self.body, MultiRequest):
             parts = "; ".join(str(Ask(opcode, body)) for opcode, body in self.body.ops)
-            return f"{name} [{parts}]"
-        return name if self.body is None else f"{name} {self.body!r}"
+            return f"{self.name} [{parts}]"
+        return self.name if self.body is None else f"{self.name} {self.body!r}"
 
 
 @attrs.frozen

@@ -391,6 +391,70 @@ def test_ttl_needs_extended_types(request_: Step, code: ErrorCode) -> None:
     assert code_of(Preparing(Rules()).propose(request_)) == code
 
 
+# Quotas.
+
+LIMITS = b"byteHardLimit=10;countHardLimit=3"
+
+
+def under_quota(*, enforced: bool = True) -> Preparing:
+    """/q may have two more znodes, and ten bytes."""
+    leader = Preparing(Rules(enforce_quota=enforced))
+    above = "/zookeeper/quota/q"
+    for step in (ask.create("/q"), ask.create(above)):
+        leader.run(step)
+    leader.run(ask.create(above + "/zookeeper_limits", data=LIMITS))
+    return leader
+
+
+@pytest.mark.parametrize(
+    ("steps", "codes"),
+    [
+        ([ask.create("/q/a"), ask.create("/q/b"), ask.create("/q/c")], [0, 0, -125]),
+        (
+            [ask.create("/q/a"), ask.delete("/q/a"), *[ask.sequential("/q/s")] * 3],
+            [0, 0, 0, 0, -125],
+        ),
+        ([ask.create("/q/a", data=b"0123456789"), ask.set_data("/q", data=b"x")], [0, -125]),
+        ([ask.create("/q/a", data=b"0123456789a")], [-125]),
+        ([ask.set_data("/q", data=b"0123456789"), ask.set_data("/q", data=b"9876543210")], [0, 0]),
+        ([ask.create("/r"), ask.create("/qq", data=bytes(99))], [0, 0]),
+    ],
+)
+def test_hard_limits_hold(steps: list[Step], codes: list[int]) -> None:
+    """Whether what came before is applied or still on its way."""
+    for applies in (False, True):
+        leader = under_quota()
+        found = []
+        for step in steps:
+            found.append(code_of(leader.propose(step)))
+            if applies:
+                leader.apply_all()
+        assert found == codes, applies
+
+
+def test_a_multi_is_held_to_the_limits_of_its_own_operations() -> None:
+    leader = under_quota()
+    txn = leader.propose(ask.multi(*(ask.create(f"/q/{name}") for name in "abc")))
+    assert codes_of(txn) == [0, 0, ErrorCode.QUOTA_EXCEEDED]
+    assert code_of(leader.propose(ask.create("/q/a"))) == ErrorCode.OK
+
+
+def test_the_quota_is_looked_at_before_the_version_and_behind_all_else_of_a_create() -> None:
+    leader = under_quota()
+    large = ask.set_data("/q", 7, bytes(11))
+    assert code_of(leader.propose(large)) == ErrorCode.QUOTA_EXCEEDED
+    for name in "ab":
+        leader.propose(ask.ephemeral(f"/q/{name}"))
+    assert code_of(leader.propose(ask.create("/q/a"))) == ErrorCode.NODE_EXISTS
+    below = code_of(leader.propose(ask.create("/q/a/b")))
+    assert below == ErrorCode.NO_CHILDREN_FOR_EPHEMERALS
+
+
+def test_quotas_are_enforced_only_where_that_is_asked_for() -> None:
+    leader = under_quota(enforced=False)
+    assert code_of(leader.propose(ask.create("/q/a", data=bytes(99)))) == ErrorCode.OK
+
+
 # What a transaction says.
 
 
@@ -656,6 +720,14 @@ def test_read_among_writes_refuses_the_whole(leader: Preparing) -> None:
     txn = leader.propose(ask.multi(ask.create("/a"), read))
     assert txn == ErrorTxn(ErrorCode.MARSHALLING_ERROR)
     assert leader.propose(ask.create("/a")) == CreateTxn("/a", b"", OPEN_ACL, 0, 1)
+
+
+def test_a_read_anywhere_in_a_multi_comes_before_what_an_operation_would_say(
+    leader: Preparing,
+) -> None:
+    read = (OpCode.GET_DATA, records.GetDataRequest("/", False))
+    txn = leader.propose(ask.multi(ask.delete("/none"), read))
+    assert txn == ErrorTxn(ErrorCode.MARSHALLING_ERROR)
 
 
 def test_empty_multi_does_nothing(leader: Preparing) -> None:

@@ -157,6 +157,9 @@ def test_get_all_children_number_counts_descendants() -> None:
     [
         ("/", ["/a", "/b", "/ab"]),
         ("", ["/a", "/b", "/ab"]),
+        (" ", ["/a", "/b", "/ab"]),
+        (" / ", ["/a", "/b", "/ab"]),
+        (" /a", []),
         ("/a", ["/a", "/ab"]),
         ("/b/", []),
         ("/c", []),
@@ -168,6 +171,14 @@ def test_get_ephemerals_by_prefix_of_text(prefix: str, paths: list[str]) -> None
     reading.run(ask.ephemeral("/abc"), BOB)
     reply = reading.reads.get_ephemerals(Seat(), records.GetEphemeralsRequest(prefix))
     assert reply == records.GetEphemeralsResponse(paths).encode()
+
+
+def test_exists_alone_refuses_a_path_with_nul() -> None:
+    reading = Reading()
+    request = records.ExistsRequest("/a\0", True)
+    assert refused(reading.reads.exists, Seat(), request) == ErrorCode.BAD_ARGUMENTS
+    assert reading.left == []
+    assert refused(reading.reads.get_data, Seat(), request) == ErrorCode.NO_NODE
 
 
 def test_get_ephemerals_forgets_deleted_ones() -> None:

@@ -91,7 +91,9 @@ class World:
             return False
         batch = self.pending.pop(0)
         self.batches.append(batch)
-        self.replica.saved(batch.number, self.now)
+        following = self.replica.saved(batch.number, self.now)
+        if following is not None:
+            self.pending.append(following)
         return True
 
     def advance(self, ms: int) -> None:

@@ -7,6 +7,7 @@ from wire import records
 from wire.client import ClientConnection, Request, Role, WatchEvent
 from wire.codes import XID_AUTH, XID_PING, XID_SET_WATCHES, ErrorCode, OpCode
 from wire.records import ACL, OPEN_ACL
+from zkpy.effects import Ready
 from zkpy.pipeline.auth import digest_id
 from zkpy.pipeline.prepare import Rules
 
@@ -148,6 +149,22 @@ def test_events_are_for_those_who_may_read(world: World, client: Client) -> None
     client.ask(OpCode.DELETE, records.DeleteRequest("/s", -1))
     assert client.watch_events == [(CREATED, "/s"), (DELETED, "/s")]
     assert stranger.watch_events == []
+
+
+def test_a_znode_made_anew_in_a_multi_is_told_by_both_its_lists(
+    world: World, client: Client
+) -> None:
+    """The end of the old one by the old list, the new one by its own."""
+    secret = [ACL(31, "digest", "ann:hash")]
+    open_ = [ACL(31, "world", "anyone")]
+    client.ask(OpCode.CREATE, records.CreateRequest("/closed", b"", secret, 0))
+    client.ask(OpCode.CREATE, records.CreateRequest("/open", b"", open_, 0))
+    client.ask(OpCode.ADD_WATCH, records.AddWatchRequest("/", 1))
+    for path, acl in (("/closed", open_), ("/open", secret)):
+        delete = (int(OpCode.DELETE), records.DeleteRequest(path, -1))
+        create = (int(OpCode.CREATE), records.CreateRequest(path, b"", acl, 0))
+        client.ask(OpCode.MULTI, records.MultiRequest([delete, create]))
+    assert client.watch_events == [(CREATED, "/closed"), (DELETED, "/open")]
 
 
 def test_set_watches_on_reconnect(world: World, client: Client) -> None:
@@ -359,7 +376,7 @@ def test_an_opcode_that_is_not_for_clients(world: World, client: Client, opcode:
         OpCode.DELETE_CONTAINER: records.DeleteContainerRequest("/"),
     }
     reply = client.ask(opcode, bodies.get(opcode))  # type: ignore[arg-type,call-overload]
-    assert reply.error == ErrorCode.UNIMPLEMENTED
+    assert (reply.error, reply.zxid) == (ErrorCode.UNIMPLEMENTED, -1)
     assert client.closed
 
 
@@ -591,3 +608,49 @@ def test_the_last_zxid_of_an_epoch_is_followed_by_a_new_epoch(world: World, clie
     assert client.closed
     assert world.replica.zab.serving and world.replica.zab.epoch == 2
     assert world.connect().create("/again").error == 0
+
+
+def test_the_disk_gets_the_next_batch_before_what_was_saved_is_applied(world: World) -> None:
+    """It works while the state catches up; the next call, whichever, sees that done first."""
+    first, second = world.connect(), world.connect()
+    first.create("/a")
+    world.disk_works = False
+    changed = first.send(OpCode.SET_DATA, records.SetDataRequest("/a", b"1", -1))
+    world.run()
+    behind = second.send(OpCode.SET_DATA, records.SetDataRequest("/a", b"2", -1))
+    (batch,) = world.pending
+    following = world.replica.saved(batch.number, world.now)
+    assert following is not None and following.number == batch.number + 1
+    assert world.replica.state.zxid < world.replica.zab.log.committed
+    second.send(OpCode.GET_DATA, records.GetDataRequest("/a", False))
+    assert world.replica.state.zxid == world.replica.zab.log.committed
+    world.run()
+    assert first.reply(changed).error == 0
+    assert all(each.xid != behind for each in second.replies)
+    assert world.replica.saved(following.number, world.now) is None
+    world.run()
+    assert second.reply(behind).error == 0
+
+
+def test_reads_alone_ask_for_nothing_but_their_replies(world: World, client: Client) -> None:
+    client.create("/a")
+    client.send(OpCode.GET_DATA, records.GetDataRequest("/a", False))
+    ready = world.replica.ready()
+    assert [link for link, _ in ready.clients] == [client.link]
+    assert ready == Ready(clients=ready.clients)
+
+
+def test_no_image_is_made_of_a_state_that_is_known_to_be_wrong(
+    world: World, client: Client
+) -> None:
+    """Its digest would fit it, and the next start would believe it."""
+    client.create("/a")
+    client.create("/b")
+    sound = World(world.recovered(), snap_entries=2)
+    assert sound.image_steps, "one is due"
+    recovered = world.recovered()
+    recovered.digests[-1] = (recovered.digests[-1][0], recovered.digests[-1][1] ^ 1)
+    wrong = World(recovered, snap_entries=2)
+    assert wrong.halted is not None
+    assert not wrong.replica.images.busy
+    assert not wrong.replica.ready().image

@@ -40,6 +40,7 @@ class FakeCore:
         self.admin: list[tuple[int, str]] = []
         self.changed = asyncio.Event()
         self.fails_on: str | None = None
+        self._batches = 0
         self._unsaved: dict[int, bytes] = {}
         self._in_flight: dict[int, bytes] = {}
 
@@ -95,10 +96,18 @@ class FakeCore:
     def receive_vote(self, sid: int, notification: Notification, now: int) -> None:
         self._note("vote", sid, notification)
 
-    def saved(self, number: int, now: int) -> None:
+    def saved(self, number: int, now: int) -> DiskBatch | None:
         self._note("saved", number)
         self.next.clients.extend(self._in_flight.items())
         self._in_flight = {}
+        return self._next_batch()
+
+    def _next_batch(self) -> DiskBatch | None:
+        if self._in_flight or not self._unsaved:
+            return None
+        self._in_flight, self._unsaved = self._unsaved, {}
+        self._batches += 1
+        return DiskBatch(self._batches, [])
 
     def set_low_space(self, low: bool, now: int) -> None:
         self._note("low_space", low)
@@ -124,9 +133,7 @@ class FakeCore:
     def ready(self) -> Ready:
         self.passes += 1
         ready, self.next = self.next, Ready()
-        if self._unsaved and not self._in_flight:
-            self._in_flight, self._unsaved = self._unsaved, {}
-            ready.disk = DiskBatch(self.passes, [])
+        ready.disk = self._next_batch()
         self._note("ready")
         return ready
 

@@ -6,7 +6,16 @@ import attrs
 import pytest
 
 from wire.peer import Ack, LeaderInfo
-from zkpy.effects import Append, DiskBatch, Entry, Ready, Recovered, Truncate, WriteIdentity
+from zkpy.effects import (
+    Append,
+    DiskBatch,
+    Entry,
+    Ready,
+    Recovered,
+    Truncate,
+    WriteIdentity,
+    chain_next,
+)
 from zkpy.testing.ensemble import Member
 from zkpy.testing.invariants import Invariants
 from zkpy.testing.script import Stage
@@ -30,6 +39,12 @@ class Scene:
     @property
     def last(self) -> Entry:
         return self.leader.replica.zab.member.window.entries[-1]
+
+    @property
+    def next(self) -> Entry:
+        """One that could follow the last."""
+        zxid, data = self.last.zxid + 1, b"next"
+        return Entry(zxid, 0, data, chain_next(self.last.chain, zxid, 0, data))
 
     def recovered(self, member: Member, keep: int) -> Recovered:
         """What a boot would find if only the first `keep` entries were there."""
@@ -74,13 +89,17 @@ def another_entry_under_the_same_zxid(scene: Scene) -> None:
 
 
 def entry_that_nobody_proposed(scene: Scene) -> None:
-    entry = attrs.evolve(scene.last, zxid=scene.last.zxid + 1)
-    batch = DiskBatch(99, [Append([entry], 0, 0, 0)])
+    batch = DiskBatch(99, [Append([scene.next], 0, 0, 0)])
     scene.watch.asked(scene.follower, Ready(disk=batch))
 
 
 def hole_in_a_log(scene: Scene) -> None:
     entry = attrs.evolve(scene.last, zxid=scene.last.zxid + 2)
+    scene.watch.made_durable(scene.follower, DiskBatch(99, [Append([entry], 0, 0, 0)]))
+
+
+def entry_on_another_log(scene: Scene) -> None:
+    entry = attrs.evolve(scene.next, data=b"not what its chain value says")
     scene.watch.made_durable(scene.follower, DiskBatch(99, [Append([entry], 0, 0, 0)]))
 
 
@@ -113,8 +132,7 @@ def committed_entry_lost_in_a_crash(scene: Scene) -> None:
 
 def durable_entry_lost_in_a_crash(scene: Scene) -> None:
     """Not committed yet, but acknowledged it may have been."""
-    entry = attrs.evolve(scene.last, zxid=scene.last.zxid + 1)
-    scene.watch.made_durable(scene.follower, DiskBatch(99, [Append([entry], 0, 0, 0)]))
+    scene.watch.made_durable(scene.follower, DiskBatch(99, [Append([scene.next], 0, 0, 0)]))
     scene.watch.booted(scene.follower, scene.recovered(scene.follower, 100))
 
 
@@ -159,6 +177,7 @@ BROKEN: list[tuple[str, Callable[[Scene], None]]] = [
     ("A1", another_entry_under_the_same_zxid),
     ("A1", entry_that_nobody_proposed),
     ("A10", hole_in_a_log),
+    ("A10", entry_on_another_log),
     ("A9", committed_entries_cut_off),
     ("A8", promise_taken_back),
     ("A8", promise_forgotten_in_memory),

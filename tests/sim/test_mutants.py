@@ -1,4 +1,4 @@
-"""Old bugs, put back: found by seeds known to find them, and gone again afterwards.
+"""Old bugs, put back: found by a few seeds each, and gone again afterwards.
 
 How long random seeds take to find each is measured by `zkpy simulate --mutant all`; here is
 only shown that the checkers still see what they saw then.
@@ -10,15 +10,16 @@ from zkpy.testing.mutants import MUTANTS, planted
 from zkpy.testing.simulation import DRAWN, Choice, run_seed
 from zkpy.zab.window import Window
 
-FOUND_BY = {"1113": 1, "2845": 1, "3911": 1, "4643": 7}
-"""Mutant -> a seed that finds it; as drawn, without options."""
+QUICK = ("1113", "1863", "2845", "335", "4646", "4882", "5010")
+"""Found by nearly every seed."""
+TRIES = 15
 
 
-@pytest.mark.parametrize("name", sorted(FOUND_BY))
+@pytest.mark.parametrize("name", QUICK)
 def test_a_mutant_is_found(name: str) -> None:
     with planted(name):
-        result, _ = run_seed(FOUND_BY[name], DRAWN)
-    assert result.violation is not None
+        results = (run_seed(seed, DRAWN)[0] for seed in range(1, TRIES + 1))
+        assert any(result.violation is not None for result in results)
 
 
 def test_every_mutant_can_be_planted_and_is_gone_afterwards() -> None:

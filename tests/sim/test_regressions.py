@@ -13,7 +13,7 @@ from wire.codes import OpCode
 from wire.records import OPEN_ACL, ConnectRequest, ConnectResponse
 from zkpy.testing.ensemble import Setup
 from zkpy.testing.histories import Connection, Op, check
-from zkpy.testing.network import CLIENT, Conditions, Socket
+from zkpy.testing.network import CLIENT, Socket
 from zkpy.testing.script import Stage
 from zkpy.testing.world import MS, SECOND
 
@@ -26,7 +26,6 @@ def begin(*lines: str, **setup: int) -> Stage:
     """An ensemble that serves."""
     stage = Stage()
     stage.play(" ".join(["start", *(f"{key}={value}" for key, value in setup.items())]))
-    stage.ensemble.network.conditions = Conditions(jitter=1)
     for line in ("until leader", "until serving", *lines):
         stage.play(line)
     return stage

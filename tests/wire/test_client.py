@@ -355,6 +355,15 @@ def test_each_end_sends_what_the_table_allows(state: State, move: Move, role: Ro
         assert conn.state is State.ERROR
 
 
+def test_what_lies_behind_an_error_is_not_looked_at() -> None:
+    """ZooKeeper may leave there what it had of a reply."""
+    client, _ = reach(State.ESTABLISHED)
+    client.send(GET)
+    answer = encode_reply(GET.xid, 5, -5, b"half of a rep")
+    assert client.receive_data(answer) == [Reply(GET.xid, 5, -5, None)]
+    assert client.error is None
+
+
 def test_an_error_of_ours_is_for_good() -> None:
     client, _ = reach(State.IDLE)
     with pytest.raises(LocalProtocolError):

@@ -54,8 +54,8 @@ State = list[tuple[int, bytes]]
 """What was applied: zxid and data of every entry."""
 
 
-def digest_of(state: State) -> int:
-    digest = 0
+def digest_of(state: State, digest: int = 0) -> int:
+    """Of what was applied, behind something with the given digest."""
     for zxid, data in state:
         digest = crc32(data + zxid.to_bytes(8, "big"), digest)
     return digest
@@ -187,6 +187,9 @@ class Node:
         log = self.disk.current() if identity and not suspect else Generation()
         self.disk.pending = None
         self.state = [row for chunk in log.image for row in unpack(chunk)]
+        self.digest = digest_of(self.state)
+        self.checked = 0
+        """So many entries of the state were compared with the common history."""
         self.staged: State = []
         self.images: dict[int, tuple[State, int]] = {}
         window = Window(log.zxid, log.chain, list(log.entries), log.committed)
@@ -226,14 +229,15 @@ class Node:
             self.on_snap(event)
         for entry in zab.take_committed():
             self.state.append((entry.zxid, entry.data))
+            self.digest = digest_of(self.state[-1:], self.digest)
             expected = zab.digests.pop(entry.zxid, None)
-            if expected is not None and expected != digest_of(self.state):
+            if expected is not None and expected != self.digest:
                 self.world.mismatches += 1
                 zab.on_digest_mismatch(now)
                 break
         self.world.check(self)
         self.feed_images()
-        ready = zab.ready(self.applied, digest_of(self.state))
+        ready = zab.ready(self.applied, self.digest)
         assert ready.halt is None, ready.halt
         for sid in ready.images:
             self.images[sid] = (list(self.state), 0)
@@ -262,7 +266,7 @@ class Node:
             assert digest_of(self.staged) == event.digest
             self.zab.snap_loaded(self.world.now)
         elif isinstance(event, SnapAdopted):
-            self.state = self.staged
+            self.state, self.digest, self.checked = self.staged, digest_of(self.staged), 0
             assert self.applied == event.zxid
 
     def feed_images(self) -> None:
@@ -533,9 +537,9 @@ class World:
         """A2, A3, A5, A7, A9: one history; every node has applied a beginning of it."""
         if not self.checks:
             return
-        known = len(self.history)
-        mine = len(node.state)
-        assert node.state[:known] == self.history[:mine], f"{node.sid} diverged"
+        known, start = len(self.history), node.checked
+        mine = node.checked = len(node.state)
+        assert node.state[start:known] == self.history[start:mine], f"{node.sid} diverged"
         for zxid, data in node.state[known:]:
             assert not self.history or zxid > self.history[-1][0]
             self.history.append((zxid, data))

@@ -83,6 +83,19 @@ def test_its_own_election() -> None:
     assert voter.zab.role is Role.LEADING
 
 
+@pytest.mark.parametrize(("age", "takes_office"), [(0, True), (1, False)])
+def test_elected_by_members_that_settled_before_it(age: int, takes_office: bool) -> None:
+    """2 votes for it, then follows it already; 3 was quicker still.  Of an earlier round, their
+    word is about a leadership that was given up."""
+    voter = Voter()
+    voter.hear(2, leader=1)
+    earlier = voter.zab._election.round - age
+    for sid in (2, 3):
+        voter.hear(sid, leader=1, role=Role.FOLLOWING, round=earlier)
+    voter.pass_time(ELECTING.finalize_ms)
+    assert (voter.zab.role is Role.LEADING) == takes_office
+
+
 def test_rounds() -> None:
     voter = Voter()
     assert [(to, v.round) for to, v in voter.hear(2, round=0)][-1] == (2, 1), "told of the later"

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType
 from typing import Final
 
@@ -73,7 +74,8 @@ def ensemble(size: int, observers: int, port: int, directory: str) -> None:
         click.echo(describe(server))
     click.echo(f"connect with kazoo: KazooClient({hosts_of(servers)!r})")
     with Running(servers) as running:
-        running.wait()
+        told = running.wait()
+    sys.exit(0 if told else 1)
 
 
 def plan_servers(directory: Path, size: int, observers: int, port: int) -> list[Server]:
@@ -134,7 +136,8 @@ class Running:
         self._servers = servers
         self._children: list[subprocess.Popen[str]] = []
         self._readers: list[threading.Thread] = []
-        self._end = threading.Event()
+        # Unlike an Event it may be filled from within a signal handler.
+        self._ends: SimpleQueue[bool] = SimpleQueue()
         self._alive = len(servers)
         self._lock = threading.Lock()
 
@@ -146,7 +149,7 @@ class Running:
         return self
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._end.set()
+        self._ends.put(True)
 
     def _start(self, server: Server) -> None:
         command = [sys.executable, "-m", "zkpy", "serve", str(server.config)]
@@ -165,11 +168,11 @@ class Running:
         with self._lock:
             self._alive -= 1
             if not self._alive:
-                self._end.set()
+                self._ends.put(False)
 
-    def wait(self) -> None:
-        """Until a signal, or until no server is left."""
-        self._end.wait()
+    def wait(self) -> bool:
+        """Until a signal, or until no server is left; whether it was a signal."""
+        return self._ends.get()
 
     def __exit__(self, *failure: object) -> None:
         for child in self._children:

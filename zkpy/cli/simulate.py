@@ -150,6 +150,7 @@ class Total:
     expired: int = 0
     elections: int = 0
     faults: dict[str, int] = attrs.Factory(dict)
+    boundaries: dict[str, int] = attrs.Factory(dict)
     violations: list[tuple[int, str]] = attrs.Factory(list)
 
     def add(self, result: Result) -> None:
@@ -158,8 +159,8 @@ class Total:
         self.cpu += result.cpu
         self.events += result.events
         self.elections += result.elections
-        for kind, count in result.faults.items():
-            self.faults[kind] = self.faults.get(kind, 0) + count
+        _add_counts(self.faults, result.faults)
+        _add_counts(self.boundaries, result.boundaries)
         if result.violation is not None:
             self.violations.append((result.seed, result.text))
         if result.summary is not None:
@@ -173,10 +174,14 @@ class Total:
         for field in attrs.fields(Total):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
             if isinstance(mine, dict):
-                for kind, count in theirs.items():
-                    mine[kind] = mine.get(kind, 0) + count
+                _add_counts(mine, theirs)
             else:
                 setattr(self, field.name, mine + theirs)
+
+
+def _add_counts(counts: dict[str, int], more: dict[str, int]) -> None:
+    for key, count in more.items():
+        counts[key] = counts.get(key, 0) + count
 
 
 def run_seeds(seeds: list[int], choice: Choice) -> Total:
@@ -246,6 +251,7 @@ def report(total: Total, wall: float) -> str:
     hours = total.virtual / SECOND / 3600
     speed = total.virtual / SECOND / total.cpu if total.cpu else 0.0
     faults = ", ".join(f"{kind} {count}" for kind, count in sorted(total.faults.items()))
+    cuts = ", ".join(f"{call} {count}" for call, count in sorted(total.boundaries.items()))
     return (
         f"{total.seeds} seeds, {hours:.2f} simulated hours in {wall:.0f} s "
         f"({total.cpu:.0f} s of CPU: {speed:.0f}x real time, {total.events} events)\n"
@@ -253,6 +259,7 @@ def report(total: Total, wall: float) -> str:
         f"acknowledged, {total.reads} reads, {total.watch_events} watch events, "
         f"{total.expired} expiries checked\n"
         f"faults: {faults or 'none'}\n"
+        f"died before: {cuts or 'nothing'}\n"
         f"violations: {len(total.violations)}"
     )
 

@@ -55,6 +55,7 @@ class Config:
     """`fsync.warningthresholdms`: a slower disk is worth a log line."""
     super_digest: str | None = attrs.field(default=None, repr=False)
     extended_types: bool = False
+    enforce_quota: bool = False
     read_only_mode: bool = False
     source: str = "the command line"
     properties: Mapping[str, str] = attrs.field(factory=dict, repr=False)

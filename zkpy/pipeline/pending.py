@@ -16,8 +16,9 @@ import attrs
 from wire.records import ACL, OPEN_ACL
 from wire.txn import CreateSessionTxn
 from zkpy.state.digest import Change
+from zkpy.state.paths import is_within
 from zkpy.state.tree import DataTree
-from zkpy.state.znode import facts_of
+from zkpy.state.znode import data_length, facts_of
 
 
 @attrs.define(eq=False)
@@ -118,6 +119,17 @@ class Pending:
             owned.pop(path, None)
             if not owned:
                 del self._owned[owner]
+
+    def growth(self, root: str) -> tuple[int, int]:
+        """Znodes and bytes that what is outstanding adds at `root` and below it."""
+        count = size = 0
+        for path, view in self._views.items():
+            if is_within(path, root):
+                before = self._tree.nodes.get(path)
+                count += (view is not None) - (before is not None)
+                size += view.data_bytes if view is not None else 0
+                size -= data_length(before) if before is not None else 0
+        return count, size
 
     def undo(self) -> None:
         """Take back everything put since the last `seal`."""

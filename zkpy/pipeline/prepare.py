@@ -55,6 +55,8 @@ class Rules:
 
     extended_types: bool = False
     """`extendedTypesEnabled`: TTL znodes may be created."""
+    enforce_quota: bool = False
+    """`enforceQuota`: hard limits of quotas are held."""
 
 
 @attrs.define(frozen=True)
@@ -90,6 +92,7 @@ class Preparer:
         self._state = state
         self._sessions = state.sessions.sessions
         self._pending = pending
+        self._quotas = state.quota
         self._rules = rules
         self._rng = rng
         self._owner_of = owner_of
@@ -204,9 +207,11 @@ class Preparer:
             raise ZkError(ErrorCode.NODE_EXISTS)
         if is_session(parent.owner):
             raise ZkError(ErrorCode.NO_CHILDREN_FOR_EPHEMERALS)
+        data = body.data
+        if self._quotas.quotas:
+            self._check_quota(path, 1, len(data or b""))
         parent.created = min(parent.created + 1, COUNTER_MAX)
         parent.children += 1
-        data = body.data
         self._pending.put(parent_path, parent)
         self._pending.put(path, NodeView(0, 0, 0, 0, len(data or b""), owner, acl))
         return CreateTxn(path, data, acl, owner, parent.created)
@@ -253,6 +258,8 @@ class Preparer:
         data = body.data
         node = self._draft(path)
         self._check(node.acl, _MAY_WRITE, identities)
+        if self._quotas.quotas:
+            self._check_quota(path, 0, len(data or b"") - node.data_bytes)
         node.version = version = _next(node.version, body.version)
         node.data_bytes = len(data) if data else 0
         self._pending.put(path, node)
@@ -310,6 +317,14 @@ class Preparer:
     def _check(self, acl: tuple[ACL, ...], perm: int, identities: Identities) -> None:
         if acl is not OPEN_ACL and not allowed(acl, perm, identities):
             raise ZkError(ErrorCode.NO_AUTH)
+
+    def _check_quota(self, path: str, count: int, size: int) -> None:
+        """Against what is used and what is on its way: ZooKeeper looks at the first alone, so
+        that requests which come together can break a limit there."""
+        if not self._rules.enforce_quota:
+            return
+        if self._quotas.would_exceed(path, count, size, self._pending.growth):
+            raise ZkError(ErrorCode.QUOTA_EXCEEDED)
 
     def _remove(self, path: str) -> None:
         parent_path = paths.parent(path)

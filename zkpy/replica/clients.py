@@ -516,21 +516,28 @@ class Clients:
         encoded = b""
         for link_id, event, path in firings:
             link = self.links.by_id[link_id]
-            acl = self._acl_at_event(event, path, lost)
-            if acl is not None and not allowed(acl, Perm.READ, link.identities):
+            acls = self._acls_at_event(event, path, lost)
+            if not all(allowed(acl, Perm.READ, link.identities) for acl in acls):
                 continue
             if last != (event, path):
                 last, encoded = (event, path), encode_event(zxid, event, path)
             self.links.emit(link, encoded)
 
-    def _acl_at_event(
+    def _acls_at_event(
         self, event: EventType, path: str, lost: dict[str, AclList]
-    ) -> AclList | None:
-        """None when everybody may read; a multi can delete a znode and make it anew."""
-        gone, there = lost.get(path), self._state.tree.acls.get(path)
-        if event is EventType.NODE_DELETED and gone is not None:
-            return gone
-        return there if there is not None else gone
+    ) -> list[AclList]:
+        """The lists that have to let a reader pass, where not everybody may read.
+
+        A multi can delete a znode and make it anew: what became of the old one is told by
+        the old list, the creation by the new one, and what may be either's by both.
+        """
+        tree = self._state.tree
+        gone, there = lost.get(path), tree.acls.get(path)
+        if event is EventType.NODE_DELETED:
+            there = None
+        elif event is EventType.NODE_CREATED and path in tree.nodes:
+            gone = None
+        return [acl for acl in (gone, there) if acl is not None]
 
 
 class _SessionIds:

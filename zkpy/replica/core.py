@@ -30,7 +30,16 @@ from wire.errors import RemoteProtocolError
 from wire.peer import PROTOCOL_VERSION, Hello, Notification, Role
 from wire.txn import CloseSessionTxn
 from zkpy import zxid as zxids
-from zkpy.effects import Entry, EntryKind, ImageBegin, ImageChunk, ImageEnd, Ready, Recovered
+from zkpy.effects import (
+    DiskBatch,
+    Entry,
+    EntryKind,
+    ImageBegin,
+    ImageChunk,
+    ImageEnd,
+    Ready,
+    Recovered,
+)
 from zkpy.errors import CorruptionError
 from zkpy.limits import Limits
 from zkpy.pipeline.auth import Authenticator
@@ -96,6 +105,8 @@ class Replica:
         """A later `now` than this means that the process stood still (SIGSTOP, a long apply)."""
         self._withheld = False
         """Replies are kept back: made after a standstill, before the quorum was heard again."""
+        self._unsettled = False
+        """Something was saved, and what follows from it has still to be done."""
         self.state = _load_state(recovered)
         self.zab = Zab(
             options.server_id,
@@ -213,11 +224,19 @@ class Replica:
 
     # --- disk and time ---
 
-    def saved(self, number: int, now: int) -> None:
-        """The disk batch of that number is durable."""
+    def saved(self, number: int, now: int) -> DiskBatch | None:
+        """The disk batch of that number is durable; the next one, to be begun at once.
+
+        So the disk works while what is committed now is applied and answered.  That is the
+        first thing that the next call does, whichever it is: for the time being only zab
+        knows, and what was replied remains what was true before.
+        """
         self._advance(now)
         self.zab.saved(number, now)
-        self._after_zab()
+        self._unsettled = True
+        # A learner may have a new log in force, which the state here is not yet that of.
+        leads = self.zab.role is Role.LEADING and self._standing() == self._entered
+        return self.zab.take_batch(*self._vouched_digest()) if leads else None
 
     def image_saved(self, zxid: int, now: int) -> None:
         """The image at `zxid` is durable."""
@@ -239,6 +258,8 @@ class Replica:
 
     def _advance(self, now: int) -> None:
         """Any input: did this process stand still when it should have been called?"""
+        if self._unsettled:
+            self._after_zab()
         if now > self._alarm:
             self._office.paused(now - self._alarm + self.options.limits.tick_ms)
             self._alarm = _NEVER
@@ -248,6 +269,7 @@ class Replica:
 
     def _after_zab(self) -> None:
         """What an input did to zab: a SNAP, a new role, then commits, then messages."""
+        self._unsettled = False
         for event in self.zab.take_snap():
             _ON_SNAP[type(event)](self, event)
         if self._standing() != self._entered:
@@ -361,6 +383,7 @@ class Replica:
             f"digest {digest:#x}, expected {expected:#x}"
         )
         self._diverged = True
+        self.images.abandon()
         self.zab.on_digest_mismatch(self._now)
         self._enter_office()
 
@@ -433,6 +456,8 @@ class Replica:
 
     def ready(self) -> Ready:
         """All that this pass asks for.  Call once per pass, after its inputs."""
+        if self._unsettled:
+            self._after_zab()
         self.clients.resume_resting()
         self._office.flush()
         if self.zab.stirred or self.images.busy:
@@ -441,7 +466,8 @@ class Replica:
         return Ready(clients=clients, closes=closes)
 
     def _ready_with_all(self) -> Ready:
-        self.images.advance(self.state, self.zab.log)
+        if not self._diverged:  # an image of a wrong state would be believed after a restart
+            self.images.advance(self.state, self.zab.log)
         self._send_images()
         out = self.zab.ready(*self._vouched_digest())
         for sid in out.images:

@@ -20,6 +20,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -48,6 +49,9 @@ from zkpy.zab.quorum import Members, Voter, VoterSet
 
 log = logging.getLogger("zkpy.server")
 
+SWITCH_S: Final = 0.0002
+"""How long the log's thread waits for a busy loop to let it run.  Python's 5 ms is many times
+what a sync takes: under load the disk would mostly wait for the loop."""
 SERVER_ID: Final = 1
 """Of a server that was never given an id."""
 EXIT_STOPPED: Final = 0
@@ -65,6 +69,7 @@ def run(config: Config) -> int:
 
     Raises ConfigError or StorageError if it cannot start."""
     gc.disable()
+    sys.setswitchinterval(SWITCH_S)
     for warning in config.warnings:
         log.warning("%s", warning)
     raise_descriptor_limit()
@@ -132,7 +137,7 @@ def build_replica(config: Config, recovered: Recovered) -> Replica:
         zab_options(config, server_id),
         standalone=not is_ensemble(config),
         limits=config.limits,
-        rules=Rules(extended_types=config.extended_types),
+        rules=Rules(config.extended_types, config.enforce_quota),
         authenticator=Authenticator(config.super_digest),
         read_only_mode=config.read_only_mode,
     )

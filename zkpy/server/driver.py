@@ -49,7 +49,9 @@ class Core(Protocol):
     def link_down(self, sid: int, now: int) -> None: ...
     def receive_peer(self, sid: int, message: object, now: int) -> None: ...
     def receive_vote(self, sid: int, notification: Notification, now: int) -> None: ...
-    def saved(self, number: int, now: int) -> None: ...
+    def saved(self, number: int, now: int) -> DiskBatch | None:
+        """The next batch, to be begun at once."""
+
     def image_saved(self, zxid: int, now: int) -> None: ...
     def handle_timer(self, now: int) -> None: ...
     def deadline(self) -> int | None: ...
@@ -190,9 +192,18 @@ class Driver:
     def saved(self, number: int) -> None:
         """A log batch is durable.
 
-        The pass runs at once: the disk waits for the next batch, and all that this
-        turn of the loop has read is in the core already."""
-        self._guard(self._core.saved, number, monotonic_ms())
+        The disk waits, so it gets the next one first: it works while the pass, which
+        follows at once, applies and answers what was in this one.
+        """
+        if self.stopped:
+            return
+        try:
+            following = self._core.saved(number, monotonic_ms())
+        except Exception:
+            self._fail()
+            return
+        if following is not None:
+            self._submit(following)
         self._due = True
         self._pass()
 
@@ -275,7 +286,7 @@ class Driver:
         assert self.ensemble is not None or not (ready.peers or ready.votes)
 
     def _write(self, outputs: list[tuple[int, bytes]], now_ns: int) -> None:
-        links, metrics = self._links, self._metrics
+        links, sent = self._links, 0
         for number, data in outputs:
             link = links.get(number)
             if link is None:  # it went away meanwhile
@@ -284,8 +295,9 @@ class Driver:
                 link.latency.add(now_ns - link.waiting_since)
                 link.waiting_since = 0
             link.answered_ns = now_ns
-            metrics.bytes_sent += len(data)
+            sent += len(data)
             link.send(data)
+        self._metrics.bytes_sent += sent
 
     def _close(self, number: int) -> None:
         link = self._links.pop(number, None)

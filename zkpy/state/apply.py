@@ -108,8 +108,8 @@ class ReplicatedState:
         applied = Applied([])
         _HANDLERS[type(txn)](self, zxid, header, txn, applied)
         if applied.changes:
+            self.data_bytes += self.quota.follow(applied.changes, self.tree)
             self._sum += digest.delta_of(applied.changes)
-            self.quota.follow(applied.changes, self.tree)
         self.zxid = zxid
         return applied
 

@@ -7,14 +7,15 @@ In: the changes of every applied transaction.  Limits are znodes, set by clients
 
 in any order, -1 or absence meaning no limit, the first two soft (they only warn).
 Counting is part of replay and the same everywhere; refusing is the leader's, in
-prepare.  A text that cannot be read limits nothing.  Counts are kept here, not
-written into `zookeeper_stats`: `usage_text` gives what a read of that znode shows.
+prepare.  A text that cannot be read limits nothing.  Where a client has made the znode
+`zookeeper_stats` beside the limits, its data follows the counts (`count=N,bytes=M`), and
+nothing else of it: no version, no time, no event, as in ZooKeeper.
 
 The znode a quota is set on counts too; data counts by length, null as 0.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Final
 
 import attrs
@@ -29,6 +30,7 @@ STATS_NAME: Final = "zookeeper_stats"
 
 _PREFIX: Final = paths.QUOTA + "/"
 _SUFFIX: Final = "/" + LIMITS_NAME
+_STATS_SUFFIX: Final = "/" + STATS_NAME
 _SETTING: Final = re.compile(r"(count|bytes|countHardLimit|byteHardLimit)=(-?[0-9]{1,19})")
 
 
@@ -43,13 +45,16 @@ class Quota:
     used_count: int = 0
     used_bytes: int = 0
 
-    def would_exceed(self, count: int, size: int) -> bool:
+    def would_exceed(self, count: int, size: int, pending: tuple[int, int] = (0, 0)) -> bool:
         """Whether adding that many znodes and bytes would break a hard limit.
 
-        Only what grows is held to its limit: a branch that is over it can shrink.
+        `pending` comes on top of what is used.  Only what grows is held to its limit: a
+        branch that is over it can shrink.
         """
-        over_count = 0 <= self.count_hard < self.used_count + count and count > 0
-        return over_count or (0 <= self.bytes_hard < self.used_bytes + size and size > 0)
+        new_count = self.used_count + pending[0] + count
+        new_size = self.used_bytes + pending[1] + size
+        over_count = count > 0 and 0 <= self.count_hard < new_count
+        return over_count or (size > 0 and 0 <= self.bytes_hard < new_size)
 
     def usage_text(self) -> bytes:
         """What `zookeeper_stats` holds."""
@@ -75,29 +80,49 @@ class QuotaTable:
 
     def covering(self, path: str) -> list[Quota]:
         """The quotas that a change at `path` counts in (ZooKeeper allows one per line)."""
+        return [self.quotas[root] for root in self._above(path)]
+
+    def _above(self, path: str) -> list[str]:
         if not self.quotas:
             return []
-        return [self.quotas[above] for above in paths.lineage(path) if above in self.quotas]
+        return [above for above in paths.lineage(path) if above in self.quotas]
 
-    def would_exceed(self, path: str, count: int, size: int) -> bool:
+    def would_exceed(
+        self, path: str, count: int, size: int, pending: Callable[[str], tuple[int, int]]
+    ) -> bool:
         """Whether `count` more znodes and `size` more bytes at `path` break a hard limit.
 
-        The caller adds what is prepared and not yet applied.
+        `pending(root)` tells what is prepared and not yet applied, at `root` and below.
         """
-        return any(quota.would_exceed(count, size) for quota in self.covering(path))
+        return any(
+            self.quotas[root].would_exceed(count, size, pending(root)) for root in self._above(path)
+        )
 
-    def follow(self, changes: Sequence[Change], tree: DataTree) -> None:
-        """Count what a transaction changed.
+    def follow(self, changes: list[Change], tree: DataTree) -> int:
+        """Count what a transaction changed, and let the stats znodes tell.
 
-        Limits come last, since a new quota counts its branch as the whole transaction
+        Adds to `changes` what it does to those; by how many bytes they grew.  Limits come
+        after the counting, since a new quota counts its branch as the whole transaction
         left it; counting on top of that what a multi did there would count it twice.
         """
+        touched: dict[str, None] = {}
         if self.quotas:
             for path, before, after in changes:
-                self._count(path, before, after)
+                self._count(path, before, after, touched)
         for path, _, _ in changes:
-            if path.endswith(_SUFFIX) and path.startswith(_PREFIX):
-                self._set_limits(path, tree)
+            if path.startswith(_PREFIX) and path.endswith((_SUFFIX, _STATS_SUFFIX)):
+                if path.endswith(_SUFFIX):
+                    self._set_limits(path, tree)
+                touched[_root_of(path)] = None
+        return self._tell(touched, tree, changes) if touched else 0
+
+    def _tell(self, touched: dict[str, None], tree: DataTree, changes: list[Change]) -> int:
+        grown = 0
+        for root in touched:
+            path = paths.QUOTA + root + _STATS_SUFFIX
+            if root in self.quotas and path in tree.nodes:
+                grown += tree.set_usage(path, self.quotas[root].usage_text(), changes)
+        return grown
 
     def rebuild(self, tree: DataTree) -> None:
         """Find the quotas in a tree that came by image, and count."""
@@ -105,20 +130,23 @@ class QuotaTable:
             if path.endswith(_SUFFIX):
                 self._set_limits(path, tree)
 
-    def _count(self, path: str, before: bytes | None, after: bytes | None) -> None:
+    def _count(
+        self, path: str, before: bytes | None, after: bytes | None, touched: dict[str, None]
+    ) -> None:
         count = (after is not None) - (before is not None)
         size = _size(after) - _size(before)
         if count or size:
-            for quota in self.covering(path):
-                quota.used_count += count
-                quota.used_bytes += size
+            for root in self._above(path):
+                self.quotas[root].used_count += count
+                self.quotas[root].used_bytes += size
+                touched[root] = None
 
     def _set_limits(self, path: str, tree: DataTree) -> None:
         """Follow a limits znode.  Only a new quota counts its branch: limits change no usage."""
-        root = path[len(paths.QUOTA) : -len(_SUFFIX)] or paths.ROOT
+        root = _root_of(path)
         znode = tree.nodes.get(path)
         before = self.quotas.pop(root, None)
-        if znode is None:
+        if znode is None or not root:  # as in ZooKeeper, the whole tree has no quota
             return
         self.quotas[root] = quota = parse_limits(zn.data_of(znode))
         if before is not None:
@@ -127,6 +155,11 @@ class QuotaTable:
         for below in tree.walk(root):
             quota.used_count += 1
             quota.used_bytes += zn.data_length(tree.nodes[below])
+
+
+def _root_of(path: str) -> str:
+    """What the limits or stats znode at `path` is about."""
+    return path[len(paths.QUOTA) : path.rindex("/")]
 
 
 def _size(znode: bytes | None) -> int:

@@ -123,6 +123,17 @@ class DataTree:
         changes += (path, gone, None), (parent, before, after)
         return gone
 
+    def set_usage(self, path: str, text: bytes, changes: list[Change]) -> int:
+        """Let a quota's stats znode hold `text`; by how many bytes it grew.
+
+        No client did this: neither version nor times change, and no watch fires.
+        """
+        before = self.nodes[path]
+        self.nodes[path] = after = zn.with_data_alone(before, text)
+        if after != before:
+            changes.append((path, before, after))
+        return len(after) - len(before)
+
     def set_data(
         self, txn: SetDataTxn, zxid: int, time_ms: int, changes: list[Change]
     ) -> tuple[bytes, bytes]:

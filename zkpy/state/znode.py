@@ -64,6 +64,12 @@ def with_data(znode: bytes, data: bytes | None, version: int, zxid: int, time_ms
     return _NULL + stat if data is None else _INT.pack(length) + data + stat
 
 
+def with_data_alone(znode: bytes, data: bytes) -> bytes:
+    """The znode with other data and its length: no setData, so all else stays."""
+    length = _INT.pack(len(data))
+    return length + data + znode[-68:-16] + length + znode[-12:]
+
+
 def with_aversion(znode: bytes, aversion: int) -> bytes:
     """The znode after a setACL: neither mzxid nor mtime moves."""
     return znode[:-28] + _INT.pack(aversion) + znode[-24:]

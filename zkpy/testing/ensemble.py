@@ -61,6 +61,8 @@ class Setup:
     image_slice_nodes: int = 50
     fsync: int = 500
     """Mean time of a batch in microseconds."""
+    steady: bool = False
+    """Every batch takes exactly the mean: for scripts."""
     fsync_spike_chance: float = 0.0
     fsync_spike: int = 300 * MS
     pass_delay: int = 100
@@ -70,6 +72,8 @@ class Setup:
     elects: bool = True
     """False: an oracle names leaders."""
     founding_wait_ms: int = 600
+    finalize_ms: int = 0
+    """Wait for a better vote; 0: a quarter of a tick."""
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -87,7 +91,7 @@ class Setup:
             sync_ticks=self.sync_ticks,
             resend_ms=max(10, self.tick_ms // 4),
             resend_cap_ms=self.tick_ms * 2,
-            finalize_ms=max(10, self.tick_ms // 4),
+            finalize_ms=self.finalize_ms or max(10, self.tick_ms // 4),
             founding_wait_ms=self.founding_wait_ms,
             yield_ms=self.tick_ms * 30,
             elects=self.elects,
@@ -194,7 +198,8 @@ class Member:
             self.storage, recovered = Storage.open(
                 self.fs, DATA_DIR, options=StorageOptions(self.setup.segment_bytes, 4096)
             )
-        except PowerCut:
+        except PowerCut as cut:
+            self.ensemble.count_boundary(cut)
             self.note("crash", "power cut while starting")
             self.fs.crash()
             self.ensemble.restart_later(self)
@@ -264,17 +269,24 @@ class Member:
             return
         calls = self.rng.choice((0, 1, 1, 2, 2, 3, 4, 6, 10, 20))
         self.fs.cut_power_at(self.fs.calls + 1 + calls)
-        try:
-            self.storage.execute(self._batch)
-        except (PowerCut, StorageError):
-            return
+        self._until_cut(self.storage.execute, self._batch)
 
     def _leave_image_half_done(self) -> None:
+        self.fs.cut_power_at(self.fs.calls + 1 + self.rng.randrange(6))
         for step in list(self._image_steps)[: self.rng.randrange(3)]:
-            try:
-                self.storage.image_step(step)
-            except (PowerCut, StorageError):
+            if not self._until_cut(self.storage.image_step, step):
                 return
+
+    def _until_cut(self, work: Callable[[Any], object], what: Any) -> bool:
+        """Whether it was done before the end came."""
+        try:
+            work(what)
+        except PowerCut as cut:
+            self.ensemble.count_boundary(cut)
+            return False
+        except StorageError:
+            return False
+        return True
 
     def fail_disk(self, operation: str) -> None:
         """The next call of that kind fails; what a failing sync should have kept is lost."""
@@ -313,11 +325,17 @@ class Member:
         raise Violation("halt", f"server {self.sid} stops: {why}")
 
     def _die_of_disk(self, error: StorageError) -> None:
-        """A storage error ends the process (D6)."""
+        """A storage error ends the process (D6); one that no fault ordered is a bug."""
+        if not isinstance(error.__cause__, OSError):
+            raise Violation("storage", f"server {self.sid}: {error}") from error
         self.ensemble.disk_deaths += 1
+        self._die_writing(power=False, why=f"storage: {error}")
+
+    def _die_writing(self, *, power: bool, why: str) -> None:
+        """What the batch under way left on the disk is there already."""
         unfinished = self._batch.steps if self._batch is not None else []
         self._batch = None
-        self.crash(power=False, why=f"storage: {error}")
+        self.crash(power=power, why=why)
         self.unfinished = unfinished
         self.ensemble.restart_later(self)
 
@@ -336,7 +354,8 @@ class Member:
         self.watcher.stepped(self)
         if not self._pass_due:
             self._pass_due = True
-            self.world.after(self.rng.randrange(self.setup.pass_delay) + 1, self._run, self.life)
+            delay = self.rng.randrange(self.setup.pass_delay + 1) + 1
+            self.world.after(delay, self._run, self.life)
 
     def _run(self, life: int) -> None:
         if life == self.life and self.alive and self._pass_due:
@@ -462,7 +481,7 @@ class Member:
 
     def _disk_time(self) -> int:
         setup = self.setup
-        time = exponential(self.rng, setup.fsync)
+        time = setup.fsync if setup.steady else exponential(self.rng, setup.fsync)
         if setup.fsync_spike_chance and self.rng.random() < setup.fsync_spike_chance:
             time += self.rng.randrange(setup.fsync_spike)
         return min(time * self.slow_disk, DISK_TIME_MAX)
@@ -475,12 +494,19 @@ class Member:
         except StorageError as error:
             self._die_of_disk(error)
             return
+        except PowerCut as cut:  # whoever said `fs.cut_power_at` chose this very call
+            self.ensemble.count_boundary(cut)
+            self._die_writing(power=True, why=str(cut))
+            return
         self._batch = None
         self.watcher.made_durable(self, batch)
         self._input(life, self._saved, batch)
 
     def _saved(self, batch: DiskBatch) -> None:
-        self.replica.saved(batch.number, self.clock.now_ms())
+        following = self.replica.saved(batch.number, self.clock.now_ms())
+        if following is not None:
+            self.watcher.asked(self, Ready(disk=following))
+            self._submit(following)
         self._request_pass()
 
     def _submit_image(self, step: ImageStep) -> None:
@@ -692,6 +718,8 @@ class Ensemble:
         self.network = Network(world, conditions or Conditions())
         self.boot_crash_chance = 0.0
         self.disk_deaths = 0
+        self.boundaries: dict[str, int] = {}
+        """Call and kind of file before which a process died -> how often."""
         self.restart_mean = SECOND
         self._rng = world.stream("ensemble")
         self.members = {sid: member_type(sid, self) for sid in setup.ids}
@@ -704,6 +732,11 @@ class Ensemble:
         if not member.alive:
             self.network.switch(member.sid, on=True)
             member.boot()
+
+    def count_boundary(self, cut: PowerCut) -> None:
+        name = cut.path.rpartition("/")[2].partition(".")[0].partition("-")[0]
+        boundary = f"{cut.operation} {name}"
+        self.boundaries[boundary] = self.boundaries.get(boundary, 0) + 1
 
     def restart_later(self, member: Member) -> None:
         self.world.after(exponential(self._rng, self.restart_mean), self.restart, member)

@@ -379,8 +379,10 @@ class Arena:
                 self._take(link, data)
             for link in ready.closes:
                 self._closed[link] = None
-            if ready.disk is not None:
-                self.replica.saved(ready.disk.number, self.now)
+            batch = ready.disk
+            if batch is not None:
+                while batch is not None:
+                    batch = self.replica.saved(batch.number, self.now)
             elif not (ready.clients or ready.closes or ready.image):
                 return
 

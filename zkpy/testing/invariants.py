@@ -4,7 +4,7 @@
 (`ensemble.Watcher`), and looks at each member after each of its steps.  It keeps
 
     order     the committed log: entries as first applied anywhere, with their chain values
-    made      zxid -> who proposed it, with which chain value: one primary per epoch
+    made      zxid -> the entry that its epoch's primary, one and only, proposed
     disks     per member: what its disk is known to hold, batch by batch
 
 A chain value stands for all entries before it, so that one comparison per step compares
@@ -49,6 +49,7 @@ from zkpy.effects import (
     Recovered,
     Truncate,
     WriteIdentity,
+    chain_next,
 )
 from zkpy.pipeline.request import LEADER
 from zkpy.testing.ensemble import Ensemble, Member, Setup, Watcher
@@ -130,7 +131,7 @@ class Invariants(Watcher):
         self.acks_checked = 0
         self._order: list[int] = []
         self._chains: dict[int, int] = {zxids.NONE: CHAIN_START}
-        self._made: dict[int, int] = {}
+        self._made: dict[int, Entry] = {}
         self._digests: dict[int, int] = {}
         self._timeouts: dict[int, int] = {}
 
@@ -278,13 +279,14 @@ class Invariants(Watcher):
 
     def _extend(self, member: Member, zxid: int) -> None:
         """First applied here: this is what committed means to the outside."""
-        window = member.replica.zab.member.window
-        entries = window.entries[window.position(self._last) : window.position(zxid)]
-        if window.chain_at(self._last) != self._chains[self._last]:
+        # By the disk: the window may have dropped entries as soon as they were applied.
+        log = self.disks[member.sid].log
+        if log.chain_at(self._last) != self._chains[self._last]:
             raise Violation("A2", f"server {member.sid} applies on another log than others")
         now = member.world.now
-        for entry in entries:
-            self._commit(entry, now)
+        entries = log.zxids[bisect_right(log.zxids, self._last) : bisect_right(log.zxids, zxid)]
+        for each in entries:
+            self._commit(self._made[each], now)
         holders = [s for s in self.setup.voters if self._holds(self.disks[s].log, zxid)]
         # One that was wiped may have held it; until it is a full member again it elects nobody.
         wiped = [s for s in self.setup.voters if self.disks[s].wiped and s not in holders]
@@ -330,7 +332,7 @@ class Invariants(Watcher):
         leader = self.leaders.setdefault(epoch, member.sid)
         if leader != member.sid:
             raise Violation("A7", f"servers {leader} and {member.sid} both propose in {epoch}")
-        if self._made.setdefault(entry.zxid, entry.chain) != entry.chain:
+        if self._made.setdefault(entry.zxid, entry).chain != entry.chain:
             raise Violation("A1", f"server {member.sid} makes {show(entry.zxid)} twice")
         if entry.zxid == zxids.first_of(epoch) + 1:
             # Not at (e,1): a candidate that stood still may append that when it has lost already.
@@ -343,8 +345,8 @@ class Invariants(Watcher):
             made = self._made.get(entry.zxid)
             if made is None and self._may_have_made(member, entry):
                 # Made and given up within one step: its maker does not lead any more.
-                made = self._made[entry.zxid] = entry.chain
-            if made != entry.chain:
+                made = self._made[entry.zxid] = entry
+            if made is None or made.chain != entry.chain:
                 what = "makes up" if made is None else "has another"
                 raise Violation("A1", f"server {member.sid} {what} {show(entry.zxid)}")
 
@@ -368,6 +370,10 @@ class Invariants(Watcher):
         for entry in step.entries:
             if not zxids.follows(log.last, entry.zxid):
                 raise Violation("A10", f"server {sid}: {show(entry.zxid)} on {show(log.last)}")
+            chain = log.chain_at(log.last)
+            assert chain is not None
+            if chain_next(chain, entry.zxid, entry.kind, entry.data) != entry.chain:
+                raise Violation("A10", f"server {sid}: {show(entry.zxid)} on another log")
             log.append(entry)
 
     def _on_truncate(self, sid: int, disk: Disk, step: Truncate) -> None:

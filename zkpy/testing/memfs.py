@@ -34,6 +34,11 @@ SECTOR: Final = 512
 class PowerCut(Exception):
     """The machine lost power before this call; whoever called is dead with it."""
 
+    def __init__(self, number: int, operation: str, path: str) -> None:
+        super().__init__(f"before call {number}: {operation} {path}")
+        self.operation = operation
+        self.path = path
+
 
 @attrs.define(frozen=True)
 class Call:
@@ -446,7 +451,7 @@ class MemFileSystem:
         """Note a call; the failure it meets, if any."""
         self.calls += 1
         if self._power_cut is not None and self.calls >= self._power_cut:
-            raise PowerCut(f"before call {self.calls}: {operation} {path}")
+            raise PowerCut(self.calls, operation, path)
         if self.observe is None and not self._failures:
             return None
         call = Call(self.calls, operation, path)

@@ -8,7 +8,7 @@ The number is that of the ZooKeeper issue; where zkpy is built so differently th
 cannot be copied, the mutant is its nearest relative here, and says so.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ from zkpy.zab.election import NOBODY, Election, Vote
 from zkpy.zab.leader import Leading, Phase, Progress
 from zkpy.zab.learner import Learning
 from zkpy.zab.member import Member
+from zkpy.zab.quorum import Members
 from zkpy.zab.sync import Plan, Way, plan_sync
 from zkpy.zab.window import Window
 from zkpy.zab.zab import Zab
@@ -176,23 +177,17 @@ def _plant_4925() -> list[tuple[Any, str, Any]]:
 
 
 def _plant_1113() -> list[tuple[Any, str, Any]]:
-    """Whoever acknowledges counts: observers, too."""
-    honest = Leading.maybe_commit
+    """Whoever answers counts: observers, and those that are still blank."""
 
-    def maybe_commit(self: Leading) -> None:
-        window, voters = self.window, self.member.voters
-        acks = sorted(p.acked for p in self.progress.values())
-        acks = sorted([*acks, window.saved], reverse=True)
-        quorum = len(voters.voters()) // 2
-        if self.phase is not Phase.DISCOVERY and len(acks) > quorum:
-            agreed = acks[quorum]
-            if agreed > window.committed and agreed >= zxids.first_of(self.epoch):
-                self.member.commit(agreed)
-                if self.phase is Phase.SYNC:
-                    self._establish()
-        honest(self)
+    def counted(self: Leading) -> list[tuple[int, Progress]]:
+        return list(self.progress.items())
 
-    return [(Leading, "maybe_commit", maybe_commit)]
+    def agreed(self: Members, values: Mapping[int, int]) -> int:
+        reached = sorted(values.values(), reverse=True)
+        quorum = len(self.voters) // 2
+        return reached[quorum] if len(reached) > quorum else 0
+
+    return [(Leading, "counted", counted), (Members, "agreed", agreed)]
 
 
 def _plant_2959() -> list[tuple[Any, str, Any]]:

@@ -42,7 +42,7 @@ from zkpy.testing import histories
 from zkpy.testing.ensemble import Ensemble, Member, Setup
 from zkpy.testing.histories import Connection, Event, History, Op
 from zkpy.testing.invariants import Invariants
-from zkpy.testing.network import Direction
+from zkpy.testing.network import Conditions, Direction
 from zkpy.testing.timeline import Mark
 from zkpy.testing.workload import Client, Mix
 from zkpy.testing.world import MS, SECOND, Violation, World
@@ -120,9 +120,12 @@ class Stage:
         voters, observers = int(options.pop("voters", 3)), int(options.pop("observers", 0))
         ids = tuple(range(1, voters + observers + 1))
         numbers = {key: int(value) for key, value in options.items()}
-        setup = attrs.evolve(Setup(voters=ids[:voters], observers=ids[voters:]), **numbers)  # type: ignore[arg-type]
+        # No dice in the world, so that only what the members do can change a trace.
+        steady = Setup(voters=ids[:voters], observers=ids[voters:], pass_delay=0, steady=True)
+        setup = attrs.evolve(steady, **numbers)  # type: ignore[arg-type]
         self.invariants = Invariants(setup)
-        self.ensemble = Ensemble(self.world, setup, None, self.invariants)
+        conditions = Conditions(delay=300, jitter=0)
+        self.ensemble = Ensemble(self.world, setup, conditions, self.invariants)
         self.invariants.ensemble = self.ensemble
         self.ensemble.boot()
         return []

@@ -1,7 +1,8 @@
 """What happened in a run, for people: as lines of text, or as one picture in HTML.
 
 In the picture every member is a lane and time runs to the right: the colour of a lane is
-its role, grey hatching its death or pause; faults are above, commits and requests below.
+its role, faint while it does not serve, grey while it is dead; a red dot is a crash.
+Partitions are above, commits below; whatever is pointed at says what it is.
 Plain inline SVG, no script, no dependency.
 """
 
@@ -56,8 +57,10 @@ _COLOURS: Final = {
     "down": "#ced4da",
     "paused": "#868e96",
 }
+_SERVERS: Final = ("leading", "following", "observing")
+_SERVING: Final = "serving"
 _LANE: Final = 46
-_LEFT: Final = 70
+_LEFT: Final = 84
 _WIDTH: Final = 1400
 _TOP: Final = 90
 
@@ -72,7 +75,8 @@ def _line(mark: Mark) -> str:
 
 def render_html(timeline: Timeline, members: list[int], title: str) -> str:
     """A page that stands alone."""
-    end = max((mark.at for mark in timeline.marks), default=1) + 200 * MS
+    end = max((mark.at for mark in timeline.marks), default=0)
+    end = max(end, max(timeline.commits, default=0) * BUCKET) + 200 * MS
     height = _TOP + _LANE * len(members) + 110
     body = "".join(_draw(timeline, members, end))
     return (
@@ -99,7 +103,7 @@ def _legend() -> str:
         f'<span><i style="background:{colour}"></i>{name}</span>'
         for name, colour in _COLOURS.items()
     )
-    return f"<p>{''.join(spans)}</p>"
+    return f"<p>{''.join(spans)}<span>faint: does not serve</span></p>"
 
 
 def _draw(timeline: Timeline, members: list[int], end: int) -> Iterable[str]:
@@ -144,15 +148,18 @@ def _state_after(mark: Mark, state: str) -> str:
     if mark.kind == "boot":
         return "looking"
     if mark.kind in ("role", "pause", "resume"):
-        return mark.text.split()[0]
+        word = mark.text.replace(",", " ").split()[0]
+        return f"{word} {_SERVING}" if mark.text.endswith(_SERVING) else word
     return state
 
 
 def _bar(since: int, until: int, y: int, state: str, end: int) -> str:
     x = _x(since, end)
     width = max(0.5, _x(until, end) - x)
-    colour = _COLOURS.get(state, "#adb5bd")
-    return f'<rect x="{x}" y="{y}" width="{width:.1f}" height="22" fill="{colour}"/>'
+    role, _, serving = state.partition(" ")
+    faint = "" if serving or role not in _SERVERS else ' fill-opacity=".4"'
+    colour = _COLOURS[role]
+    return f'<rect x="{x}" y="{y}" width="{width:.1f}" height="22" fill="{colour}"{faint}/>'
 
 
 def _dot(mark: Mark, y: int, end: int) -> str:

@@ -52,9 +52,14 @@ def draw_mix(rng: random.Random, timeout_ms: int) -> Mix:
     """Swarm: any operation may be missing, but some write always is there."""
     weights = {name: rng.choice((0, 1, 1, 2, 5)) for name in _OPERATIONS}
     weights["set"] += 1
+    thinks = (20, 50, 50, 100, 300)
+    if rng.random() < 0.2:
+        # Busy with little: what needs two clients at one znode within milliseconds.
+        weights = dict.fromkeys(rng.sample(_FOCUSED, 2), 1)
+        thinks = (3, 10, 20, 20, 50)
     return Mix(
         weights=weights,
-        think=rng.choice((20, 50, 50, 100, 300)) * MS,
+        think=rng.choice(thinks) * MS,
         window=rng.choice((1, 1, 2, 4, 8)),
         timeout_ms=timeout_ms * rng.choice((1, 1, 2, 4)),
         data_bytes=rng.choice((0, 10, 10, 100, 2000)),
@@ -470,6 +475,7 @@ class Client:
 
 
 Asked = list[tuple[int, Any]]
+_FOCUSED: Final = ("set", "register", "sync", "sequential", "ephemeral", "nap")
 _CLOSE: Final = OpCode.CLOSE_SESSION
 _OTHER: Final = 0
 _COUNTED: Final = (OpCode.CREATE, OpCode.CREATE2, OpCode.SET_DATA, OpCode.DELETE)

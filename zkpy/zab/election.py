@@ -59,6 +59,7 @@ class _Claim:
     role: int
     leader: int
     epoch: int
+    round: int
     since: int
     """Since when it has said so without a break."""
     at: int
@@ -198,7 +199,7 @@ class Election:
         old = self._claims.get(n.sid)
         same = old is not None and (old.role, old.leader) == (n.role, n.leader)
         since = old.since if old is not None and same else now
-        self._claims[n.sid] = _Claim(n.role, n.leader, n.epoch, since, now)
+        self._claims[n.sid] = _Claim(n.role, n.leader, n.epoch, n.round, since, now)
 
     def _may_join(self, n: Notification) -> bool:
         """Members stay with their ensemble; blank ones take any that is not just founding itself
@@ -266,9 +267,8 @@ class Election:
         candidate = self.vote[1]
         if candidate == NO_VOTE or not member.stands:
             return None
-        agreeing = dict.fromkeys(
-            [member.me, *(sid for sid, ballot in self._ballots.items() if ballot.vote == self.vote)]
-        )
+        ballots = [sid for sid, ballot in self._ballots.items() if ballot.vote == self.vote]
+        agreeing = dict.fromkeys([member.me, *ballots, *self._already_following()])
         if not member.voters.won(agreeing):
             self._finalize_at = None
             return None
@@ -277,6 +277,23 @@ class Election:
         if self._finalize_at is None:
             self._finalize_at = now + member.options.finalize_ms
         return candidate if now >= self._finalize_at else None
+
+    def _already_following(self) -> list[int]:
+        """Voters that elected this member in this very round and settled before it did.
+
+        Losing schedule without them: 1 and 2 elect 3 and follow it; 3, still waiting for a
+        better vote, hears that they are settled, which takes their ballots away, and looks
+        until they give up.  Of this round only: followers that have not noticed yet that
+        their leader resigned would else put it back at once.
+        """
+        me = self.member.me
+        if self.vote[1] != me:
+            return []
+        return [
+            sid
+            for sid, claim in self._claims.items()
+            if claim.role == Role.FOLLOWING and claim.leader == me and claim.round == self.round
+        ]
 
     # --- datagrams out
 

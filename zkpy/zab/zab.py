@@ -435,6 +435,12 @@ class Zab:
         self.stirred = True
         self._leading.image_end(sid, digest)
 
+    def take_batch(self, digest_zxid: int, digest: int) -> DiskBatch | None:
+        """What may be written now, ahead of all else that `ready` gives; None while a batch is
+        under way."""
+        member = self.member
+        return None if member.halt else member.take_batch(digest_zxid, digest)
+
     def ready(self, digest_zxid: int, digest: int) -> ZabReady:
         """What to write and send; all that `take_committed` gave is applied: to `digest_zxid`."""
         self.stirred = False

@@ -1,0 +1,87 @@
+"""`zkpy ensemble`: the files that it writes, and a run of it in a process of its own."""
+
+import contextlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from kazoo.client import KazooClient
+
+from tests.server.members import LIMIT_S, free_ports
+from zkpy import config as configs
+from zkpy.cli.ensemble import hosts_of, plan_servers, write_files
+from zkpy.config import ClientAddress
+
+
+def test_each_server_has_its_own_file(tmp_path: Path) -> None:
+    servers = plan_servers(tmp_path, 3, 1, 2181)
+    for server in servers:
+        write_files(server, servers)
+    found = [configs.load(str(server.config)) for server in servers]
+    assert [each.server_id for each in found] == [1, 2, 3, 4]
+    assert [each.observer for each in found] == [False, False, False, True]
+    assert found[2].client == ClientAddress("127.0.0.1", 2183)
+    assert [warning for each in found for warning in each.warnings] == []
+    ports = {(server.quorum_port, server.election_port) for server in servers}
+    assert len(ports) == 4
+    assert len({each.data_dir for each in found}) == 4
+    assert hosts_of(servers[:2]) == "127.0.0.1:2181,127.0.0.1:2182"
+
+
+def run(directory: Path, port: int, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "zkpy", "ensemble", "--port", str(port), *more]
+    return subprocess.Popen(
+        [*command, "--dir", str(directory)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        bufsize=1,
+    )
+
+
+def find_free_pair() -> int:
+    """A port that is free, as is the next one."""
+    for port, *_ in free_ports(50):
+        with contextlib.suppress(OSError), socket.socket() as opened:
+            opened.bind(("127.0.0.1", port + 1))
+            return port
+    raise AssertionError("no two ports in a row are free")
+
+
+def test_runs_until_it_is_interrupted(tmp_path: Path) -> None:
+    """A voter and an observer; what was written is there again in the next run."""
+    port = find_free_pair()
+    for again in (False, True):
+        child = run(tmp_path / "here", port, "--size", "1", "--observers", "1")
+        assert child.stdout is not None
+        with child.stdout as output:
+            seen = []
+            for line in output:
+                seen.append(line)
+                if re.search(r"2 \| .*observing server 1, .*: serving", line):
+                    break
+            text = "".join(seen)
+            client = KazooClient(f"127.0.0.1:{port + 1}", timeout=10)
+            client.start(LIMIT_S)
+            if again:
+                assert client.get("/a")[0] == b"v", text
+            else:
+                client.create("/a", b"v")
+            client.stop()
+            client.close()
+            child.send_signal(signal.SIGINT)
+            text += output.read()
+        assert child.wait(LIMIT_S) == 0
+        assert f"server 2 (observer): clients 127.0.0.1:{port + 1}, quorum " in text
+        assert f"KazooClient('127.0.0.1:{port},127.0.0.1:{port + 1}')" in text
+        assert text.count("ended with code 0") == 2
+
+
+def test_ends_when_no_server_is_left(tmp_path: Path) -> None:
+    (tmp_path / "server-1" / "data" / "version-2").mkdir(parents=True)
+    child = run(tmp_path, find_free_pair(), "--size", "1")
+    assert child.communicate(timeout=LIMIT_S)[0].count("1 | zkpy: ") == 1
+    assert child.returncode == 1
