@@ -161,6 +161,12 @@ class FakeDisk:
             raise self.failure
         self.calls.append(("execute", batch.number))
 
+    def begin(self, batch: DiskBatch) -> None:
+        """Everything is for the thread."""
+
+    def finish(self, failure: OSError | None = None) -> None:
+        raise AssertionError("nothing was begun")
+
     def image_step(self, step: ImageStep) -> int | None:
         assert self.image_gate.wait(LIMIT_S)
         self.calls.append(step)

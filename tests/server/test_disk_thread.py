@@ -1,13 +1,11 @@
-"""The worker threads, and the measuring of log writes."""
+"""The worker threads."""
 
 import asyncio
 import threading
 
 import pytest
 
-from zkpy.admin.metrics import Summary
-from zkpy.effects import DiskBatch
-from zkpy.server.disk_thread import Worker, log_writer
+from zkpy.server.disk_thread import Worker
 
 LIMIT_S = 20
 
@@ -102,14 +100,3 @@ def test_a_failure_while_stopping_is_only_logged(caplog: pytest.LogCaptureFixtur
     asyncio.run(scene())
     assert "while stopping: too late" in caplog.messages
     assert failed == []
-
-
-@pytest.mark.parametrize(("warning_ms", "warnings"), [(0, 1), (60_000, 0)])
-def test_slow_log_writes_are_warned_of(
-    warning_ms: int, warnings: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    sync = Summary()
-    write = log_writer(lambda batch: None, sync, warning_ms)
-    assert write(DiskBatch(5, [])) == 5
-    assert sync.count == 1
-    assert len(caplog.messages) == warnings

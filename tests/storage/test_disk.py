@@ -223,6 +223,88 @@ def test_a_batch_larger_than_a_segment_is_written_whole(memory: MemFileSystem) -
     assert state_of(recovered).history == tuple(history)
 
 
+# A batch in two halves: written at once, synced by somebody else
+
+
+def next_batch(history: list[Entry], count: int = 1) -> DiskBatch:
+    """Entries behind that history, which gets them too."""
+    entries = plain_entries(history, count)
+    history.extend(entries)
+    return DiskBatch(1, [Append(entries, 0, 0, 0)])
+
+
+def test_what_was_begun_is_durable_once_it_was_synced(memory: MemFileSystem) -> None:
+    storage, history = found(memory), list[Entry]()
+    for _ in range(3):
+        file = storage.begin(next_batch(history))
+        assert file is not None
+        assert storage.last_zxid == (history[-2].zxid if len(history) > 1 else 0)
+        file.sync_data()
+        storage.finish()
+        assert storage.last_zxid == history[-1].zxid
+    memory.crash()
+    assert state_of(open_storage(memory)[1]).history == tuple(history)
+
+
+def test_what_was_begun_may_be_carried_out_in_whole_instead(memory: MemFileSystem) -> None:
+    storage, history = found(memory), list[Entry]()
+    batch = next_batch(history, 3)
+    assert storage.begin(batch) is not None
+    storage.execute(batch)
+    append(storage, history)
+    memory.crash()
+    assert state_of(open_storage(memory)[1]).history == tuple(history)
+
+
+def test_a_segment_that_is_full_is_not_for_halves(memory: MemFileSystem) -> None:
+    storage, history = found(memory), list[Entry]()
+    refused = 0
+    while refused < 3:
+        batch = next_batch(history, 10)
+        file = storage.begin(batch)
+        if file is None:
+            refused += 1
+            storage.execute(batch)
+        else:
+            file.sync_data()
+            storage.finish()
+    memory.crash()
+    assert state_of(open_storage(memory)[1]).history == tuple(history)
+
+
+def test_steps_other_than_entries_are_not_for_halves(memory: MemFileSystem) -> None:
+    storage, history = found(memory), list[Entry]()
+    append(storage, history)
+    assert storage.begin(DiskBatch(1, [Truncate(0)])) is None
+    assert (
+        storage.begin(DiskBatch(1, [WriteIdentity(IDENTITY), *next_batch(history).steps])) is None
+    )
+    do(storage, *snap(history[:1])[:-1])
+    assert storage.begin(DiskBatch(1, next_batch(history).steps)) is None
+
+
+def test_no_room_is_for_the_whole_and_a_failure_is_final(memory: MemFileSystem) -> None:
+    storage, history = found(memory), list[Entry]()
+    batch = next_batch(history)
+    memory.fail(lambda call: call.operation == "write", errno.ENOSPC)
+    assert storage.begin(batch) is None
+    storage.execute(batch)
+    memory.fail(lambda call: call.operation == "write", errno.EIO)
+    with pytest.raises(StorageError, match="EIO"):
+        storage.begin(next_batch(history))
+    with pytest.raises(StorageError, match="earlier failure"):
+        storage.begin(next_batch(history))
+
+
+def test_a_failed_sync_of_what_was_begun_is_final(memory: MemFileSystem) -> None:
+    storage, history = found(memory), list[Entry]()
+    assert storage.begin(next_batch(history)) is not None
+    with pytest.raises(StorageError, match="EIO"):
+        storage.finish(OSError(errno.EIO, "Input/output error"))
+    with pytest.raises(StorageError, match="earlier failure"):
+        append(storage, history)
+
+
 @pytest.mark.parametrize("kept", range(61))
 def test_a_cut_is_exact_at_every_entry(memory: MemFileSystem, kept: int) -> None:
     storage = found(memory)

@@ -31,7 +31,7 @@ from zkpy.admin import fourletter
 from zkpy.admin.commands import ConnectionView, ServerView
 from zkpy.admin.metrics import Metrics
 from zkpy.config import ANY_ADDRESS, LOOPBACK, ClientAddress, Config
-from zkpy.effects import DiskBatch, ImageStep, Recovered
+from zkpy.effects import ImageEnd, ImageStep, Recovered
 from zkpy.errors import ConfigError, StorageError
 from zkpy.pipeline.auth import Authenticator
 from zkpy.pipeline.prepare import Rules
@@ -39,11 +39,14 @@ from zkpy.replica.core import Replica, ReplicaOptions
 from zkpy.replica.status import Details, LinkStatus, Status, details_of, status_of
 from zkpy.server.clients import ClientLink, Clients, bind
 from zkpy.server.clock import NS_PER_MS, entropy, monotonic_ms, wall_ms
-from zkpy.server.disk_thread import Worker, log_writer
+from zkpy.server.disk_thread import Worker
 from zkpy.server.driver import Core, Driver
 from zkpy.server.ensemble import Ensemble, bind_ports
+from zkpy.server.log_disk import Disk as LogOnly
+from zkpy.server.log_disk import LogDisk
 from zkpy.server.space import Space
 from zkpy.storage import OsFileSystem, Storage, StorageOptions
+from zkpy.storage.aio import KernelSync
 from zkpy.zab.member import ZabOptions
 from zkpy.zab.quorum import Members, Voter, VoterSet
 
@@ -197,10 +200,9 @@ def find_loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-class Disk(Protocol):
+class Disk(LogOnly, Protocol):
     """What the shell needs of a `Storage`."""
 
-    def execute(self, batch: DiskBatch) -> object: ...
     def image_step(self, step: ImageStep) -> int | None: ...
     def purge(self, retain: int) -> object: ...
     def close(self) -> object: ...
@@ -239,17 +241,19 @@ class Server:
             core,
             loop,
             metrics=self.metrics,
-            submit=lambda batch: self._log_worker.submit(batch),
+            submit=lambda batch: self._log_disk.submit(batch),
             submit_image=self._submit_image,
             answer=self._answer,
             on_halt=self._halt,
         )
-        self._log_worker = Worker(
-            "zkpy-log",
-            log_writer(disk.execute, self.metrics.sync, config.sync_warning_ms),
+        self._log_disk = LogDisk(
+            disk,
             loop,
             self.driver.saved,
             self._disk_failed,
+            self.metrics.sync,
+            config.sync_warning_ms,
+            KernelSync.open(),
         )
         self._image_worker = Worker(
             "zkpy-image", self._write_image_step, loop, self._image_saved, self._disk_failed
@@ -263,7 +267,7 @@ class Server:
         self._loop.set_exception_handler(self._on_loop_error)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self.stop, number)
-        self._log_worker.start()
+        self._log_disk.start()
         self._image_worker.start()
         if self._ensemble is not None:
             await self._ensemble.start(self.driver)
@@ -334,7 +338,7 @@ class Server:
     def _shut_down(self, code: int) -> None:
         if code != EXIT_STOPPED:  # what is on disk is not to be touched again
             return
-        ended = [worker.stop(STOP_TIMEOUT_S) for worker in (self._log_worker, self._image_worker)]
+        ended = [worker.stop(STOP_TIMEOUT_S) for worker in (self._log_disk, self._image_worker)]
         if all(ended):
             self._disk.close()
         else:
@@ -365,6 +369,7 @@ class Server:
     # --- images -----------------------------------------------------------------
 
     def _submit_image(self, step: ImageStep) -> bool:
+        self._log_disk.image_under_way = True
         self._image_worker.submit(step)
         self._image_behind = self._image_worker.backlog >= IMAGE_BACKLOG_MAX
         # Looked at again: the thread may have emptied the queue before it could see the flag.
@@ -374,6 +379,8 @@ class Server:
     def _write_image_step(self, step: ImageStep) -> int | None:
         """In the image thread.  Old images and logs go once a new image is durable."""
         zxid = self._disk.image_step(step)
+        if isinstance(step, ImageEnd):
+            self._log_disk.image_under_way = False
         if self._image_behind and not self._image_worker.backlog:
             self._image_behind = False
             self._loop.call_soon_threadsafe(self.driver.resume_image)

@@ -1,4 +1,4 @@
-"""Threads that do the blocking writes: one for log batches, one for images.
+"""Threads that do the blocking writes: one for log batches that may block, one for images.
 
 In: items through a queue, in order.  Out: a number on the event loop for each item
 that is done.  The first exception ends the thread and is reported once: nothing is
@@ -14,10 +14,6 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Generic, TypeVar
-
-from zkpy.admin.metrics import Summary
-from zkpy.effects import DiskBatch
-from zkpy.server.clock import NS_PER_MS, monotonic_ns
 
 log = logging.getLogger("zkpy.server")
 
@@ -76,20 +72,3 @@ class Worker(Generic[Item]):
                 log.error("while stopping: %s", failure, exc_info=True)
             else:
                 self._loop.call_soon_threadsafe(self._failed, failure)
-
-
-def log_writer(
-    execute: Callable[[DiskBatch], object], sync: Summary, warning_ms: int
-) -> Callable[[DiskBatch], int]:
-    """`work` for log batches: the batch's number once it is durable, its time measured."""
-
-    def write(batch: DiskBatch) -> int:
-        begun = monotonic_ns()
-        execute(batch)
-        duration = monotonic_ns() - begun
-        sync.add(duration)
-        if duration >= warning_ms * NS_PER_MS:
-            log.warning("writing a batch to the log took %d ms", duration // NS_PER_MS)
-        return batch.number
-
-    return write

@@ -267,10 +267,10 @@ class Driver:
                 self.after_pass()
 
     def _carry_out(self, ready: Ready, now_ns: int) -> None:
+        if self.ensemble is not None:  # first: the others' way to the disk is the longer one
+            self.ensemble.carry_out(ready)
         if ready.disk is not None:
             self._submit(ready.disk)
-        if self.ensemble is not None:
-            self.ensemble.carry_out(ready)
         if ready.clients:
             self._write(ready.clients, now_ns)
         for number in ready.closes:

@@ -1,10 +1,11 @@
 """Carries out, strictly in order, what the core asks of the disk; opens it at boot.
 
 `Storage` is the one object that shells hold.  Two threads may call it, each alone
-in its part: one `execute`, one `image_step` and `purge`.  It has no thread itself
-and needs no lock, since the parts meet in no file: only `purge` removes what was in
-force (generations older than the present one, images, segments before an image);
-`execute` makes and drops newer generations and cuts behind every image.
+in its part: one `execute` (or `begin` and `finish`), one `image_step` and `purge`.
+It has no thread itself and needs no lock, since the parts meet in no file: only
+`purge` removes what was in force (generations older than the present one, images,
+segments before an image); `execute` makes and drops newer generations and cuts behind
+every image.
 
 A disk without room is no failure, as long as what was asked for can simply be tried
 again: the log's thread waits (`wait_for_room`), and an image is given up, its
@@ -50,7 +51,7 @@ from zkpy.effects import (
 )
 from zkpy.errors import CorruptionError, StorageError
 from zkpy.storage.datadir import DataDir
-from zkpy.storage.fs import FileSystem, is_full, join
+from zkpy.storage.fs import File, FileSystem, is_full, join
 from zkpy.storage.identity import read_identity, write_identity
 from zkpy.storage.snapshots import (
     Image,
@@ -147,6 +148,27 @@ class Storage:
     def execute(self, batch: DiskBatch) -> None:
         """Carry out the steps in order; all are durable on return."""
         self._guard(self._carry_out, batch.steps)
+
+    def begin(self, batch: DiskBatch) -> File | None:
+        """Write a batch that is no more than entries behind the log, and wait for nothing.
+
+        The file whose sync makes it durable, which `finish` must follow; None, with nothing
+        changed, for a batch that `execute` must carry out.  Not while one is under way.
+        """
+        if len(batch.steps) != 1 or self._pending or self._log is None:
+            return None
+        step = batch.steps[0]
+        return self._guard(self._log.begin, step) if isinstance(step, Append) else None
+
+    def finish(self, failure: OSError | None = None) -> None:
+        """The sync of what was begun has ended; StorageError if that failed."""
+        self._guard(self._finish, failure)
+
+    def _finish(self, failure: OSError | None) -> None:
+        if failure is not None:
+            raise failure
+        assert self._log is not None, "nothing was begun"
+        self._log.finish()
 
     def image_step(self, step: ImageStep) -> int | None:
         """Carry out one step of writing an image; the zxid once that image is durable.

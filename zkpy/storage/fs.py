@@ -31,6 +31,11 @@ class File(Protocol):
     @property
     def path(self) -> str: ...
 
+    @property
+    def descriptor(self) -> int | None:
+        """For calls of the kernel's own; None for a file that the kernel does not know."""
+        ...
+
     def size(self) -> int:
         """Length in bytes, preallocated space included."""
         ...
@@ -187,6 +192,10 @@ class OsFile:
 
     path: str
     _fd: int
+
+    @property
+    def descriptor(self) -> int | None:
+        return self._fd
 
     def size(self) -> int:
         with _naming(self.path):

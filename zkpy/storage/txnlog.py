@@ -376,6 +376,8 @@ class TxnLog:
     """Called with a write's failure: returns to try again, or raises it."""
     _committed: int = 0
     """The highest watermark written."""
+    _begun: tuple[Append, int] | None = None
+    """The batch that was written and is not known to be durable, and its bytes."""
 
     @classmethod
     def create(
@@ -442,7 +444,34 @@ class TxnLog:
             self._roll()
             header, payload = record.encode_batch(self._salt, self.last, self.chain, step)
         self._write((header, payload))
+        self._begun = step, size
         self._file.sync_data()
+        self.finish()
+
+    def begin(self, step: Append) -> File | None:
+        """Write one batch and wait for nothing; the file whose sync makes it durable.
+
+        None, with nothing changed, where that is not all: a new segment is due, or there is
+        no room on the disk.  `append` can do it then.
+        """
+        header, payload = record.encode_batch(self._salt, self.last, self.chain, step)
+        size = BATCH_HEADER_BYTES + len(payload)
+        if self._is_full(size):
+            return None
+        try:
+            self._file.write(self._end, (header, payload))
+        except OSError as error:
+            if is_full(error):
+                return None
+            raise
+        self._begun = step, size
+        return self._file
+
+    def finish(self) -> None:
+        """What was begun is durable: the log goes on behind it."""
+        assert self._begun is not None, "nothing was begun"
+        step, size = self._begun
+        self._begun = None
         self._end += size
         tail = step.entries[-1]
         self.last, self.chain = tail.zxid, tail.chain

@@ -203,6 +203,10 @@ class MemFile:
     _node: _Node
     _life: int
 
+    @property
+    def descriptor(self) -> int | None:
+        return None
+
     def size(self) -> int:
         self._check()
         return len(self._node.seen)

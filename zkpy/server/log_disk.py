@@ -1,0 +1,147 @@
+"""Makes log batches durable: by the kernel's own sync where there is one, else in a thread.
+
+In: one batch at a time.  Out: its number on the event loop once it is durable, or the
+failure, once; nothing is written after it (rule D6).
+
+The usual batch, entries behind the log, is written by the loop itself, which takes a
+few microseconds since the space is reserved and the write ends in memory; then the kernel
+syncs (`zkpy.storage.aio`), and the loop goes on meanwhile.  The thread takes what may
+block: a new segment, a cut, an image received, a big batch, and everything while an image
+is being written, since the kernel then makes a writer wait for the disk.
+"""
+
+import asyncio
+import logging
+import select
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from zkpy.admin.metrics import Summary
+from zkpy.effects import Append, DiskBatch
+from zkpy.errors import StorageError
+from zkpy.server.clock import NS_PER_MS, monotonic_ns
+from zkpy.server.disk_thread import Worker
+from zkpy.storage.aio import KernelSync
+from zkpy.storage.fs import File
+
+log = logging.getLogger("zkpy.server")
+
+ENTRIES_MAX: Final = 1000
+"""Longer batches are encoded and written by the thread."""
+BIG_BYTES: Final = 1 << 16
+"""So are those with an entry of this size."""
+
+
+class Disk(Protocol):
+    """What is needed of a `Storage`."""
+
+    def execute(self, batch: DiskBatch) -> object: ...
+    def begin(self, batch: DiskBatch) -> File | None: ...
+    def finish(self, failure: OSError | None = None) -> object: ...
+
+
+class LogDisk:
+    """`done(number)` and `failed(exception)` are called on the loop.
+
+    `sync` sums up how long batches took; one of `warning_ms` or more is logged."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        loop: asyncio.AbstractEventLoop,
+        done: Callable[[int], object],
+        failed: Callable[[BaseException], object],
+        sync: Summary,
+        warning_ms: int,
+        kernel: KernelSync | None,
+    ) -> None:
+        self._disk = disk
+        self._loop = loop
+        self._done = done
+        self._failed = failed
+        self._measure = sync
+        self._warning_ns = warning_ms * NS_PER_MS
+        self._kernel = kernel
+        self._worker = Worker("zkpy-log", self._write, loop, done, failed)
+        self._number = 0
+        self._begun_ns = 0
+        self.image_under_way = False
+        """While it is set the loop writes nothing itself."""
+
+    def start(self) -> None:
+        self._worker.start()
+        if self._kernel is not None:
+            self._loop.add_reader(self._kernel.event, self._on_event)
+
+    def submit(self, batch: DiskBatch) -> None:
+        try:
+            begun = self._kernel is not None and self._begin(self._kernel, batch)
+        except Exception as failure:
+            self._failed(failure)
+            return
+        if not begun:
+            self._worker.submit(batch)
+
+    def stop(self, timeout_s: float) -> bool:
+        """Let what is under way finish; whether it has."""
+        ended = self._worker.stop(timeout_s)
+        if self._kernel is None:
+            return ended
+        self._loop.remove_reader(self._kernel.event)
+        if self._kernel.busy:
+            select.select((self._kernel.event,), (), (), timeout_s)
+            over, failure = self._kernel.take()
+            if over:
+                self._disk.finish(failure)
+            ended = ended and over
+        if ended:
+            self._kernel.close()
+        return ended
+
+    # --- on the loop
+
+    def _begin(self, kernel: KernelSync, batch: DiskBatch) -> bool:
+        if self.image_under_way or not is_light(batch):
+            return False
+        begun_ns = monotonic_ns()
+        file = self._disk.begin(batch)
+        if file is None or file.descriptor is None or not kernel.begin(file.descriptor):
+            return False  # if it was written, it is written once more, at the same place
+        self._number, self._begun_ns = batch.number, begun_ns
+        return True
+
+    def _on_event(self) -> None:
+        assert self._kernel is not None
+        over, failure = self._kernel.take()
+        if not over:
+            return
+        self._add(monotonic_ns() - self._begun_ns)
+        try:
+            self._disk.finish(failure)
+        except StorageError as why:
+            self._failed(why)
+            return
+        self._done(self._number)
+
+    # --- in the thread
+
+    def _write(self, batch: DiskBatch) -> int:
+        begun = monotonic_ns()
+        self._disk.execute(batch)
+        self._add(monotonic_ns() - begun)
+        return batch.number
+
+    def _add(self, duration_ns: int) -> None:
+        self._measure.add(duration_ns)
+        if duration_ns >= self._warning_ns:
+            log.warning("writing a batch to the log took %d ms", duration_ns // NS_PER_MS)
+
+
+def is_light(batch: DiskBatch) -> bool:
+    """Whether the loop may write it without holding up its clients."""
+    if len(batch.steps) != 1:
+        return False
+    step = batch.steps[0]
+    if not isinstance(step, Append) or len(step.entries) > ENTRIES_MAX:
+        return False
+    return all(len(entry.data) < BIG_BYTES for entry in step.entries)
