@@ -1,7 +1,9 @@
 """Who writes a log batch, and what is told about it."""
 
 import asyncio
+import errno
 import os
+import select
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,9 +25,9 @@ from zkpy.effects import (
 from zkpy.errors import StorageError
 from zkpy.server import log_disk
 from zkpy.server.log_disk import LogDisk, is_light
-from zkpy.storage import OsFileSystem, Storage, StorageOptions
-from zkpy.storage.aio import KernelSync
+from zkpy.storage import OsFileSystem, Storage, StorageOptions, uring
 from zkpy.storage.fs import File
+from zkpy.storage.uring import KernelSync
 from zkpy.zxid import NONE, make
 
 LIMIT_S = 20
@@ -321,13 +323,45 @@ def test_slow_log_writes_are_warned_of(
     assert len(caplog.messages) == warnings
 
 
-def test_the_kernel_refuses_what_cannot_be_synced(tmp_path: Path) -> None:
-    kernel = real_kernel()
-    read, write = os.pipe()
-    assert not kernel.begin(write)
+def sync(kernel: KernelSync, descriptor: int) -> OSError | None:
+    assert kernel.begin(descriptor)
+    assert select.select((kernel.event,), (), (), LIMIT_S)[0]
+    over, failure = kernel.take()
+    assert over
     assert not kernel.busy
+    return failure
+
+
+def test_the_kernel_tells_what_cannot_be_synced(tmp_path: Path) -> None:
+    kernel = real_kernel()
+    path = tmp_path / "file"
+    path.write_bytes(b"data")
+    good = os.open(path, os.O_RDWR)
+    read, write = os.pipe()
     assert kernel.take() == (False, None)
-    os.close(read)
-    os.close(write)
-    assert not kernel.begin(write)
+    for _ in range(3):  # more often than the rings have room for
+        assert sync(kernel, good) is None
+        failure = sync(kernel, write)
+        assert failure is not None
+        assert failure.errno == errno.EINVAL
+    for descriptor in (good, read, write):
+        os.close(descriptor)
+    failure = sync(kernel, good)
+    assert failure is not None
+    assert failure.errno == errno.EBADF
     kernel.close()
+
+
+def test_where_the_kernel_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uring, "_SETUP", -1)
+    assert KernelSync.open() is None
+    monkeypatch.setattr(uring, "_SYSTEM", "another")
+    assert KernelSync.open() is None
+
+
+def test_an_eventfd_that_is_refused_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    real_kernel().close()
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(uring, "_REGISTER", -1)
+    assert KernelSync.open() is None
+    assert os.listdir("/proc/self/fd") == before

@@ -46,7 +46,7 @@ from zkpy.server.log_disk import Disk as LogOnly
 from zkpy.server.log_disk import LogDisk
 from zkpy.server.space import Space
 from zkpy.storage import OsFileSystem, Storage, StorageOptions
-from zkpy.storage.aio import KernelSync
+from zkpy.storage.uring import KernelSync
 from zkpy.zab.member import ZabOptions
 from zkpy.zab.quorum import Members, Voter, VoterSet
 

@@ -5,7 +5,7 @@ failure, once; nothing is written after it (rule D6).
 
 The usual batch, entries behind the log, is written by the loop itself, which takes a
 few microseconds since the space is reserved and the write ends in memory; then the kernel
-syncs (`zkpy.storage.aio`), and the loop goes on meanwhile.  The thread takes what may
+syncs (`zkpy.storage.uring`), and the loop goes on meanwhile.  The thread takes what may
 block: a new segment, a cut, an image received, a big batch, and everything while an image
 is being written, since the kernel then makes a writer wait for the disk.
 """
@@ -21,8 +21,8 @@ from zkpy.effects import Append, DiskBatch
 from zkpy.errors import StorageError
 from zkpy.server.clock import NS_PER_MS, monotonic_ns
 from zkpy.server.disk_thread import Worker
-from zkpy.storage.aio import KernelSync
 from zkpy.storage.fs import File
+from zkpy.storage.uring import KernelSync
 
 log = logging.getLogger("zkpy.server")
 
