@@ -37,6 +37,7 @@ from zkpy.testing.timeline import NETWORK, Timeline
 from zkpy.testing.world import MS, SECOND, Violation, World, exponential
 from zkpy.zab.member import ZabOptions
 from zkpy.zab.quorum import VoterSet
+from zkpy.zxid import COUNTER_MAX
 
 DATA_DIR: Final = "/data"
 WALL_START_MS: Final = 1_700_000_000_000
@@ -74,6 +75,10 @@ class Setup:
     founding_wait_ms: int = 600
     finalize_ms: int = 0
     """Wait for a better vote; 0: a quarter of a tick."""
+    epoch_entries: int = COUNTER_MAX
+    """zxids of one epoch; few, to reach its end."""
+    read_only: bool = False
+    """Without a quorum, serve reads to those who ask for no more."""
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -97,6 +102,7 @@ class Setup:
             elects=self.elects,
             window_bytes_max=self.window_bytes,
             frame_bytes_max=self.frame_bytes,
+            epoch_entries_max=self.epoch_entries,
         )
 
     def limits(self) -> Limits:
@@ -244,6 +250,7 @@ class Member:
             self.setup.zab_options(),
             standalone=len(self.setup.ids) == 1,
             limits=self.setup.limits(),
+            read_only_mode=self.setup.read_only,
         )
 
     def crash(self, *, power: bool, why: str = "") -> None:

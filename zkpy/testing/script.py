@@ -13,7 +13,8 @@ and its trace is its own test: `run_script` plays the commands and returns the w
 anew, to be compared with the file, or to replace it (`pytest --rewrite`) and be read in the
 diff (STYLE-ANCHORS 1, etcd's interaction tests).
 
-    start [voters=3] [observers=0] [field=value ...]    boot; fields are those of `Setup`
+    start [voters=3] [observers=0] [delay=US] [jitter=US] [field=value ...]
+                                                        boot; fields are those of `Setup`
     run 500ms | run 2s                                  let time pass
     until leader | serving | equal                      let time pass until it is so
     kill N | power N | boot N | wipe N | pause N | resume N
@@ -120,11 +121,11 @@ class Stage:
         voters, observers = int(options.pop("voters", 3)), int(options.pop("observers", 0))
         ids = tuple(range(1, voters + observers + 1))
         numbers = {key: int(value) for key, value in options.items()}
+        conditions = Conditions(delay=numbers.pop("delay", 300), jitter=numbers.pop("jitter", 0))
         # No dice in the world, so that only what the members do can change a trace.
         steady = Setup(voters=ids[:voters], observers=ids[voters:], pass_delay=0, steady=True)
         setup = attrs.evolve(steady, **numbers)  # type: ignore[arg-type]
         self.invariants = Invariants(setup)
-        conditions = Conditions(delay=300, jitter=0)
         self.ensemble = Ensemble(self.world, setup, conditions, self.invariants)
         self.invariants.ensemble = self.ensemble
         self.ensemble.boot()

@@ -1,0 +1,145 @@
+"""Scenarios of RELIABILITY 2.2: elections, leaderships and links that do not go smoothly."""
+
+import pytest
+
+from tests.sim.stages import begin, followers_of, leader_of, play, run, settle
+from zkpy.testing.network import Direction
+from zkpy.testing.script import Stage
+from zkpy.testing.world import MS, SECOND
+
+
+def leaderships(stage: Stage) -> int:
+    """How often somebody came to serve as leader."""
+    marks = stage.ensemble.timeline.marks
+    return sum(
+        mark.kind == "role" and mark.text.startswith("leading") and mark.text.endswith("serving")
+        for mark in marks
+    )
+
+
+# --- elections end
+
+
+@pytest.mark.parametrize("voters", [3, 5, 7])
+@pytest.mark.parametrize("delay_ms", [1, 60])
+def test_t_el_3_leaders_die_again_and_again(voters: int, delay_ms: int) -> None:
+    """569, 1419, 498, 512, A14: the network takes longer than re-send and decision do, and
+    each leader dies as soon as it serves; as many as may be are down at a time."""
+    stage = begin(voters=voters, delay=delay_ms * MS, jitter=delay_ms * MS)
+    down: list[int] = []
+    for _ in range(6):
+        leader = leader_of(stage).sid
+        down.append(leader)
+        play(stage, f"kill {leader}")
+        if len(down) > (voters - 1) // 2:
+            play(stage, f"boot {down.pop(0)}")
+        printed = play(stage, "until leader")
+        assert not [line for line in printed if line.startswith("not")], printed
+    settle(stage)
+
+
+def test_t_el_2_a_supporter_changes_its_mind() -> None:
+    """3109: it is gone when the leader waits for its epoch's quorum, and the leader has not got
+    one without it: nobody waits for the whole initLimit."""
+    stage = begin("client a leader", "ask a create /x one", voters=3, init_ticks=50)
+    leader = leader_of(stage).sid
+    low, high = followers_of(stage)
+    # They elect `high`, but `low` cannot reach it by its link; votes go on.
+    play(stage, f"kill {leader}", f"block {low}>{high}", "run 3s", "heal")
+    started = stage.world.now
+    play(stage, "until leader")
+    assert stage.world.now - started < 3 * SECOND, "initLimit is 10 s"
+    settle(stage)
+
+
+# --- who keeps the leadership
+
+
+def bridge_of_five(leader: int) -> list[Direction]:
+    """Two halves that only one member sees both of; it is not the leader."""
+    others = [sid for sid in range(1, 6) if sid != leader]
+    left, right = others[:2], [others[3], leader]
+    return [pair for a in left for b in right for pair in ((a, b), (b, a))]
+
+
+def cut_off(victim: int, leader: int, ways: str) -> list[Direction]:
+    pairs = {"to": [(victim, leader)], "from": [(leader, victim)]}
+    return pairs.get(ways, pairs["to"] + pairs["from"])
+
+
+@pytest.mark.parametrize("ways", ["to", "from", "both", "bridge"])
+def test_t_net_2_without_reelections(ways: str) -> None:
+    """A follower cut from the leader alone, in any direction, and a bridge: the rest go on."""
+    stage = begin("client a leader", "ask a create /x one", voters=5)
+    leader = leader_of(stage).sid
+    victim = followers_of(stage)[0]
+    pairs = bridge_of_five(leader) if ways == "bridge" else cut_off(victim, leader, ways)
+    stage.ensemble.network.block(pairs)
+    for i in range(20):
+        run(stage, 500 * MS)
+        printed = play(stage, f"ask a set /x {i}")
+        assert "version" in printed[-1], printed
+    assert leaderships(stage) == 1
+    stage.ensemble.network.unblock(pairs)
+    settle(stage)
+    assert leaderships(stage) <= 2, "one that promised in vain may cost one more"
+
+
+@pytest.mark.parametrize("flaps", [200, 1100])
+def test_t_net_2_a_link_that_comes_and_goes(flaps: int) -> None:
+    """A follower that flaps costs nobody an election, whatever it does meanwhile."""
+    stage = begin("client a leader", "ask a create /x one", voters=3)
+    leader, victim = leader_of(stage).sid, followers_of(stage)[0]
+    for i in range(8):
+        play(stage, f"isolate {victim}", f"run {flaps}ms", "heal", f"run {flaps}ms")
+        printed = play(stage, f"ask a set /x {i}")
+        assert "version" in printed[-1], printed
+    assert leaderships(stage) == 1
+    assert leader_of(stage).sid == leader
+    settle(stage)
+
+
+@pytest.mark.parametrize("whose", ["leader", "follower"])
+def test_t_slow_1_a_dangling_link_is_given_up(whose: str) -> None:
+    """3240: one end believes that the link stands; the other dials anew, and is let in."""
+    stage = begin("client a leader", "ask a create /x one", voters=3)
+    leader, victim = leader_of(stage).sid, followers_of(stage)[0]
+    ends = (leader, victim) if whose == "leader" else (victim, leader)
+    (socket,) = [s for s in stage.ensemble.network.sockets_of(ends[0]) if s.remote == ends[1]]
+    stage.ensemble.network.cut(socket, half_open=True)
+    play(stage, "ask a set /x two", "run 3s")
+    assert victim in leader_of(stage).replica.zab.learners
+    assert leaderships(stage) == 1
+    settle(stage)
+
+
+@pytest.mark.parametrize("operation", ["write", "sync_data"])
+def test_t_disk_1_a_leader_whose_disk_fails_is_replaced_in_time(operation: str) -> None:
+    """2247, 4203: the process ends, and another one leads within syncLimit and an election."""
+    stage = begin("client a leader", "ask a create /x one", voters=3)
+    leader = leader_of(stage)
+    stage.ensemble.restart_mean = 1 << 50
+    leader.fail_disk(operation)
+    play(stage, "send a set /x two")
+    started = stage.world.now
+    play(stage, "run 100ms", "until leader")
+    assert not leader.alive
+    assert stage.world.now - started < 2 * SECOND
+    settle(stage)
+
+
+# --- epochs that run out
+
+
+def test_t_roll_1_an_epoch_runs_out_of_zxids_under_continuous_writes() -> None:
+    """1277, 4883, 2789: no write fails; each epoch's end costs a short failover."""
+    stage = begin("client a 1", "ask a create /x one", voters=3, epoch_entries=20)
+    answered, started = 0, stage.world.now
+    while answered < 100 and stage.world.now - started < 60 * SECOND:
+        printed = play(stage, f"ask a set /x {answered}")
+        answered += "version" in printed[-1]
+        if not printed[-1].startswith("0x"):
+            run(stage, 20 * MS)
+    assert answered == 100
+    assert leader_of(stage).replica.zab.epoch > 4
+    settle(stage)
