@@ -1,5 +1,6 @@
 """Election datagrams: votes, who hears whom, and what forged or stray ones cannot do."""
 
+import random
 from collections.abc import Iterator
 from functools import partial
 
@@ -7,8 +8,23 @@ import attrs
 import pytest
 
 from tests.zab.network import World
-from tests.zab.scripted import OPTIONS, VOTERS, Driver, log_to, member, vote_from
-from wire.peer import NO_VOTE, Notification, Role, Standing
+from tests.zab.scripted import (
+    CLUSTER,
+    OPTIONS,
+    VOTERS,
+    Driver,
+    log_to,
+    member,
+    vote_from,
+)
+from wire.peer import (
+    NO_VOTE,
+    Notification,
+    Role,
+    Standing,
+    decode_notification,
+    encode_notification,
+)
 from zkpy.zab.quorum import Members, VoterSet
 from zkpy.zab.zab import Zab
 
@@ -231,6 +247,95 @@ def test_a_member_with_a_wrong_state_votes_but_is_no_candidate() -> None:
     assert voter.vote == NO_VOTE
     voter.hear(2, round=2)
     assert voter.vote == 2
+
+
+# --- T-el-1, T-fuzz-el: whatever came before
+
+STALE: list[dict[str, object]] = [
+    {"role": Role.LOOKING, "leader": leader, "round": round_, "zxid": LOG[length].zxid}
+    for leader in (1, 2, 3)
+    for round_ in (1, 9)
+    for length in (2, 3)
+]
+STALE += [{"role": Role.FOLLOWING, "leader": leader, "epoch": 3} for leader in (1, 2, 3)]
+STALE += [{"role": Role.LEADING, "epoch": epoch} for epoch in (0, 3)]
+
+
+def learn_the_truth(voter: Voter) -> None:
+    """3 leads epoch 4 and 2 follows it: both say so whenever they are asked."""
+    for _ in range(60):
+        if voter.zab.dial == 3:
+            return
+        if voter.zab.role is Role.LOOKING:
+            voter.hear(2, role=Role.FOLLOWING, leader=3, epoch=4)
+            voter.hear(3, role=Role.LEADING, epoch=4)
+        voter.pass_time(500)
+    raise AssertionError("it never joined")
+
+
+@pytest.mark.parametrize("first", range(len(STALE)))
+def test_t_el_1_a_late_joiner_with_any_two_stale_votes(first: int) -> None:
+    """975, 1732, 1805, 1818: it may be misled for as long as initLimit, but not for good."""
+    for second in STALE:
+        voter = Voter()
+        voter.hear(2, **STALE[first])
+        voter.hear(3, **second)
+        learn_the_truth(voter)
+
+
+@pytest.mark.parametrize("round_", [1, 2, 50])
+def test_t_el_1_the_rounds_of_a_live_ensemble_do_not_matter(round_: int) -> None:
+    """1818: those that elected the leader, and those that joined it, disagree on what does not
+    matter."""
+    voter = Voter()
+    voter.hear(2, role=Role.FOLLOWING, leader=3, epoch=4, round=round_, zxid=LOG[1].zxid)
+    voter.hear(3, role=Role.LEADING, epoch=4, round=51 - round_)
+    assert voter.zab.dial == 3
+
+
+EXTREMES = (-(2**63), -1, 0, 1, 2**31, 2**63 - 1)
+UNSIGNED = (0, 1, 2**31, 2**63, 2**64 - 1)
+
+
+@pytest.mark.parametrize("number", range(100))
+def test_t_fuzz_el_any_datagram_leaves_the_election_alive(seed: int, number: int) -> None:
+    """3769, 4787, 2186: each field at its extremes, from anybody, the echo right or wrong; what
+    it answers can be encoded, and it still finds a leader that is there."""
+    rng = random.Random(f"{seed} {number}")
+    voter = Voter()
+    for _ in range(30):
+        sid = rng.choice([1, 2, 3, 4, 99, -1, 2**63 - 1])
+        odd = {
+            "role": rng.choice(list(Role)),
+            "standing": rng.choice(list(Standing)),
+            "cluster_id": rng.choice([CLUSTER, CLUSTER, bytes(16)]),
+            "incarnation": rng.choice([*UNSIGNED, 1000 + sid if sid > 0 else 0]),
+            "sequence": rng.choice(UNSIGNED),
+            "round": rng.choice(UNSIGNED),
+            "leader": rng.choice([1, 2, 3, *EXTREMES]),
+            "zxid": rng.choice(EXTREMES),
+            "epoch": rng.choice(EXTREMES),
+        }
+        some = {key: odd[key] for key in rng.sample(sorted(odd), rng.randrange(1, len(odd)))}
+        for _, answer in voter.hear(sid, **some):
+            decode_notification(encode_notification(answer))
+        voter.pass_time(rng.choice([0, 50, 5000]))
+        for _, vote in voter.said():
+            decode_notification(encode_notification(vote))
+    learn_the_truth_from_new_starts(voter)
+
+
+def learn_the_truth_from_new_starts(voter: Voter) -> None:
+    """As `learn_the_truth`; of sequences that were forged, only a new start is free."""
+    for turn in range(60):
+        if voter.zab.dial == 3:
+            return
+        if voter.zab.role is Role.LOOKING:
+            new = {"incarnation": 5000, "sequence": turn + 1, "epoch": 4}
+            voter.hear(2, role=Role.FOLLOWING, leader=3, **new)
+            voter.hear(3, role=Role.LEADING, leader=3, **new)
+        voter.pass_time(500)
+    raise AssertionError("it never joined")
 
 
 # --- several

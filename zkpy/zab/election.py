@@ -33,6 +33,8 @@ from zkpy.zab.member import Member
 
 FRESH_RESENDS: Final = 3
 """Answers and votes older than so many (longest) re-send periods are forgotten."""
+ROUNDS_AHEAD_MAX: Final = 1 << 32
+"""A round farther ahead than that is nobody's: a new one begins once per lost leader."""
 Vote = tuple[int, int]
 """Last zxid of the candidate, its server id: greater is better."""
 NOBODY: Final[Vote] = (-1, NO_VOTE)
@@ -119,6 +121,10 @@ class Election:
             return
         if n.echo != member.incarnation:
             self._answer(n)
+            return
+        if n.round > self.round + ROUNDS_AHEAD_MAX:
+            # Adopted, it would leave no room to count on: the next round could not be encoded,
+            # and one datagram would have ended this process (ZOOKEEPER-3769).
             return
         peer = self._peers.get(n.sid)
         known = peer is not None and peer.incarnation == n.incarnation
