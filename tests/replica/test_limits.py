@@ -288,3 +288,59 @@ def test_who_does_not_read_is_not_answered_further_until_it_does() -> None:
     world.replica.choke_client(client.link, False, world.now)
     world.run()
     assert [reply.xid for reply in client.replies[1:]] == list(range(100, 200))
+
+
+# --- T-size-1: transactions ---------------------------------------------------------------
+
+
+def create_of(size: int) -> records.CreateRequest:
+    return records.CreateRequest("/y", bytes(size), list(OPEN_ACL), 0)
+
+
+LONG_ACL = [records.ACL(1, "ip", f"10.0.0.{n}") for n in range(60)]
+SIZED: dict[str, tuple[OpCode, Any]] = {
+    "create": (OpCode.CREATE, create_of(3000)),
+    "set": (OpCode.SET_DATA, records.SetDataRequest("/x", bytes(3000), -1)),
+    "acl": (OpCode.SET_ACL, records.SetACLRequest("/x", LONG_ACL, -1)),
+    "multi": (
+        OpCode.MULTI,
+        records.MultiRequest(
+            [
+                (OpCode.CREATE, create_of(1500)),
+                (OpCode.SET_DATA, records.SetDataRequest("/x", bytes(1500), -1)),
+            ]
+        ),
+    ),
+}
+
+
+def logged_under(limit: int, opcode: OpCode, body: Any) -> tuple[int, int]:
+    """(error told to the client, bytes of the entry in the log) where entries have that limit."""
+    world = World(entry_bytes_max=limit)
+    client = world.connect()
+    client.create("/x")
+    error = client.ask(opcode, body).error
+    return error, len(world.log[-1].data)
+
+
+@pytest.mark.parametrize("name", SIZED)
+def test_t_size_1_at_below_and_above_the_limit(name: str) -> None:
+    """ZOOKEEPER-3496, -2101, -4306: what peers could not read back is never proposed."""
+    _, size = logged_under(1 << 20, *SIZED[name])
+    assert size > 1000
+    assert logged_under(size + 1, *SIZED[name]) == (OK, size)
+    assert logged_under(size, *SIZED[name]) == (OK, size)
+    error, logged = logged_under(size - 1, *SIZED[name])
+    assert error == ErrorCode.BAD_ARGUMENTS
+    assert logged < 100, "the refusal is an entry, and a small one"
+
+
+def test_t_size_1_the_end_of_a_session_does_not_grow_with_it() -> None:
+    """ZOOKEEPER-4306: closeSession names the session, not what it owned."""
+    world = World(entry_bytes_max=300)
+    client = world.connect()
+    for n in range(500):
+        client.create(f"/ephemeral-{n}", flags=1)
+    assert client.ask(OpCode.CLOSE_SESSION).error == OK
+    assert len(world.log[-1].data) < 100
+    assert world.replica.state.lifetimes.ephemeral_count == 0

@@ -2,8 +2,12 @@
 
 import pytest
 
+from tests.sim.raw import Raw
 from tests.sim.stages import begin, followers_of, leader_of, play, run, settle
+from wire import records
+from wire.codes import ErrorCode, OpCode
 from wire.peer import Role
+from zkpy.testing.histories import Op
 from zkpy.testing.network import Direction
 from zkpy.testing.script import Stage
 from zkpy.testing.world import MS, SECOND
@@ -146,4 +150,38 @@ def test_t_roll_1_an_epoch_runs_out_of_zxids_under_continuous_writes() -> None:
             run(stage, 20 * MS)
     assert answered == 100
     assert leader_of(stage).replica.zab.epoch > 4
+    settle(stage)
+
+
+# --- read-only members
+
+
+@pytest.mark.parametrize("window_bytes", [1 << 20, 1000], ids=["diff", "snap"])
+def test_t_ro_1_serving_reads_alone_touches_neither_log_nor_epochs(window_bytes: int) -> None:
+    """3526, 4352: a member without a quorum serves those who ask for no more than reads; what it
+    is sent when it comes back depends on its log alone."""
+    stage = begin(
+        "client a leader", "ask a create /x one", voters=3, read_only=1, window_bytes=window_bytes
+    )
+    server = followers_of(stage)[0]
+    member = stage.ensemble.members[server]
+    play(stage, "run 300ms")
+    log = member.replica.zab.log
+    before = log.last, log.committed, member.replica.state.digest, member.replica.zab.identity
+    play(stage, f"isolate {server}", "run 3s")
+    raw = Raw(stage, -9, server, lambda raw: raw.connect(read_only=True))
+    run(stage, 100 * MS)
+    raw.ask(1, OpCode.GET_DATA, records.GetDataRequest("/x", False))
+    raw.ask(2, OpCode.SET_DATA, records.SetDataRequest("/x", b"no", -1))
+    run(stage, 100 * MS)
+    assert [op.error for op in raw.record.stream if isinstance(op, Op)] == [
+        0,
+        ErrorCode.NOT_READ_ONLY,
+    ]
+    after = log.last, log.committed, member.replica.state.digest, member.replica.zab.identity
+    assert after == before
+    stage.connections.remove(raw.record)
+    play(stage, *(f"ask a set /x {i}" for i in range(12)), "heal", "until equal")
+    printed = play(stage, f"client b {server}", "ask b get /x")
+    assert "11" in printed[-1]
     settle(stage)
