@@ -182,6 +182,8 @@ class Ready:
     image: Sequence[ImageStep] = ()
     halt: str | None = None
     """Why the server must stop now; nothing else in this record may be sent."""
+    alarm: str | None = None
+    """What an operator must know now, though the server goes on."""
 
 
 @attrs.define

@@ -12,7 +12,7 @@ import pytest
 from wire.client import FOUR_LETTER_WORDS
 from zkpy import __version__
 from zkpy.admin.commands import COMMANDS, ConnectionView, ServerView, version_text
-from zkpy.admin.fourletter import answer, is_allowed
+from zkpy.admin.fourletter import NOT_SERVING, answer, is_allowed
 from zkpy.admin.metrics import NS_PER_MS, Metrics, Summary
 from zkpy.config import ClientAddress, Config, parse, read_properties
 from zkpy.limits import Limits
@@ -171,6 +171,14 @@ def test_mntr_is_keys_and_values() -> None:
 @pytest.mark.parametrize("word", ["srvr", "stat", "mntr"])
 def test_words_that_need_service(word: str) -> None:
     assert ask(word, mode="") == "This ZooKeeper instance is not currently serving requests\n"
+
+
+@pytest.mark.parametrize("word", ["srvr", "stat", "mntr"])
+def test_words_that_need_service_tell_why_there_will_be_none(word: str) -> None:
+    """D5: what the log says too, for those who ask."""
+    status = attrs.evolve(STATUS, mode="", despair="no leader can be elected: ...")
+    said = answer(word, make_view(status=status), (word,), read_only_mode=False)
+    assert said == NOT_SERVING.encode() + b"no leader can be elected: ...\n"
 
 
 def test_words_outside_the_whitelist_are_refused() -> None:

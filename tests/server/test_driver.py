@@ -268,6 +268,20 @@ def test_notices_of_the_core_are_logged(play: Play, caplog: pytest.LogCaptureFix
     assert "something of interest" in caplog.messages
 
 
+def test_an_alarm_of_the_core_is_an_error_in_the_log(
+    play: Play, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene() -> None:
+        async with Bench() as bench:
+            bench.core.next = Ready(alarm="no leader can be elected")
+            bench.server.driver.request_pass()
+            await bench.core.until(lambda: bench.core.next.alarm is None)
+
+    play(scene)
+    levels = [each.levelname for each in caplog.records if "no leader" in each.message]
+    assert levels == ["ERROR"]
+
+
 # --- images ---------------------------------------------------------------------------
 
 

@@ -207,6 +207,7 @@ def test_t_clk_1_session_ids_are_given_once() -> None:
                 seen.append(raw.record.session)
         leader = leader_of(stage)
         leader.clock.wall_jump_ms -= 3_600_000
+        run(stage, SECOND)  # they have expired: an id is not used again even then
         play(stage, "kill leader", f"boot {leader.sid}", "until leader", "until serving")
     assert len(set(seen)) == len(seen) == 36
     assert all(0 < session < 1 << 63 for session in seen)

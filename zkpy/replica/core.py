@@ -482,6 +482,7 @@ class Replica:
             peer_closes=out.peer_closes,
             image=self.images.take_steps(),
             halt=out.halt,
+            alarm=out.alarm,
         )
 
     def _take_output(self) -> tuple[list[tuple[int, bytes]], list[int]]:

@@ -60,6 +60,8 @@ class Status:
     """Of a leader: bytes of the last, the least and the greatest proposal; -1 before the first."""
     low_space: bool = False
     """The disk is nearly full: writes that need room are refused."""
+    despair: str | None = None
+    """Why no leader can be elected until an operator does something."""
 
 
 @attrs.define(frozen=True)
@@ -110,6 +112,7 @@ def status_of(replica: Replica) -> Status:
         synced_followers=sum(1 for sid in learners if sid in voters),
         proposal_sizes=replica.office.proposal_sizes(),
         low_space=replica.low_space,
+        despair=replica.zab.despair,
     )
 
 

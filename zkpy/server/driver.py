@@ -279,6 +279,8 @@ class Driver:
             self._answer_word(word_link, word)
         for step in ready.image:
             self._core.images.paused = self._submit_image(step)
+        if ready.alarm is not None:
+            log.error("%s", ready.alarm)
         for notice in self._core.take_notices():
             log.info("%s", notice)
         if self._held:

@@ -384,6 +384,8 @@ class Member:
         ready = self.replica.ready()
         if ready.halt is not None:
             self._halt(ready.halt)
+        if ready.alarm is not None:
+            self.note("alarm", ready.alarm)
         self.watcher.asked(self, ready)
         self.watcher.stepped(self)
         steps = self._steps_of(ready)

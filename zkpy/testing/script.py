@@ -18,6 +18,8 @@ diff (STYLE-ANCHORS 1, etcd's interaction tests).
     run 500ms | run 2s                                  let time pass
     until leader | serving | equal                      let time pass until it is so
     kill N | power N | boot N | wipe N | pause N | resume N
+    damage N                                            one bit in the middle of its log; again:
+                                                        the bit as it was
     crash-in-batch N [K]                                power cut within the K-th batch from now
     block A>B ... | unblock A>B ... | isolate N | heal
     slow N FACTOR                                       its disk
@@ -39,8 +41,9 @@ import attrs
 from wire import records
 from wire.codes import CreateMode, ErrorCode, EventType, OpCode
 from wire.records import OPEN_ACL
+from zkpy.storage.record import BATCH_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from zkpy.testing import histories
-from zkpy.testing.ensemble import Ensemble, Member, Setup
+from zkpy.testing.ensemble import DATA_DIR, Ensemble, Member, Setup
 from zkpy.testing.histories import Connection, Event, History, Op
 from zkpy.testing.invariants import Invariants
 from zkpy.testing.network import Conditions, Direction
@@ -178,6 +181,13 @@ class Stage:
 
     def wipe(self, arguments: list[str]) -> list[str]:
         self.member(arguments[0]).wipe()
+        return []
+
+    def damage(self, arguments: list[str]) -> list[str]:
+        member = self.member(arguments[0])
+        directory = f"{DATA_DIR}/gen-0001"
+        first = min(name for name in member.fs.listdir(directory) if name.startswith("log."))
+        member.fs.flip(f"{directory}/{first}", SEGMENT_HEADER_BYTES + BATCH_HEADER_BYTES)
         return []
 
     def pause(self, arguments: list[str]) -> list[str]:
@@ -368,6 +378,7 @@ _COMMANDS: Final[dict[str, Callable[[Stage, list[str]], list[str]]]] = {
     "power": Stage.power,
     "boot": Stage.boot,
     "wipe": Stage.wipe,
+    "damage": Stage.damage,
     "pause": Stage.pause,
     "resume": Stage.resume,
     "crash-in-batch": Stage.crash_in_batch,

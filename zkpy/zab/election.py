@@ -30,11 +30,14 @@ import attrs
 
 from wire.peer import NO_VOTE, Notification, Role, Standing
 from zkpy.zab.member import Member
+from zkpy.zab.outlook import Word, despair
 
 FRESH_RESENDS: Final = 3
 """Answers and votes older than so many (longest) re-send periods are forgotten."""
 ROUNDS_AHEAD_MAX: Final = 1 << 32
 """A round farther ahead than that is nobody's: a new one begins once per lost leader."""
+REMIND_MS: Final = 60_000
+"""That no leader can be elected is said again so often."""
 Vote = tuple[int, int]
 """Last zxid of the candidate, its server id: greater is better."""
 NOBODY: Final[Vote] = (-1, NO_VOTE)
@@ -86,6 +89,14 @@ class Election:
         self._resend_at = 0
         self._finalize_at: int | None = None
         self._last_look = -1
+        self.despair: str | None = None
+        """Why this search cannot end by itself (see `outlook`)."""
+        self.alarm: str | None = None
+        """The same, when it is to be said; whoever says it clears it."""
+        self._words: dict[int, tuple[Word, int]] = {}
+        """Voter -> what it said about itself since this search began, and when."""
+        self._said = ""
+        self._say_again_at = 0
 
     # --- what the owner tells
 
@@ -95,6 +106,8 @@ class Election:
         self._role, self._epoch = Role.LOOKING, 0
         self.round += 1
         self._interval = self.member.options.resend_ms
+        self._words.clear()
+        self.despair = None
         self._restart(now)
 
     def _restart(self, now: int) -> None:
@@ -107,6 +120,7 @@ class Election:
     def settle(self, role: Role, leader: int, epoch: int) -> None:
         """A leader is known: from now on only answer.  Also when its epoch becomes known."""
         self.looking = False
+        self.despair = self.alarm = None
         self._role, self._epoch = role, epoch
         self.vote = (self.member.window.last, leader)
 
@@ -143,6 +157,7 @@ class Election:
         member = self.member
         could_found = member.may_found
         member.meet(n.standing)
+        self._words[n.sid] = Word(n.standing, n.cluster_id, n.role == Role.LOOKING), now
         if self.looking and could_found and not member.may_found:
             self._restart(now)
 
@@ -235,11 +250,29 @@ class Election:
             self._interval = min(2 * self._interval, cap)
             self._forget(now)
             self._broadcast(now)
+            self._judge(now)
 
     def _forget(self, now: int) -> None:
         oldest = now - FRESH_RESENDS * self.member.options.resend_cap_ms
+        self._words = {s: word for s, word in self._words.items() if word[1] >= oldest}
         self._ballots = {s: b for s, b in self._ballots.items() if b.at >= oldest}
         self._claims = {s: c for s, c in self._claims.items() if c.at >= oldest}
+
+    def _judge(self, now: int) -> None:
+        """Say it once, and again now and then, if nobody can be elected.
+
+        A blank member leaves it to others: it knows a configuration, which may name more voters
+        than the ensemble has so far.
+        """
+        member = self.member
+        self.despair = None
+        if member.standing is not Standing.BLANK:
+            me = Word(member.standing, member.cluster_id, True)
+            words = {sid: word for sid, (word, _) in self._words.items()}
+            self.despair = despair(member.voters, {**words, member.me: me})
+        if self.despair and (self.despair != self._said or now >= self._say_again_at):
+            self.alarm = self._said = self.despair
+            self._say_again_at = now + REMIND_MS
 
     # --- decisions
 

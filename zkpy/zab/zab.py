@@ -33,6 +33,8 @@ class ZabReady:
     images: list[int]
     """Learners for whom an image of the present state must be begun now."""
     halt: str | None
+    alarm: str | None
+    """What an operator must know now: no leader can be elected (see `outlook`)."""
 
 
 class Zab:
@@ -96,6 +98,11 @@ class Zab:
     def dial(self) -> int | None:
         """The member to which this one's shell shall keep a link."""
         return self._learning.leader if self._learning else None
+
+    @property
+    def despair(self) -> str | None:
+        """Why no leader can be elected until an operator does something (D5)."""
+        return self._election.despair
 
     @property
     def digests(self) -> dict[int, int]:
@@ -458,7 +465,8 @@ class Zab:
         member.out, member.out_upper = [], []
         closes, member.closes = member.closes, []
         disk = member.take_batch(digest_zxid, digest)
-        return ZabReady(disk, peers, votes, closes, images, member.halt)
+        alarm, self._election.alarm = self._election.alarm, None
+        return ZabReady(disk, peers, votes, closes, images, member.halt, alarm)
 
 
 _NEVER = 1 << 62

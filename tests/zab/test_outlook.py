@@ -1,0 +1,99 @@
+"""When is a search for a leader beyond hope?  Only when everybody was heard (D5)."""
+
+import pytest
+
+from tests.zab.scripted import VOTERS
+from tests.zab.test_election import Voter
+from wire.peer import Role, Standing
+from zkpy.zab.election import REMIND_MS
+from zkpy.zab.outlook import Word, despair
+from zkpy.zab.quorum import VoterSet
+
+X, Y, NONE = b"one ensemble....", b"another ensemble", bytes(16)
+SOUND = Word(Standing.MEMBER, X, True)
+FOUNDING = Word(Standing.FOUNDING, X, True)
+FOUNDING_Y = Word(Standing.FOUNDING, Y, True)
+DAMAGED = Word(Standing.SUSPECT, X, True)
+BLANK = Word(Standing.BLANK, NONE, True)
+FOLLOWING = Word(Standing.MEMBER, X, False)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {1: SOUND, 2: DAMAGED},
+        {1: DAMAGED, 2: DAMAGED, 4: SOUND},
+        {1: SOUND, 2: SOUND, 3: DAMAGED},
+        {1: SOUND, 2: FOUNDING, 3: DAMAGED},
+        {1: FOLLOWING, 2: DAMAGED, 3: DAMAGED},
+        {1: BLANK, 2: BLANK, 3: BLANK},
+        {1: FOUNDING, 2: FOUNDING_Y, 3: BLANK},
+        {},
+    ],
+)
+def test_hope_or_doubt(words: dict[int, Word]) -> None:
+    assert despair(VOTERS, words) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ({1: DAMAGED, 2: DAMAGED, 3: SOUND}, ["1 has damaged data", "2 has damaged", "(server 3)"]),
+        ({1: BLANK, 2: DAMAGED, 3: SOUND}, ["1 has no data", "2 has damaged data"]),
+        ({1: DAMAGED, 2: DAMAGED, 3: DAMAGED}, ["(none)", "3 has damaged data"]),
+        ({1: SOUND, 2: FOUNDING_Y, 3: BLANK}, ["2 began to found", "3 has no data"]),
+    ],
+)
+def test_no_hope(words: dict[int, Word], named: list[str]) -> None:
+    why = despair(VOTERS, words)
+    assert why is not None
+    assert all(part in why for part in named), why
+
+
+def test_a_joint_set_needs_hope_in_both() -> None:
+    joint = VoterSet.of([1, 2, 3]).at(5).join(VoterSet.of([3, 4, 5]).members, b"")
+    words = {1: SOUND, 2: SOUND, 3: DAMAGED, 4: DAMAGED, 5: SOUND}
+    assert despair(joint, words) is not None
+    assert despair(joint, words | {4: SOUND}) is None
+
+
+def hear_all(voter: Voter, standing: Standing = Standing.SUSPECT) -> None:
+    for sid in (2, 3):
+        voter.hear(sid, standing=standing, leader=-1)
+    voter.pass_time(voter.zab.options.resend_cap_ms * 2)
+
+
+def test_it_is_said_once_and_again_after_a_while() -> None:
+    voter, said = Voter(), 0
+    for _ in range(20):
+        hear_all(voter)
+        voter.said()
+        assert voter.last is not None
+        said += voter.last.alarm is not None
+    assert said == 1
+    voter.now += REMIND_MS
+    hear_all(voter)
+    voter.said()
+    assert voter.last.alarm is not None
+
+
+def test_it_holds_as_long_as_everybody_is_heard() -> None:
+    voter = Voter()
+    hear_all(voter)
+    assert voter.zab.despair is not None
+    voter.hear(2)  # it has its data back
+    voter.pass_time(voter.zab.options.resend_cap_ms * 2)
+    assert voter.zab.despair is None
+    voter = Voter()
+    hear_all(voter)
+    voter.pass_time(20_000)
+    assert voter.zab.despair is None, "those silent for long may have been mended"
+
+
+def test_a_leader_ends_it() -> None:
+    voter = Voter()
+    hear_all(voter)
+    voter.hear(3, role=Role.LEADING, leader=3, epoch=4)
+    voter.pass_time(voter.zab.options.resend_ms)
+    assert voter.zab.dial == 3
+    assert voter.zab.despair is None
