@@ -75,6 +75,20 @@ class Stage(Enum):
     """Entries and commits follow the cursor `sent`."""
 
 
+MOVES: Final[dict[tuple[Phase, Phase], str]] = {
+    (Phase.DISCOVERY, Phase.SYNC): "a quorum has promised the epoch",
+    (Phase.SYNC, Phase.BROADCAST): "a quorum has the entry (e,1) durable",
+}
+STAGES: Final[dict[tuple[Stage, Stage], str]] = {
+    (Stage.CALLED, Stage.OFFERED): "the own promise is durable, LeaderInfo sent",
+    (Stage.OFFERED, Stage.PROMISED): "AckEpoch",
+    (Stage.PROMISED, Stage.STREAMING): "Diff or Trunc sent",
+    (Stage.PROMISED, Stage.IMAGING): "an image is due",
+    (Stage.IMAGING, Stage.STREAMING): "SnapEnd sent",
+}
+"""(from, to) -> what brings it about.  A learner that is out of step loses its link instead."""
+
+
 @attrs.define(eq=False)
 class Progress:
     """What the leader knows of one learner."""
@@ -106,6 +120,10 @@ class Progress:
     """SnapBegin is sent."""
     chunks: int = 0
     chunks_acked: int = 0
+
+    def enter(self, stage: Stage) -> None:
+        assert (self.stage, stage) in STAGES, f"from {self.stage} to {stage}"
+        self.stage = stage
 
     def release(self, zxid: int) -> None:
         """Frames up to there have arrived: there is room for more."""
@@ -145,6 +163,10 @@ class Leading:
         self._check_at = now + options.beat_ms
         self._frames: dict[int, tuple[Propose, int]] = {}
         """In this pass: cursor -> frame of what follows it, bytes that it counts for."""
+
+    def _enter(self, phase: Phase) -> None:
+        assert (self.phase, phase) in MOVES, f"from {self.phase} to {phase}"
+        self.phase = phase
 
     # --- inputs
 
@@ -319,13 +341,13 @@ class Leading:
         info = LeaderInfo(self.epoch, self.cluster_id, founding)
         for sid, progress in self.progress.items():
             if progress.stage is Stage.CALLED:
-                progress.stage = Stage.OFFERED
+                progress.enter(Stage.OFFERED)
                 self.member.send(sid, info)
 
     def on_ack_epoch(self, sid: int, ack: AckEpoch, now: int) -> None:
         """LeaderProcessACKEPOCH."""
         progress = self.progress[sid]
-        progress.stage = Stage.PROMISED
+        progress.enter(Stage.PROMISED)
         progress.marks = ack.marks
         if progress.counts and self._is_ahead(ack.last):
             # This check, not the election, gives A6 and A9.  Only those that count: else one
@@ -350,7 +372,7 @@ class Leading:
     def _open_epoch(self) -> None:
         """(e,1) ends the history that a quorum must have, every entry of it, before it counts."""
         window = self.window
-        self.phase = Phase.SYNC
+        self._enter(Phase.SYNC)
         self.history_last = window.last
         data = self.cluster_id + _SID.pack(self.member.me)
         window.append(zxids.first_of(self.epoch), int(EntryKind.EPOCH), data)
@@ -375,12 +397,12 @@ class Leading:
         plan = plan_sync(progress.marks, self.window)
         progress.target = self.window.last
         if plan.way is Way.SNAP:
-            progress.stage = Stage.IMAGING
+            progress.enter(Stage.IMAGING)
             self._images.append(sid)
             return
         message = Diff if plan.way is Way.DIFF else Trunc
         self.member.send(sid, message(plan.zxid, plan.chain, progress.target))
-        progress.stage = Stage.STREAMING
+        progress.enter(Stage.STREAMING)
         progress.sent = plan.zxid
 
     def _begin_image(self, sid: int) -> None:
@@ -407,7 +429,7 @@ class Leading:
         self.member.send(sid, SnapChunk(data))
 
     def image_end(self, sid: int, digest: int) -> None:
-        self.progress[sid].stage = Stage.STREAMING
+        self.progress[sid].enter(Stage.STREAMING)
         self.member.send(sid, SnapEnd(digest))
 
     def on_snap_ack(self, sid: int, ack: SnapAck, now: int) -> None:
@@ -452,7 +474,7 @@ class Leading:
             self.maybe_serve()
 
     def _establish(self) -> None:
-        self.phase = Phase.BROADCAST
+        self._enter(Phase.BROADCAST)
         member = self.member
         if member.standing is Standing.FOUNDING:
             member.write_identity(founding=False)

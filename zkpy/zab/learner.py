@@ -60,6 +60,17 @@ class Phase(Enum):
     BROADCAST = "broadcast"
 
 
+MOVES: Final[dict[tuple[Phase, Phase], str]] = {
+    (Phase.LINKING, Phase.GREETING): "the link is up, FollowerInfo sent",
+    (Phase.GREETING, Phase.PROMISING): "LeaderInfo",
+    (Phase.PROMISING, Phase.PROMISED): "the promise is durable, AckEpoch sent",
+    (Phase.PROMISED, Phase.SYNCING): "Diff or Trunc",
+    (Phase.SYNCING, Phase.BROADCAST): "entries up to the target",
+    (Phase.PROMISED, Phase.IMAGING): "SnapBegin",
+    (Phase.IMAGING, Phase.TAIL): "SnapEnd",
+    (Phase.TAIL, Phase.BROADCAST): "image and tail are durable and adopted",
+}
+"""(from, to) -> what brings it about.  Nothing leads back: a new attempt begins anew."""
 UNSYNCED: Final = (Phase.GREETING, Phase.PROMISING, Phase.PROMISED)
 
 
@@ -86,12 +97,16 @@ class Learning:
         self._stalled_at = now
         self._give_up_at = now + member.options.tick_ms * member.options.connect_ticks
 
+    def _enter(self, phase: Phase) -> None:
+        assert (self.phase, phase) in MOVES, f"from {self.phase} to {phase}"
+        self.phase = phase
+
     # --- inputs
 
     def link_up(self, now: int) -> None:
         """FollowerSendFOLLOWERINFO."""
         member = self.member
-        self.phase = Phase.GREETING
+        self._enter(Phase.GREETING)
         self._heard = now
         self._give_up_at = now + member.options.init_ms
         info = FollowerInfo(member.accepted_epoch, self.standing, member.cluster_id)
@@ -115,7 +130,7 @@ class Learning:
         if self.phase is Phase.PROMISING:
             self.maybe_promise()
         elif self.phase is Phase.TAIL and self.member.staging is None:
-            self.phase = Phase.BROADCAST
+            self._enter(Phase.BROADCAST)
         self.maybe_ack()
         if self._owes_joined and self.member.is_recorded:
             self._owes_joined = False
@@ -166,7 +181,7 @@ class Learning:
         self.epoch, self.cluster_id = info.epoch, info.cluster_id
         self._fresh = info.epoch > self.member.accepted_epoch
         self._record_promise(info)
-        self.phase = Phase.PROMISING
+        self._enter(Phase.PROMISING)
         self.maybe_promise()
 
     def _refusal(self, info: LeaderInfo) -> str | None:
@@ -197,7 +212,7 @@ class Learning:
         member = self.member
         if not member.is_recorded:
             return
-        self.phase = Phase.PROMISED
+        self._enter(Phase.PROMISED)
         member.send(self.leader, AckEpoch(self._fresh, self._marks(), member.window.last))
 
     def _marks(self) -> list[tuple[int, int]]:
@@ -234,7 +249,7 @@ class Learning:
             self._follow_to(trunc.target)
 
     def _follow_to(self, target: int) -> None:
-        self.phase = Phase.SYNCING
+        self._enter(Phase.SYNCING)
         self._target = target
         self._maybe_finish()
         self.maybe_ack()
@@ -246,7 +261,7 @@ class Learning:
         except ValueError as error:
             raise RemoteProtocolError(str(error)) from error
         self.member.become_joiner(self.cluster_id)
-        self.phase = Phase.IMAGING
+        self._enter(Phase.IMAGING)
         self._target = snap.target
         window = Window(snap.zxid, snap.chain, bytes_max=self.member.options.window_bytes_max)
         self.member.begin_staging(window, voters, snap.target)
@@ -255,7 +270,7 @@ class Learning:
         self.member.stage_chunk(chunk.data)
 
     def on_snap_end(self, end: SnapEnd) -> None:
-        self.phase = Phase.TAIL
+        self._enter(Phase.TAIL)
         self.member.stage_end(end.digest)
         self.maybe_adopt()
 
@@ -275,7 +290,7 @@ class Learning:
 
     def _maybe_finish(self) -> None:
         if self.phase is Phase.SYNCING and self.member.window.last >= self._target:
-            self.phase = Phase.BROADCAST
+            self._enter(Phase.BROADCAST)
 
     def on_up_to_date(self, message: UpToDate) -> None:
         """FollowerProcessUPTODATE: serve; one that did not count becomes a full member."""

@@ -6,6 +6,7 @@ throws that object away whole; nothing is reset field by field (ZOOKEEPER-2845).
 
 import random
 from collections.abc import Callable
+from typing import Final
 
 import attrs
 
@@ -20,6 +21,18 @@ from zkpy.zab.member import Member, SnapAdopted, SnapEvent, ZabOptions
 from zkpy.zab.quorum import Members, VoterSet
 from zkpy.zab.window import Window
 from zkpy.zxid import COUNTER_MAX
+
+MOVES: Final[dict[tuple[Role, Role], str]] = {
+    (Role.LOOKING, Role.LEADING): "elected",
+    (Role.LOOKING, Role.FOLLOWING): "a leader is known",
+    (Role.LOOKING, Role.OBSERVING): "a leader is known, and no vote is held",
+    (Role.FOLLOWING, Role.OBSERVING): "voted out",
+    (Role.OBSERVING, Role.FOLLOWING): "voted in",
+    (Role.LEADING, Role.LOOKING): "the quorum is silent, or a later epoch is met",
+    (Role.FOLLOWING, Role.LOOKING): "the link ends, or the leader is silent",
+    (Role.OBSERVING, Role.LOOKING): "the link ends, or the leader is silent",
+}
+"""(from, to) -> what brings it about."""
 
 
 @attrs.define
@@ -308,13 +321,19 @@ class Zab:
         self._set_role(self._learner_role(), leader)
 
     def _set_role(self, role: Role, leader: int) -> None:
-        self.role, self.leader = role, leader
+        self._enter(role)
+        self.leader = leader
         self._election.settle(role, leader, self.epoch)
+
+    def _enter(self, role: Role) -> None:
+        assert role is self.role or (self.role, role) in MOVES, f"from {self.role} to {role}"
+        self.role = role
 
     def _look(self, now: int) -> None:
         """Without a leader: whatever was under way is thrown away whole."""
         self._leading = self._learning = None
-        self.role, self.leader, self.epoch = Role.LOOKING, None, 0
+        self._enter(Role.LOOKING)
+        self.leader, self.epoch = None, 0
         self.serving = self.paused = False
         member = self.member
         member.abandon_staging()
@@ -352,7 +371,8 @@ class Zab:
         self.serving, self.paused = part.serving, part.paused
         role = Role.LEADING if part is self._leading else self._learner_role()
         if part.epoch != self.epoch or role is not self.role:
-            self.role, self.epoch = role, part.epoch
+            self._enter(role)
+            self.epoch = part.epoch
             assert self.leader is not None
             self._election.settle(role, self.leader, self.epoch)
 
