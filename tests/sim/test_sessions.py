@@ -135,8 +135,8 @@ def test_t_ses_2_a_session_that_opens_later_than_it_would_expire(stall_ms: int, 
     settle(stage)
 
 
-def test_t_ses_3_watches_and_ephemerals_end_with_their_sessions() -> None:
-    """3471, 2725, 1382: whatever ends a session, close or expiry, by whatever member."""
+def test_t_watch_2_watches_and_ephemerals_end_with_their_sessions() -> None:
+    """1382: whatever ends a session, close or expiry, by whatever member."""
     stage = begin(voters=3, observers=1)
     raws = [opened(stage, 1 + n % 4, -20 - n, SHORT_MS if n % 2 else 4000) for n in range(8)]
     for n, raw in enumerate(raws):

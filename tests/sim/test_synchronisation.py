@@ -176,6 +176,55 @@ def test_t_sync_8_a_diff_while_the_leaders_own_disk_is_behind() -> None:
     settle(stage)
 
 
+# --- an image in many pieces
+
+
+def with_a_member_far_behind() -> tuple[Stage, int]:
+    """Its image comes in some ten chunks; (stage, that member, which is down)."""
+    stage = begin(
+        "client a leader", "ask a create /x one", voters=3, window_bytes=1000, image_slice_nodes=20
+    )
+    (learner, _) = followers_of(stage)
+    play(stage, f"kill {learner}", *(f"ask a create /n{i}" for i in range(200)), "run 2s")
+    stage.ensemble.restart_mean = FOREVER
+    return stage, learner
+
+
+def test_t_sync_7_writes_go_on_while_a_big_image_is_sent() -> None:
+    """3104: it is in force only when all of it, and all that came meanwhile, is on the disk."""
+    stage, learner = with_a_member_far_behind()
+    member = stage.ensemble.members[learner]
+    member.slow_disk = 4
+    play(stage, f"boot {learner}")
+    staged = 0
+    for i in range(300):
+        play(stage, f"send a set /x {i}", "run 2ms")
+        staging = member.replica.zab.member.staging
+        if staging is not None and staging.adopting:
+            assert staging.window.last >= staging.target
+        elif staging is not None:
+            staged = max(staged, staging.chunks)
+            assert not member.replica.zab.serving
+        if member.replica.zab.serving:
+            break
+    assert staged >= 10
+    assert len(member.replica.state.tree.nodes) > 200
+    play(stage, f"power {learner}", f"boot {learner}", "until equal")
+    settle(stage)
+
+
+@pytest.mark.parametrize("power", [True, False], ids=["power", "kill"])
+@pytest.mark.parametrize("batch", range(1, 8))
+def test_t_sync_6_dies_in_each_batch_of_an_image(batch: int, power: bool) -> None:
+    """2872, 3642: what was there before is whole, or the new state is; and it is no SNAP that is
+    taken for a log."""
+    stage, learner = with_a_member_far_behind()
+    member = stage.ensemble.members[learner]
+    member.crash_in_batches, member.crash_power = batch, power
+    play(stage, f"boot {learner}", "run 1s", f"boot {learner}", "ask a set /x two", "until equal")
+    settle(stage)
+
+
 # --- what is cut off
 
 
