@@ -60,6 +60,26 @@ def test_t_el_2_a_supporter_changes_its_mind() -> None:
     settle(stage)
 
 
+@pytest.mark.parametrize("whose", ["heir", "supporter"])
+@pytest.mark.parametrize("calls", range(1, 13))
+def test_t_meta_1_crash_at_every_call_of_an_election(calls: int, whose: str) -> None:
+    """1653, 2307, 2354, 4269: the promise of the epoch is on the disk, or half of it, and nothing
+    of the epoch itself; it starts again, sound, and votes by its log."""
+    stage = begin("client a leader", "ask a create /x one", "run 300ms", voters=3)
+    supporter, heir = followers_of(stage)
+    old = leader_of(stage).sid
+    stage.ensemble.restart_mean = 1 << 50
+    victim = stage.ensemble.members[heir if whose == "heir" else supporter]
+    victim.fs.cut_power_at(victim.fs.calls + calls)
+    play(stage, f"power {old}", "run 2s")
+    victim.crash(power=True)
+    booted = play(stage, f"boot {victim.sid}")
+    assert not [line for line in booted if "suspect" in line], booted
+    printed = play(stage, "until leader", "client b leader", "ask b get /x")
+    assert "one" in printed[-1]
+    settle(stage)
+
+
 # --- who keeps the leadership
 
 

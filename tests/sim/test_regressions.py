@@ -149,3 +149,38 @@ def test_a_write_left_behind_never_overtakes_later_ones() -> None:
     check(stage.history)
     node = leader.replica.state.tree.nodes["/x"]
     assert b"later" in node
+
+
+def test_forward_numbers_go_on_through_a_change_of_role() -> None:
+    """A write of the role before is committed when the follower serves anew: it must not be
+    taken for that of whoever was given the same number since."""
+    stage = begin(voters=3)
+    leader = stage.ensemble.leader()
+    assert leader is not None
+    gone, server = [sid for sid in stage.ensemble.members if sid != leader.sid]
+    stage.play(f"kill {gone}")
+    first = Raw(stage, -9, server, lambda raw: raw.connect())
+    run(stage, 100 * MS)
+    assert first.granted is not None
+    first.record.session = first.granted.session_id
+    leader.slow_disk = 1000
+    first.ask(1, OpCode.CREATE, records.CreateRequest("/x", b"", list(OPEN_ACL), 0))
+    run(stage, 5 * MS)
+    for socket in stage.ensemble.network.sockets_of(server):
+        if socket.remote == leader.sid:
+            stage.ensemble.network.cut(socket)
+    run(stage, 10 * MS)
+    follower = stage.ensemble.members[server].replica
+    while not follower.zab.serving:
+        run(stage, MS)
+    assert follower.state.zxid < follower.zab.log.last, "its write is not committed yet"
+    others = [Raw(stage, -10 - n, server, lambda raw: raw.connect()) for n in range(3)]
+    for _ in range(2000):
+        run(stage, MS)
+        granted = [raw.granted.session_id for raw in others if raw.granted is not None]
+        assert all(session in follower.state.sessions for session in granted)
+    assert len(granted) == len(others)
+    for raw, session in zip(others, granted, strict=True):
+        raw.record.session = session
+    assert "/x" in follower.state.tree.nodes
+    check(stage.history)

@@ -133,6 +133,18 @@ def test_these_never_count(sid: int, standing: Standing, cluster: bytes) -> None
     assert driver.zab.log.committed < FIRST
 
 
+@pytest.mark.parametrize("sid", [4, 99], ids=["observer", "stranger"])
+def test_promises_of_those_without_a_vote_open_no_epoch(sid: int) -> None:
+    """A13 (ZOOKEEPER-2959): a voter has called, so that there is an epoch to promise."""
+    driver = leading()
+    call(driver, 2)
+    join(driver, sid)
+    driver.save()
+    assert driver.zab.log.last == LAST
+    promise(driver, 2)
+    assert driver.zab.log.last == FIRST
+
+
 def test_an_old_promise_does_not_count() -> None:
     """A7: it may have been given to another candidate for the same epoch."""
     driver = leading()
