@@ -164,7 +164,7 @@ def _bar(since: int, until: int, y: int, state: str, end: int) -> str:
 
 def _dot(mark: Mark, y: int, end: int) -> str:
     x = _x(mark.at, end)
-    colour = {"crash": "#e03131", "fault": "#e03131", "violation": "#e03131"}.get(mark.kind)
+    colour = "#e03131" if mark.kind in ("crash", "fault", "violation", "alarm") else None
     if colour is None:
         return ""
     return f'<circle cx="{x}" cy="{y + 11}" r="4" fill="{colour}">{_tip(mark)}</circle>'
