@@ -1,5 +1,6 @@
 """Ensembles of real processes: they form, survive their leader, take members back."""
 
+import shutil
 import signal
 import socket
 import threading
@@ -156,6 +157,28 @@ def test_member_without_a_quorum(tmp_path: Path) -> None:
         assert alone.ask("isro") == "null"
         assert "not currently serving requests" in alone.ask("srvr")
         assert alone.end(signal.SIGTERM) == 0
+    finally:
+        members.end()
+
+
+def test_too_few_that_have_their_data_say_so(tmp_path: Path) -> None:
+    """D5: two of three have lost their directories; nobody leads, and an operator learns why."""
+    members = Members(tmp_path, 3, more="tickTime=200")
+    try:
+        members.start()
+        for each in members.all:
+            each.end()
+        *wiped, kept = members.all
+        for each in wiped:
+            shutil.rmtree(each.data)
+            each.data.mkdir()
+            (each.data / "myid").write_text(f"{each.number}\n")
+        for each in members.all:
+            each.start()
+        kept.until(lambda lines: any("no leader can be elected" in line for line in lines))
+        said = kept.ask("srvr")
+        assert said.startswith("This ZooKeeper instance is not currently serving requests\n")
+        assert "server 1 has no data, server 2 has no data" in said
     finally:
         members.end()
 
