@@ -20,7 +20,7 @@ TOP = ("wire", "zkpy", "recipes")
 
 # --- the import table ------------------------------------------------------------
 
-BASE = {"zkpy.config", "zkpy.errors", "zkpy.limits", "zkpy.zxid", "zkpy.effects"}
+BASE = {f"zkpy.{name}" for name in "config effects errors limits membership zxid".split()}
 CORE_SERVED = {"wire", "zkpy.state", "zkpy.zab", "zkpy.pipeline", "zkpy.replica"}
 ALL_BUT_TOP = BASE | CORE_SERVED | {"zkpy.storage", "zkpy.admin"}
 
@@ -29,9 +29,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     **{name: {"wire.codes"} | BASE for name in sorted(BASE)},
     "zkpy.state": {"wire", "zkpy.errors", "zkpy.zxid", "zkpy.limits"},
     "zkpy.zab": {"wire.peer", "wire.errors", "zkpy.zxid", "zkpy.effects", "zkpy.limits"},
-    "zkpy.pipeline": {"wire", "zkpy.state", "zkpy.errors", "zkpy.zxid", "zkpy.limits"},
+    "zkpy.pipeline": {"zkpy.errors", "zkpy.zxid", "zkpy.limits", "zkpy.membership"}
+    | {"wire", "zkpy.state"},
     "zkpy.storage": {"zkpy.errors", "zkpy.zxid", "zkpy.effects"},
     "zkpy.replica": {"zkpy.errors", "zkpy.zxid", "zkpy.effects", "zkpy.limits"}
+    | {"zkpy.membership"}
     | {"wire", "zkpy.state", "zkpy.zab", "zkpy.pipeline"},
     "zkpy.admin": {"wire.codes", "zkpy.replica.status", "zkpy.config"},
     "zkpy.server": ALL_BUT_TOP | {"uvloop"},
@@ -50,7 +52,7 @@ TELLS_VERSION = {"zkpy.admin", "zkpy.server", "zkpy.cli"}
 
 # --- what the core may use of the standard library --------------------------------
 
-CORE = ("wire", "zkpy.state", "zkpy.zab", "zkpy.pipeline", "zkpy.replica")
+CORE = ("wire", "zkpy.membership", "zkpy.state", "zkpy.zab", "zkpy.pipeline", "zkpy.replica")
 PURE_STDLIB = frozenset(
     "abc array base64 binascii bisect collections contextlib copy enum functools hashlib heapq "
     "hmac inspect ipaddress itertools logging math operator random re string struct types typing "

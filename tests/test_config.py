@@ -330,7 +330,7 @@ def test_keys_of_the_administrators_guide_are_known() -> None:
     request_throttler.shutdownTimeout requestThrottleStallTime secureClientPort
     serializeLastProcessedZxid.enabled sessionRequireClientSASLAuth snapSizeLimitInKb
     snapshot.compression.method snapshot.trust.empty ssl.quorum.keyStore.location
-    sslQuorumReloadCertFiles standaloneEnabled superUser syncEnabled tcpKeepAlive
+    sslQuorumReloadCertFiles superUser syncEnabled tcpKeepAlive
     throttledOpWaitTime txnLogSizeLimitInKb watchManagerName X509AuthenticationProvider.superUser
     """.split()
     found = read("".join(f"{key}=other\n" for key in keys))

@@ -21,9 +21,8 @@ Values never appear in a warning, and those of secrets not even in an error.
 """
 
 from zkpy.config.build import CLIENT_PORT, LOOPBACK, Config, load, parse, read_myid, standalone
-from zkpy.config.ensemble import ClientAddress, PeerAddress, ServerSpec, parse_server
 from zkpy.config.properties import Setting, option_setting, read_properties
-from zkpy.config.values import ANY_ADDRESS
+from zkpy.membership import ANY_ADDRESS, ClientAddress, PeerAddress, ServerSpec, parse_server
 
 __all__ = [
     "ANY_ADDRESS",

@@ -6,12 +6,13 @@ from typing import Final, TypeVar
 
 import attrs
 
-from zkpy.config.ensemble import MEMBER, SERVER_ID_MAX, ClientAddress, Ensemble, ServerSpec
+from zkpy.config.ensemble import MEMBER, Ensemble
 from zkpy.config.keys import HONOURED, UNSUPPORTED, judge
 from zkpy.config.properties import Setting, read_properties
-from zkpy.config.values import ANY_ADDRESS, parse_setting
+from zkpy.config.values import parse_setting
 from zkpy.errors import ConfigError
 from zkpy.limits import Limits
+from zkpy.membership import ANY_ADDRESS, SERVER_ID_MAX, ClientAddress, Configuration, ServerSpec
 
 _T = TypeVar("_T")
 
@@ -38,6 +39,12 @@ class Config:
     weights: Mapping[int, int] = attrs.field(factory=dict)
     observer: bool = False
     """`peerType`, unless the server's own line says otherwise."""
+    reconfig_enabled: bool = False
+    """`reconfigEnabled`: membership may change, and addresses come from the log."""
+    standalone_enabled: bool = True
+    """`standaloneEnabled`: a reconfig never leaves less than two voters."""
+    dynamic_file: str | None = None
+    """`dynamicConfigFile`: kept up to date by the server."""
     quorum_on_all_addresses: bool = False
     """`quorumListenOnAllIPs`: the own host in a server line is for the others to know."""
     listen_backlog: int = 1024
@@ -61,6 +68,11 @@ class Config:
     properties: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     """Every key as written, without `zookeeper.`, whether it has an effect or not."""
     warnings: tuple[str, ...] = ()
+
+    @property
+    def membership(self) -> Configuration:
+        """What the files say; the log has the last word (see `zkpy.server.ensemble`)."""
+        return Configuration.of(self.servers, self.groups, self.weights)
 
 
 @attrs.define
@@ -114,7 +126,6 @@ def parse(settings: Iterable[Setting], source: str, server_id: int | None = None
         draft.add(setting)
     draft.sort()
     draft.values.pop("election", None)
-    draft.values.pop("dynamic_file", None)
     limits = _build_limits(draft)
     data_dir, log_dir = _build_dirs(draft)
     own = _find_self(draft, server_id)

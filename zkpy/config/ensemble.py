@@ -6,94 +6,10 @@ from typing import Final
 import attrs
 
 from zkpy.config.properties import Setting
-from zkpy.config.values import ANY_ADDRESS, count, parse_host, parse_role, parse_setting
+from zkpy.config.values import count, parse_setting
+from zkpy.membership import SERVER_ID_MAX, ServerSpec, parse_server
 
-SERVER_ID_MAX: Final = 255
-"""Session ids carry it in their first byte."""
 MEMBER: Final = re.compile(r"(server|group|weight)\.(.*)", re.DOTALL)
-
-
-@attrs.define(frozen=True)
-class PeerAddress:
-    host: str
-    quorum_port: int
-    election_port: int
-
-
-@attrs.define(frozen=True)
-class ClientAddress:
-    host: str
-    """`ANY_ADDRESS` for all."""
-    port: int
-
-    def __str__(self) -> str:
-        host = self.host or "*"
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
-
-
-@attrs.define(frozen=True)
-class ServerSpec:
-    """One `server.N` line."""
-
-    server_id: int
-    addresses: tuple[PeerAddress, ...]
-    observer: bool
-    client: ClientAddress | None
-    text: str
-    """The value as it was written: `/zookeeper/config` shows it so."""
-
-
-_SERVER_FORM: Final = (
-    "host:quorum-port:election-port[:participant|observer][|...][;[address:]client-port] is needed"
-)
-
-
-def split_address(text: str) -> list[str]:
-    """The parts between colons; the first may be an IPv6 address in brackets."""
-    host, bracket, rest = text.partition("]")
-    if not bracket:
-        return text.strip().split(":")
-    return [host.strip().removeprefix("["), *rest.split(":")[1:]]
-
-
-def parse_server(server_id: int, text: str) -> ServerSpec:
-    """One `server.N` value; ValueError says what would be right."""
-    peers, semicolon, client = text.partition(";")
-    parts = [split_address(address) for address in peers.split("|")]
-    roles = list(dict.fromkeys(parse_role(part[3]) for part in parts if len(part) == 4))
-    if len(roles) > 1:
-        raise ValueError("all addresses of one server must have the same role")
-    return ServerSpec(
-        server_id=server_id,
-        addresses=tuple(_peer_address(part) for part in parts),
-        observer=bool(roles and roles[0]),
-        client=_client_address(client) if semicolon else None,
-        text=text,
-    )
-
-
-def _peer_address(parts: list[str]) -> PeerAddress:
-    if not 3 <= len(parts) <= 4 or not parts[0]:
-        raise ValueError(_SERVER_FORM)
-    quorum, election = _port(parts[1]), _port(parts[2])
-    if quorum == election:
-        raise ValueError("quorum and election port must differ")
-    return PeerAddress(parts[0], quorum, election)
-
-
-def _client_address(text: str) -> ClientAddress:
-    parts = split_address(text)
-    if len(parts) > 2:
-        raise ValueError(_SERVER_FORM)
-    host = parse_host(parts[0]) if len(parts) == 2 else ANY_ADDRESS
-    # ZooKeeper means every address by 0.0.0.0 here, IPv6 too.
-    return ClientAddress(ANY_ADDRESS if host == "0.0.0.0" else host, _port(parts[-1]))
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
-        raise ValueError(f"{text or 'nothing'} is not a port; {_SERVER_FORM}")
-    return int(text)
 
 
 def parse_members(setting: Setting) -> list[int]:

@@ -10,14 +10,13 @@ from zkpy.config.values import (
     ms,
     parse_election,
     parse_flag,
-    parse_host,
     parse_purge_interval,
-    parse_role,
     parse_text,
     parse_words,
     port,
     whole,
 )
+from zkpy.membership import parse_host, parse_role
 
 HONOURED: Final[dict[str, tuple[str, Parser]]] = {
     "4lw.commands.whitelist": ("four_letter_words", parse_words),
@@ -56,9 +55,11 @@ HONOURED: Final[dict[str, tuple[str, Parser]]] = {
     "preAllocSize": ("segment_bytes", kilobytes(64)),
     "quorumListenOnAllIPs": ("quorum_on_all_addresses", parse_flag),
     "readonlymode.enabled": ("read_only_mode", parse_flag),
+    "reconfigEnabled": ("reconfig_enabled", parse_flag),
     "requestThrottleLimit": ("requests_max", count),
     "request_throttle_max_requests": ("requests_max", count),
     "snapCount": ("limits.snap_entries", whole(2, 2**31 - 1, "transactions")),
+    "standaloneEnabled": ("standalone_enabled", parse_flag),
     "syncLimit": ("limits.sync_ticks", whole(1, 2**31 - 1, "ticks")),
     "tickTime": ("limits.tick_ms", ms),
     "znode.container.checkIntervalMs": ("limits.container_check_ms", ms),
@@ -87,7 +88,6 @@ UNSUPPORTED: Final[dict[str, str | None]] = {
     "quorum.auth.enableSasl": "false",
     "quorum.auth.learnerRequireSasl": "false",
     "quorum.auth.serverRequireSasl": "false",
-    "reconfigEnabled": "false",
     "serializeLastProcessedZxid.enabled": "true",
     "requestStaleConnectionCheck": "true",
     "requestStaleLatencyCheck": "false",
@@ -99,7 +99,6 @@ UNSUPPORTED: Final[dict[str, str | None]] = {
     "skipACL": "false",
     "snapshot.trust.empty": "false",
     "sslQuorum": "false",
-    "standaloneEnabled": "true",
     "syncEnabled": "true",
     "tcpKeepAlive": "false",
     "throttledOpWaitTime": "0",

@@ -6,9 +6,6 @@ from typing import Final
 
 from zkpy.config.properties import Setting
 
-ANY_ADDRESS: Final = ""
-"""Every address of the machine, IPv4 and IPv6: what zoo.cfg means by no address."""
-
 _NUMBER: Final = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|[0-9]{1,18})")
 
 Parser = Callable[[str], object]
@@ -55,24 +52,10 @@ def parse_text(text: str) -> str:
     return text
 
 
-def parse_host(text: str) -> str:
-    """An address to listen on; the wildcards of IPv6 stand for every address."""
-    host = parse_text(text).removeprefix("[").removesuffix("]")
-    return ANY_ADDRESS if host in ("::", "0:0:0:0:0:0:0:0", "*") else host
-
-
 def parse_words(text: str) -> tuple[str, ...]:
     """`4lw.commands.whitelist`; srvr is always in it, as in ZooKeeper."""
     words = [word.strip() for word in text.split(",")]
     return tuple(dict.fromkeys([word for word in words if word] + ["srvr"]))
-
-
-def parse_role(text: str) -> bool:
-    """Whether it is an observer."""
-    try:
-        return {"observer": True, "participant": False}[text.lower()]
-    except KeyError:
-        raise ValueError("participant or observer is needed") from None
 
 
 def parse_purge_interval(text: str) -> bool:
