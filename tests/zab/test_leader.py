@@ -532,10 +532,31 @@ def test_a_leader_that_is_voted_out_leaves() -> None:
         driver.tell(sid, Ack(FIRST))
     joint = driver.zab.propose_voters(VoterSet.of([2, 3, 4]).members)
     driver.save()
+    told: list[object] = []
     for zxid in (joint, joint + 1):
         for sid in (2, 3, 4):
-            driver.tell(sid, Ack(zxid))
+            told += driver.tell(sid, Ack(zxid))
+    assert Commit(joint + 1, 0, 0) in [
+        attrs.evolve(m, digest_zxid=0, digest=0) for m in told if isinstance(m, Commit)
+    ]
+    assert driver.zab.serving and driver.zab.deadline() != 0, "it is not answered here yet"
+    driver.save()
+    driver.pass_time(0)
     assert gave_up(driver) and driver.zab.why_looking == "no longer a voter"
+
+
+def test_a_change_of_voters_may_take_the_last_zxid_of_an_epoch() -> None:
+    options = attrs.evolve(OPTIONS, epoch_entries_max=(FIRST & zxids.COUNTER_MAX) + 2)
+    driver = serving(options=options)
+    joint = driver.zab.propose_voters(VoterSet.of([1, 2]).members)
+    driver.save()
+    driver.tell(2, Ack(joint))
+    assert driver.zab.log.last == joint + 1, "the set that follows it"
+    assert not driver.zab.serving
+    driver.save()
+    driver.tell(2, Ack(joint + 1))
+    driver.pass_time(0)
+    assert gave_up(driver) and driver.zab.why_looking == "the epoch is full"
 
 
 # --- order

@@ -30,12 +30,15 @@ from zkpy.effects import (
     BeginGeneration,
     EndGeneration,
     Entry,
+    EntryKind,
     GenerationChunk,
     Truncate,
     WriteIdentity,
+    chain_next,
 )
 from zkpy.zab.learner import LEGAL, Phase
 from zkpy.zab.member import SnapAborted, SnapAdopted, SnapData, SnapFinished, SnapStarted
+from zkpy.zab.quorum import VoterSet
 
 OLD = log_to((1, 4))
 NEW = log_to((1, 4), (3, 2))
@@ -509,6 +512,25 @@ def test_an_observer_follows_alike() -> None:
     assert driver.save(2) == [Ack(TARGET.zxid)]
     driver.tell(2, UpToDate(TARGET.zxid))
     assert driver.zab.serving
+
+
+def test_who_is_not_in_the_configuration_learns_but_does_not_serve() -> None:
+    """Neither a member that is about to join, nor one that was removed."""
+    options = attrs.evolve(OPTIONS, named_only=True)
+    driver = following(Driver(member(2), OLD, OLD[3].zxid, options=options))
+    assert driver.zab.serving
+    for voters, serves in (([2, 3], False), ([1, 2, 3], True)):
+        last = driver.zab.log.last
+        data = VoterSet.of(voters).encode()
+        chain = chain_next(driver.zab.log.chain, last + 1, int(EntryKind.CONFIG), data)
+        rows = [(last + 1, int(EntryKind.CONFIG), data)]
+        driver.tell(2, Propose(last + 1, 0, 0, chain, rows))
+        assert driver.zab.serving is not serves, "until it is committed"
+        driver.save()
+        driver.tell(2, Commit(last + 1, 0, 0))
+        driver.tell(2, Ping(1, b""))
+        assert driver.zab.serving is serves and driver.zab.named is serves
+        assert driver.zab.log.applied == last + 1, "it goes on learning"
 
 
 def test_a_leader_that_looks_again_is_left_at_once() -> None:

@@ -52,6 +52,13 @@ def _stat(applied: Applied) -> bytes:
     return applied.stat
 
 
+def _znode(applied: Applied) -> bytes:
+    """Data and Stat: a znode is kept as the body of a getData reply."""
+    znode = applied.changes[0][2]
+    assert znode is not None
+    return znode
+
+
 def _path_and_stat(applied: Applied) -> bytes:
     return _path(applied) + _stat(applied)
 
@@ -108,13 +115,13 @@ _OPS: Final[dict[OpCode, Op]] = {
     OpCode.SET_DATA: Op(Work.WRITE, reply=_stat),
     OpCode.SET_ACL: Op(Work.WRITE, reply=_stat),
     OpCode.MULTI: Op(Work.WRITE),
+    OpCode.RECONFIG: Op(Work.WRITE, reply=_znode),
     OpCode.CLOSE_SESSION: Op(Work.WRITE, reply=_nothing),
     OpCode.PING: Op(Work.LOCAL),
     OpCode.AUTH: Op(Work.LOCAL),
     OpCode.SET_WATCHES: Op(Work.LOCAL),
     OpCode.SET_WATCHES2: Op(Work.LOCAL),
     OpCode.SYNC: Op(Work.LOCAL),
-    OpCode.RECONFIG: Op(Work.LOCAL),
     OpCode.SASL: Op(Work.LOCAL),
 }
 OPS: Final = {int(opcode): op for opcode, op in _OPS.items()}

@@ -11,7 +11,7 @@ through the quorum, so that a deposed leader cannot answer from the past.
 
 import random
 from collections.abc import Callable
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol
 
 import attrs
 
@@ -32,7 +32,9 @@ from wire.txn import (
     TxnHeader,
 )
 from wire.upper import OpenSession
+from zkpy import membership
 from zkpy.errors import ZkError
+from zkpy.membership import Configuration
 from zkpy.pipeline.pending import NodeView, Pending
 from zkpy.pipeline.request import LEADER, Identities
 from zkpy.state import paths
@@ -44,7 +46,10 @@ from zkpy.state.znode import COUNTER_MAX, next_version
 PASSWORD_BYTES: Final = 16
 ANY_VERSION: Final = -1
 # Plain numbers for the hot path: looking up an enum's member costs as much as a whole check.
-_WITHOUT_SESSION: Final = (int(OpCode.CREATE_SESSION), int(OpCode.DELETE_CONTAINER))
+_WITHOUT_SESSION: Final = tuple(
+    int(op) for op in (OpCode.CREATE_SESSION, OpCode.DELETE_CONTAINER, OpCode.RECONFIG)
+)
+"""Checked without one, or later."""
 _MAY_WRITE: Final = int(Perm.WRITE)
 _MAY_CREATE: Final = int(Perm.CREATE)
 
@@ -77,6 +82,26 @@ _MODES: Final[dict[int, _Mode]] = {
 }
 
 
+class Ensemble(Protocol):
+    """What the leader knows of its ensemble."""
+
+    @property
+    def changing(self) -> bool:
+        """Whether a change is on its way."""
+
+    @property
+    def version(self) -> int: ...
+    @property
+    def configuration(self) -> Configuration: ...
+    @property
+    def voters_min(self) -> int: ...
+    def may_become(self, new: Configuration) -> bool:
+        """Whether a quorum of the new voters is here and has all that it needs."""
+
+    def tell(self, notice: str) -> None:
+        """For the operator's log."""
+
+
 class Preparer:
     """Turns writes into transactions, one after the other, for one leadership."""
 
@@ -87,8 +112,10 @@ class Preparer:
         rules: Rules,
         rng: random.Random,
         owner_of: Callable[[int], int | None],
+        ensemble: Ensemble | None = None,
     ) -> None:
-        """`owner_of(session)` is the server whose connection carries it now."""
+        """`owner_of(session)` is the server whose connection carries it now; without an
+        `ensemble` its membership cannot be changed."""
         self._state = state
         self._sessions = state.sessions.sessions
         self._pending = pending
@@ -96,6 +123,7 @@ class Preparer:
         self._rules = rules
         self._rng = rng
         self._owner_of = owner_of
+        self._ensemble = ensemble
 
     def prepare(self, header: TxnHeader, opcode: int, body: object, identities: Identities) -> Txn:
         """The transaction for a write: who asks, for what, and who that is to an ACL.
@@ -300,6 +328,40 @@ class Preparer:
                 return _failed_multi(len(txns), refusal.code, len(body.ops))
         return MultiTxn(tuple(txns))
 
+    # --- membership ---
+
+    def _reconfig(
+        self, header: TxnHeader, body: records.ReconfigRequest, identities: Identities
+    ) -> Txn:
+        """What `/zookeeper/config` will say, but for its version.  In ZooKeeper's order the
+        permission comes last: who has none learns of the other errors all the same."""
+        ensemble = self._ensemble
+        if ensemble is None:
+            raise ZkError(ErrorCode.RECONFIG_DISABLED)
+        self._check_session(header)
+        if ensemble.changing:
+            raise ZkError(ErrorCode.RECONFIG_IN_PROGRESS)
+        if body.config_id not in (ANY_VERSION, ensemble.version):
+            raise ZkError(ErrorCode.BAD_VERSION)
+        new = self._changed(ensemble, body)
+        if not ensemble.may_become(new):
+            raise ZkError(ErrorCode.NEW_CONFIG_NO_QUORUM)
+        self._check(self._existing(paths.CONFIG).acl, _MAY_WRITE, identities)
+        return SetDataTxn(paths.CONFIG, str(new).encode(), ANY_VERSION)
+
+    def _changed(self, ensemble: Ensemble, body: records.ReconfigRequest) -> Configuration:
+        try:
+            return membership.change(
+                ensemble.configuration,
+                body.joining_servers,
+                body.leaving_servers,
+                body.new_members,
+                ensemble.voters_min,
+            )
+        except ValueError as why:
+            ensemble.tell(f"refusing a reconfig: {why}")
+            raise ZkError(ErrorCode.BAD_ARGUMENTS) from None
+
     # --- parts ---
 
     def _existing(self, path: str) -> NodeView:
@@ -371,6 +433,7 @@ _PREPARE_ALONE: Final[dict[int, _Handler]] = {
     OpCode.SET_ACL: Preparer._set_acl,
     OpCode.DELETE_CONTAINER: Preparer._delete_container,
     OpCode.MULTI: Preparer._multi,
+    OpCode.RECONFIG: Preparer._reconfig,
     OpCode.CREATE_SESSION: Preparer._create_session,
     OpCode.CLOSE_SESSION: Preparer._close_session,
 }

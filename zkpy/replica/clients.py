@@ -562,12 +562,10 @@ _LOCAL: Final[dict[int, Callable[[Clients, ClientLink, Request], None]]] = {
     OpCode.SET_WATCHES: Clients._set_watches,
     OpCode.SET_WATCHES2: Clients._set_watches,
     OpCode.SYNC: Clients._sync,
-    OpCode.RECONFIG: Clients._not_served,
     OpCode.SASL: Clients._not_served,
     _REFUSED: Clients._refuse_late,
 }
 _NOT_SERVED: Final[dict[int, ErrorCode]] = {
-    OpCode.RECONFIG: ErrorCode.RECONFIG_DISABLED,
     OpCode.SASL: ErrorCode.AUTH_FAILED,
 }
 _ON_FIRST: Final[dict[type, Callable[[Clients, ClientLink, Any], None]]] = {

@@ -28,7 +28,7 @@ import attrs
 from wire import upper
 from wire.errors import RemoteProtocolError
 from wire.peer import PROTOCOL_VERSION, Hello, Notification, Role
-from wire.txn import CloseSessionTxn
+from wire.txn import CloseSessionTxn, Txn, TxnHeader
 from zkpy import zxid as zxids
 from zkpy.effects import (
     DiskBatch,
@@ -47,6 +47,7 @@ from zkpy.pipeline.prepare import Rules
 from zkpy.replica.clients import Clients
 from zkpy.replica.leading import Leading
 from zkpy.replica.learning import Learning
+from zkpy.replica.membership import MembershipRules, shown
 from zkpy.replica.office import Office
 from zkpy.replica.reading import Reading
 from zkpy.state.apply import ReplicatedState
@@ -60,10 +61,12 @@ from zkpy.zab.member import (
     SnapStarted,
     ZabOptions,
 )
+from zkpy.zab.quorum import VoterSet
 from zkpy.zab.window import Window
 from zkpy.zab.zab import Zab
 
 _TXN: Final = int(EntryKind.TXN)
+_CONFIG: Final = int(EntryKind.CONFIG)
 _NEVER: Final = 1 << 62
 DIGEST_INTERVAL: Final = 128
 DIGESTS_KEPT: Final = 1024
@@ -79,6 +82,7 @@ class ReplicaOptions:
     """Configured without other servers: what `srvr` calls the mode."""
     limits: Limits = attrs.Factory(Limits)
     rules: Rules = attrs.Factory(Rules)
+    membership: MembershipRules = attrs.Factory(MembershipRules)
     authenticator: Authenticator = attrs.Factory(Authenticator)
     read_only_mode: bool = False
     """`readonlymode.enabled`: without a quorum, serve reads to those who ask for no more."""
@@ -318,6 +322,7 @@ class Replica:
             self.clients,
             limits=self.options.limits,
             rules=self.options.rules,
+            membership=self.options.membership,
             rng=self._rng,
             wall_clock=self._wall_clock,
             heard_ms=self.clients.links.heard_ms,
@@ -358,20 +363,32 @@ class Replica:
     def _apply(self, entry: Entry) -> None:
         """One committed entry, through the one apply; then whoever waited for it."""
         zxid = entry.zxid
-        if entry.kind != _TXN:
-            self.state.apply_other(zxid)
-        else:
+        if entry.kind == _TXN:
             header, txn = self._office.decoded(entry)
-            applied = self.state.apply(zxid, header, txn)
-            self._office.applied(zxid, header, txn, applied.changes)
-            self.clients.applied(zxid, header, applied)
+            self._apply_txn(zxid, header, txn)
             if type(txn) is CloseSessionTxn:
                 self.clients.session_closed(header.session)
+        elif entry.kind != _CONFIG or not self._apply_voters(entry):
+            self.state.apply_other(zxid)
         if not zxid % DIGEST_INTERVAL:
             self.digests.append((zxid, self.state.digest))
         if self._recorded or self.zab.digests:
             self._check_digest(zxid, self._recorded.pop(zxid, None))
             self._check_digest(zxid, self.zab.digests.pop(zxid, None))
+
+    def _apply_txn(self, zxid: int, header: TxnHeader, txn: Txn) -> None:
+        applied = self.state.apply(zxid, header, txn)
+        self._office.applied(zxid, header, txn, applied.changes)
+        self.clients.applied(zxid, header, applied)
+
+    def _apply_voters(self, entry: Entry) -> bool:
+        """Show a new configuration to clients, if that set has one to be shown."""
+        voters = VoterSet.decode(entry.data).at(entry.zxid)
+        change = shown(voters)
+        if change is not None:
+            self._apply_txn(entry.zxid, *change)
+            self.clients.notices.append(f"the configuration is now {_describe_voters(voters)}")
+        return change is not None
 
     def _check_digest(self, zxid: int, expected: int | None) -> None:
         """Equal zxid means equal trees (A12), whoever says what it should be."""
@@ -593,9 +610,21 @@ class OwnImages:
             self._writer = None
 
 
+def _describe_voters(voters: VoterSet) -> str:
+    members = voters.members
+    observers = f", observers {list(members.observers)}" if members.observers else ""
+    return f"{voters.version:x}: voters {list(members.voters)}{observers}"
+
+
 def _describe_standing(zab: Zab) -> str:
     if zab.role is Role.LOOKING:
         return f"looking for a leader: {zab.why_looking}"
+    if zab.role is Role.OBSERVING and zab.options.named_only and not zab.named:
+        version = zab.configured.version
+        missing = (
+            f"this server is not in the configuration (version {version:x})" if version else ""
+        )
+        return f"learning from server {zab.leader}: not serving: {missing or 'it has none yet'}"
     verb = f"{zab.role.name.lower()}" + ("" if zab.leader == zab.me else f" server {zab.leader}")
     return f"{verb}, epoch {zab.epoch}: serving" if zab.serving else f"{verb}: not serving yet"
 

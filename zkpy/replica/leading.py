@@ -16,14 +16,16 @@ from wire import txn as txns
 from wire import upper
 from wire.codes import ErrorCode, OpCode
 from wire.records import DeleteContainerRequest
-from wire.txn import CloseSessionTxn, CreateSessionTxn, Txn, TxnHeader
+from wire.txn import CloseSessionTxn, CreateSessionTxn, SetDataTxn, Txn, TxnHeader
 from zkpy.effects import Entry, EntryKind
 from zkpy.limits import Limits
+from zkpy.membership import Configuration, parse_configuration
 from zkpy.pipeline.expiry import SessionExpiry
 from zkpy.pipeline.pending import Pending
 from zkpy.pipeline.prepare import Preparer, Rules
 from zkpy.pipeline.request import LEADER, NO_NUMBER, Identities
 from zkpy.replica.links import ClientLink
+from zkpy.replica.membership import MembershipRules, configuration_of, members_of, note_of
 from zkpy.replica.office import ClientSide
 from zkpy.state.apply import ReplicatedState
 from zkpy.state.digest import Change
@@ -32,6 +34,7 @@ from zkpy.zab.zab import Zab
 SESSION: Final = struct.Struct(">q")
 """What a ping payload is made of: ids of sessions heard from."""
 _TXN: Final = int(EntryKind.TXN)
+_RECONFIG: Final = int(OpCode.RECONFIG)
 _NEED_ROOM: Final = frozenset(
     int(op)
     for op in (
@@ -48,6 +51,37 @@ _NEED_ROOM: Final = frozenset(
 and the latter are the way out."""
 
 
+class Membership:
+    """Who the ensemble is, as its leader sees it; see `pipeline.prepare.Ensemble`."""
+
+    def __init__(self, zab: Zab, rules: MembershipRules, notices: list[str]) -> None:
+        self._zab = zab
+        self._rules = rules
+        self._notices = notices
+
+    @property
+    def changing(self) -> bool:
+        return self._zab.changing_voters
+
+    @property
+    def version(self) -> int:
+        return self._zab.voters.version
+
+    @property
+    def configuration(self) -> Configuration:
+        return configuration_of(self._zab.voters, self._rules.static)
+
+    @property
+    def voters_min(self) -> int:
+        return self._rules.voters_min
+
+    def may_become(self, new: Configuration) -> bool:
+        return self._zab.may_change_voters(members_of(new))
+
+    def tell(self, notice: str) -> None:
+        self._notices.append(notice)
+
+
 class Leading:
     """One leadership: made when it is established, thrown away when it ends."""
 
@@ -60,6 +94,7 @@ class Leading:
         *,
         limits: Limits,
         rules: Rules,
+        membership: MembershipRules,
         rng: random.Random,
         wall_clock: Callable[[], int],
         heard_ms: Callable[[int], int],
@@ -80,7 +115,8 @@ class Leading:
         self.now = now
         self._expiry = SessionExpiry(limits.tick_ms)
         self._pending = Pending(state.tree)
-        self._preparer = Preparer(state, self._pending, rules, rng, self._expiry.owner_of)
+        ensemble = Membership(zab, membership, notices) if membership.enabled else None
+        self._preparer = Preparer(state, self._pending, rules, rng, self._expiry.owner_of, ensemble)
         self._prepared: dict[int, tuple[TxnHeader, Txn]] = {}
         self._syncs: deque[tuple[int, int, int, int]] = deque()
         """(token, barrier, server, number), in order of tokens."""
@@ -109,6 +145,9 @@ class Leading:
         if len(data) > self._entry_bytes_max:
             txn = self._preparer.refuse(ErrorCode.BAD_ARGUMENTS)
             data = txns.encode(header, txn)
+        if opcode == _RECONFIG and type(txn) is SetDataTxn:
+            self._change_voters(header, txn)
+            return
         self._last_size = size = len(data)
         if size > self._greatest_size:
             self._greatest_size = size
@@ -119,6 +158,18 @@ class Leading:
         self._prepared[zxid] = header, txn
         if type(txn) is CreateSessionTxn:
             self._expiry.track(header.session, txn.timeout_ms, header.origin, self.now)
+
+    def _change_voters(self, header: TxnHeader, txn: SetDataTxn) -> None:
+        """No transaction of its own: what clients are to see goes with the voter sets."""
+        assert txn.data is not None
+        text = txn.data.decode()
+        new = members_of(parse_configuration(text))
+        self._zab.propose_voters(new, note_of(header, text))
+        self._notices.append(f"changing the voters from {self._voters} to {sorted(new.voters)}")
+
+    @property
+    def _voters(self) -> list[int]:
+        return list(self._zab.voters.members.voters)
 
     def _read_clock(self) -> int:
         """Once per pass: all that came together has one time."""

@@ -36,6 +36,7 @@ from zkpy.errors import ConfigError, StorageError
 from zkpy.pipeline.auth import Authenticator
 from zkpy.pipeline.prepare import Rules
 from zkpy.replica.core import Replica, ReplicaOptions
+from zkpy.replica.membership import VOTERS_MIN_STANDALONE, MembershipRules, founding_set
 from zkpy.replica.status import Details, LinkStatus, Status, details_of, status_of
 from zkpy.server.clients import ClientLink, Clients, bind
 from zkpy.server.clock import NS_PER_MS, entropy, monotonic_ms, wall_ms
@@ -97,7 +98,8 @@ def run(config: Config) -> int:
 
 
 def is_ensemble(config: Config) -> bool:
-    return len(config.servers) > 1
+    """Whether there are others, or may be."""
+    return len(config.servers) > 1 or (bool(config.servers) and config.reconfig_enabled)
 
 
 def bind_clients(address: ClientAddress) -> list[socket.socket]:
@@ -141,6 +143,7 @@ def build_replica(config: Config, recovered: Recovered) -> Replica:
         standalone=not is_ensemble(config),
         limits=config.limits,
         rules=Rules(config.extended_types, config.enforce_quota),
+        membership=membership_rules(config),
         authenticator=Authenticator(config.super_digest),
         read_only_mode=config.read_only_mode,
     )
@@ -161,6 +164,7 @@ def zab_options(config: Config, server_id: int) -> ZabOptions:
         resend_cap_ms=min(1000, max(100, 2 * tick_ms)),
         finalize_ms=min(200, max(20, tick_ms // 4)),
         autocreate=config.ensemble_autocreate,
+        named_only=config.reconfig_enabled,
         window_bytes_max=limits.window_bytes_max,
     )
 
@@ -180,15 +184,16 @@ def find_server_id(config: Config, recovered: Recovered) -> int:
 
 def propose_voters(config: Config, server_id: int) -> VoterSet:
     """What zoo.cfg proposes; only founding asks for it."""
-    voters = {
-        spec.server_id: Voter(
-            config.weights.get(spec.server_id, 1), config.groups.get(spec.server_id, 0)
-        )
-        for spec in sorted(config.servers, key=lambda spec: spec.server_id)
-        if not spec.observer
-    }
-    observers = sorted(spec.server_id for spec in config.servers if spec.observer)
-    return VoterSet(Members(voters or {server_id: Voter()}, tuple(observers)))
+    if not config.servers:
+        return VoterSet(Members({server_id: Voter()}))
+    return founding_set(config.membership, wall_ms())
+
+
+def membership_rules(config: Config) -> MembershipRules:
+    """A server without a line of its own has no address that others could be told."""
+    enabled = config.reconfig_enabled and is_ensemble(config)
+    voters_min = VOTERS_MIN_STANDALONE if config.standalone_enabled else 1
+    return MembershipRules(enabled, voters_min, config.membership)
 
 
 def find_loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

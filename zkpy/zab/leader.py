@@ -151,6 +151,8 @@ class Leading:
         """Last entry before (e,1)."""
         self.full = False
         """The epoch has no zxid left."""
+        self.voted_out = False
+        """The set that is committed now does without this member."""
         self.round = 0
         self.confirmed = 0
         self.paused = False
@@ -525,14 +527,17 @@ class Leading:
         if self.full or voters.version > member.window.committed:
             return
         if voters.version == 0:
-            member.append_own(CONFIG, voters.encode())
+            self.propose(CONFIG, voters.encode())
         elif voters.joint:
-            member.append_own(CONFIG, voters.leave().encode())
+            self.propose(CONFIG, voters.leave().encode())
         elif not voters.is_voter(member.me):
-            self.fail("no longer a voter")
+            self.voted_out = True
 
     def propose(self, kind: int, data: bytes) -> int:
-        return self.member.append_own(kind, data)
+        zxid = self.member.append_own(kind, data)
+        if zxid & zxids.COUNTER_MAX >= self.member.options.epoch_entries_max:
+            self.fill_up()
+        return zxid
 
     def fill_up(self) -> None:
         """The epoch's last zxid is given away: once all is committed, lead a new one."""
@@ -547,7 +552,12 @@ class Leading:
         voters = self.member.voters
         ready = [sid for sid, p in self.progress.items() if p.member and p.up_to_date]
         settled = not voters.joint and voters.version <= self.window.committed
-        return settled and VoterSet(new).won([self.member.me, *ready])
+        return (
+            settled
+            and not self.full
+            and not self.voted_out
+            and VoterSet(new).won([self.member.me, *ready])
+        )
 
     def propose_voters(self, new: Members, note: bytes) -> int:
         """Begin a change; the joint set counts from this proposal on."""
@@ -633,6 +643,9 @@ class Leading:
         self._trim()
         if self.full and self.window.committed == self.window.last:
             self.fail("the epoch is full")
+        elif self.voted_out and self.window.applied >= self.member.voters.version:
+            # Not before: the change is answered and told to the learners in this very pass.
+            self.fail("no longer a voter")
         return images
 
     def _feed(self, sid: int, progress: Progress, digest_zxid: int, digest: int) -> None:

@@ -88,6 +88,8 @@ class Learning:
         self.failed: str | None = None
         self.standing = member.standing
         """As told in FOLLOWERINFO."""
+        self.founding = False
+        """As told in LEADERINFO: no configuration is in force yet."""
         self._fresh = False
         self._target = 0
         self._acked = 0
@@ -178,7 +180,7 @@ class Learning:
         if refusal:
             self.fail(refusal)
             return
-        self.epoch, self.cluster_id = info.epoch, info.cluster_id
+        self.epoch, self.cluster_id, self.founding = info.epoch, info.cluster_id, info.founding
         self._fresh = info.epoch > self.member.accepted_epoch
         self._record_promise(info)
         self._enter(Phase.PROMISING)

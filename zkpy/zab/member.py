@@ -57,6 +57,8 @@ class ZabOptions:
     """A leader steps down for a member that has promised a later epoch, at most this often."""
     autocreate: bool = True
     """Whether blank members may found an ensemble (`db.autocreate`)."""
+    named_only: bool = False
+    """A learner that the configuration in force does not name learns, but serves nobody."""
     elects: bool = True
     """False: no election of its own; `Zab.decide` is called by an oracle (simulation)."""
     window_bytes_max: int = 32 * 1024 * 1024

@@ -79,6 +79,8 @@ class Zab:
         self._election = Election(self.member)
         self._leading: Leading | None = None
         self._learning: Learning | None = None
+        self._judged: VoterSet | None = None
+        self._named = False
         self._callers: dict[int, FollowerInfo] = {}
         """Learners that came before the election here was over."""
         self.stirred = True
@@ -152,6 +154,12 @@ class Zab:
             leading.fill_up()
             self.serving = False
         return zxid
+
+    @property
+    def changing_voters(self) -> bool:
+        """Whether a change of voters is on its way: one at a time."""
+        voters = self.voters
+        return voters.joint or voters.version > self.member.window.applied
 
     def may_change_voters(self, new: Members) -> bool:
         """Whether `propose_voters` may be called: else answer NEW_CONFIG_NO_QUORUM, or
@@ -369,12 +377,28 @@ class Zab:
 
     def _show(self, part: Leading | Learning) -> None:
         self.serving, self.paused = part.serving, part.paused
+        if self.serving and self.options.named_only and isinstance(part, Learning):
+            self.serving = self.named or (part.founding and not self.configured.version)
         role = Role.LEADING if part is self._leading else self._learner_role()
         if part.epoch != self.epoch or role is not self.role:
             self._enter(role)
             self.epoch = part.epoch
             assert self.leader is not None
             self._election.settle(role, self.leader, self.epoch)
+
+    @property
+    def configured(self) -> VoterSet:
+        """The set in force at what is applied; of version 0 before the log has one."""
+        return self.member.history.sets[0]
+
+    @property
+    def named(self) -> bool:
+        """Whether the configuration in force names this member; false before there is one."""
+        configured = self.configured
+        if configured is not self._judged:
+            self._judged = configured
+            self._named = configured.version > 0 and self.me in configured.everyone()
+        return self._named
 
     def _learner_role(self) -> Role:
         """A change of voters makes a follower of an observer, and the other way round."""
