@@ -201,6 +201,11 @@ class Replica:
         """The member to which the shell shall keep a link."""
         return self.zab.dial
 
+    @property
+    def voter_sets(self) -> tuple[VoterSet, VoterSet]:
+        """In force at what is applied, and the newest one in the log."""
+        return self.zab.configured, self.zab.voters
+
     def hello(self) -> Hello:
         """The first message on each link with another member."""
         member = self.zab.member

@@ -1,7 +1,11 @@
 """Where the members of an ensemble are: names turned into addresses, and turned again.
 
-In: the `server.N` lines.  Out: for each server id the addresses of its quorum and its
-election port, as sockets take them, and whether a sender may be who it says.
+In: the `server.N` lines, and new ones when the membership changes.  Out: for each server
+id the addresses of its quorum and its election port, as sockets take them, and whether a
+sender may be who it says.
+
+Where the membership may change, *guests* are heard too: a server that is about to join
+finds the leader by asking, and is answered where it asked from.  It is dialled by nobody.
 
 A name that cannot be looked up yet, or that points elsewhere tomorrow (containers), is
 no reason to fail: a thread looks all names up again every `LOOK_UP_S`, or sooner when
@@ -45,12 +49,19 @@ class Places:
 NOWHERE: Final = Places()
 
 
+GUESTS_MAX: Final = 16
+
+
 class Directory:
     """The members but this one, by server id."""
 
-    def __init__(self, servers: Iterable[ServerSpec], me: int) -> None:
+    def __init__(self, servers: Iterable[ServerSpec], me: int, *, hosts_guests: bool = False):
         self.specs = {spec.server_id: spec for spec in servers if spec.server_id != me}
         self.me = me
+        self.hosts_guests = hosts_guests
+        self._guests: dict[int, Place] = {}
+        """Where those that are not in `specs` last asked from; the newest is the last."""
+        self._thread: threading.Thread | None = None
         self._places: dict[int, Places] = {sid: places_of(self.specs[sid]) for sid in self.specs}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = threading.Event()
@@ -60,11 +71,37 @@ class Directory:
     def __contains__(self, sid: int) -> bool:
         return sid in self.specs
 
+    def admits(self, sid: int) -> bool:
+        """Whether that server may call here: a member, or a guest where there may be any."""
+        return sid != self.me and (sid in self.specs or self.hosts_guests)
+
+    def update(self, servers: Iterable[ServerSpec]) -> None:
+        """The membership is another now; whose line is the same keeps what was found out."""
+        before, places = self.specs, self._places
+        self.specs = {spec.server_id: spec for spec in servers if spec.server_id != self.me}
+        self._places = {
+            sid: places[sid] if before.get(sid) == spec else places_of(spec)
+            for sid, spec in self.specs.items()
+        }
+        for sid in self.specs:
+            self._guests.pop(sid, None)
+        if self._loop is not None and self._has_names():
+            self._look_up_names()
+            self._wake.set()
+
+    def meet(self, sid: int, family: int, sender: Any) -> None:
+        """A guest asked from there.  No more than some at a time: the oldest is forgotten."""
+        self._guests.pop(sid, None)
+        self._guests[sid] = family, sender
+        if len(self._guests) > GUESTS_MAX:
+            del self._guests[next(iter(self._guests))]
+
     def quorum(self, sid: int) -> tuple[Place, ...]:
         return self._places.get(sid, NOWHERE).quorum
 
     def election(self, sid: int) -> tuple[Place, ...]:
-        return self._places.get(sid, NOWHERE).election
+        guest = self._guests.get(sid)
+        return self._places.get(sid, NOWHERE).election if guest is None else (guest,)
 
     def is_at(self, sid: int, host: str) -> bool:
         """Whether `host` is a configured address of that member."""
@@ -75,14 +112,22 @@ class Directory:
     async def start(self, patience_s: float) -> None:
         """Look up what has to be, and wait a little for the first answers."""
         self._loop = asyncio.get_running_loop()
-        if not any(map(has_names, self.specs.values())):
+        if not self._has_names():
             return
-        threading.Thread(target=self._run, name="zkpy-names", daemon=True).start()
+        self._look_up_names()
         try:
             async with asyncio.timeout(patience_s):
                 await self._first.wait()
         except TimeoutError:
             log.warning("looking up the names of the other servers takes long; going on meanwhile")
+
+    def _has_names(self) -> bool:
+        return any(map(has_names, self.specs.values()))
+
+    def _look_up_names(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="zkpy-names", daemon=True)
+            self._thread.start()
 
     def stop(self) -> None:
         self._stopped = True
@@ -95,23 +140,25 @@ class Directory:
     def _run(self) -> None:
         pause = threading.Event()
         while not self._stopped:
-            found = {sid: places_of(spec, look_up) for sid, spec in self.specs.items()}
-            self._tell(found)
+            specs = self.specs  # replaced, never changed
+            self._tell(specs, {sid: places_of(spec, look_up) for sid, spec in specs.items()})
             pause.wait(LOOK_UP_MIN_S)
             self._wake.wait(LOOK_UP_S)
             self._wake.clear()
 
-    def _tell(self, found: dict[int, Places]) -> None:
+    def _tell(self, specs: dict[int, ServerSpec], found: dict[int, Places]) -> None:
         assert self._loop is not None
         if not self._stopped:
             try:
-                self._loop.call_soon_threadsafe(self._note, found)
+                self._loop.call_soon_threadsafe(self._note, specs, found)
             except RuntimeError:  # the loop was closed just now
                 self._stopped = True
 
-    def _note(self, found: dict[int, Places]) -> None:
+    def _note(self, specs: dict[int, ServerSpec], found: dict[int, Places]) -> None:
         """A name that is not found just now keeps the addresses that it had."""
         for sid, places in found.items():
+            if self.specs.get(sid) != specs[sid]:
+                continue  # it was looked up for a membership that is over
             before = self._places[sid]
             if places.hosts and places != before:
                 self._places[sid] = places

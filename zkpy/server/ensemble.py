@@ -3,11 +3,17 @@
 In: the ports of the own `server.N` line, bound before anything else at start.  Out: what
 the core wants sent, over learner links (`peers`) and election datagrams (`votes`), to
 where the members are (`addresses`).
+
+Where they are is what the files say, until the membership may change (`reconfigEnabled`):
+then it is what the log says of each server that it names, committed or proposed, and the
+files only of those that it does not name.  The own ports are those that the files give
+at the start, always: whoever can be reached at another address has to be started there.
+What is committed is written to a file as well (`dynamic`), for people and for a next start.
 """
 
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Final, Protocol
 
@@ -17,10 +23,13 @@ from wire.peer import Hello, Notification
 from zkpy.config import ANY_ADDRESS, Config, PeerAddress, ServerSpec
 from zkpy.effects import Ready
 from zkpy.errors import ConfigError
+from zkpy.replica.membership import known_to
+from zkpy.server import dynamic
 from zkpy.server.addresses import Directory, bind_everywhere
 from zkpy.server.driver import Driver
 from zkpy.server.peers import Peers
 from zkpy.server.votes import Votes
+from zkpy.zab.quorum import VoterSet
 
 log = logging.getLogger("zkpy.server")
 
@@ -33,6 +42,10 @@ class Facts(Protocol):
 
     @property
     def dial(self) -> int | None: ...
+    @property
+    def voter_sets(self) -> tuple[VoterSet, VoterSet]:
+        """In force at what is applied, and the newest one in the log."""
+
     def hello(self) -> Hello: ...
 
 
@@ -53,12 +66,16 @@ class Ensemble:
         self._config = config
         self._ports = ports
         self._facts = facts
-        self._directory = Directory(config.servers, own.server_id)
+        self._directory = Directory(
+            config.servers, own.server_id, hosts_guests=config.reconfig_enabled
+        )
+        self._followed: tuple[VoterSet, VoterSet] | None = None
         self._peers: Peers | None = None
         self._votes: Votes | None = None
 
     async def start(self, driver: Driver) -> None:
         warn_of_strangers(self.own)
+        self._follow_membership()
         await self._directory.start(NAMES_PATIENCE_S)
         self._peers = Peers(
             driver,
@@ -82,6 +99,7 @@ class Ensemble:
     def carry_out(self, ready: Ready) -> None:
         """What one pass has for the others; then dial whom the core wants to reach now."""
         assert self._peers is not None and self._votes is not None
+        self._follow_membership()
         if ready.peers:
             self._peers.send(ready.peers)
         for sid in ready.peer_closes:
@@ -90,6 +108,27 @@ class Ensemble:
             assert isinstance(notification, Notification)
             self._votes.send(sid, notification)
         self._peers.keep()
+
+    def _follow_membership(self) -> None:
+        """After each pass; the sets are the same objects until there are others."""
+        if not self._config.reconfig_enabled:
+            return
+        applied, newest = self._facts.voter_sets
+        followed = self._followed
+        if followed is not None and followed[0] is applied and followed[1] is newest:
+            return
+        self._followed = applied, newest
+        self._directory.update(merge_lines(self._config.servers, applied, newest))
+        if followed is None or followed[0] is not applied:
+            dynamic.keep(self._config, applied)
+
+
+def merge_lines(static: Iterable[ServerSpec], *sets: VoterSet) -> Iterable[ServerSpec]:
+    """What comes later has the last word about a server."""
+    lines = {spec.server_id: spec for spec in static}
+    for voters in sets:
+        lines |= known_to(voters).servers
+    return lines.values()
 
 
 def own_line(config: Config) -> ServerSpec:

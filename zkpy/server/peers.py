@@ -189,7 +189,7 @@ class Peers:
             return f"server {hello.sid} answers where server {link.sid} should be"
         if hello.sid == self.directory.me:
             return f"it says that it is server {hello.sid}, which is this one; is a myid wrong?"
-        if hello.sid not in self.directory:
+        if not self.directory.admits(hello.sid):
             return f"there is no server.{hello.sid} in the configuration"
         return None
 

@@ -8,7 +8,8 @@ be read: a transport or a stream of datagrams would hand over one at a time and 
 queue without a bound in between.  A flood takes no more than `DRAIN_MAX` of a turn.
 Whatever the kernel cannot send at once is dropped, as on the way; votes are repeated.
 
-A datagram counts if it comes from a configured address of the member that it names.
+A datagram counts if it comes from a configured address of the member that it names, or
+if that is none of the members, and guests are welcome (see `addresses`).
 That is no authentication (an address can be forged): the echo of our incarnation in it
 (see `wire.peer`) is what a stranger who sees no traffic cannot have.
 """
@@ -18,7 +19,7 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -85,17 +86,21 @@ class Votes:
                 data, sender = opened.recvfrom(DATAGRAM_BYTES_MAX + 1)
             except OSError:  # empty, or the kernel's word about a datagram sent earlier
                 return
-            self._take(data, plain_host(sender[0]))
+            self._take(data, opened.family, sender)
 
-    def _take(self, data: bytes, host: str) -> None:
+    def _take(self, data: bytes, family: int, sender: Any) -> None:
+        host = plain_host(sender[0])
         try:
             notification = decode_notification(data)
         except RemoteProtocolError as why:
             self._complain(f"ignoring datagrams from {host}: {why}")
             return
         sid = notification.sid
-        if sid == self._directory.me or sid not in self._directory:
+        if not self._directory.admits(sid):
             self._complain(f"ignoring datagrams from {host}: there is no other server {sid}")
+        elif sid not in self._directory:
+            self._directory.meet(sid, family, sender)
+            self._receive(sid, notification)
         elif not self._directory.is_at(sid, host):
             self._directory.look_again()
             self._complain(f"ignoring datagrams from {host}: server {sid} is not there")
