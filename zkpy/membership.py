@@ -23,7 +23,7 @@ SERVER_ID_MAX: Final = 255
 ANY_ADDRESS: Final = ""
 """Every address of the machine, IPv4 and IPv6: what zoo.cfg means by no address."""
 ANY_IPV4: Final = "0.0.0.0"
-_LINE: Final = re.compile(r"(server|group|weight)\.(\d+)")
+_LINE: Final = re.compile(r"(server|group|weight)\.(\d{1,18})")
 
 
 @attrs.define(frozen=True)
@@ -222,10 +222,7 @@ def _split_line(line: str) -> tuple[str, int, str]:
     found = _LINE.fullmatch(key)
     if not equals or found is None:
         raise ValueError(f"{line}: server.N=, group.N= or weight.N= is needed")
-    number = int(found[2])
-    if found[1] != "group" and number > SERVER_ID_MAX:
-        raise ValueError(f"{line}: server ids go from 0 to {SERVER_ID_MAX}")
-    return found[1], number, value
+    return found[1], _number(found[2]), value
 
 
 def _number(text: str) -> int:
@@ -272,6 +269,13 @@ def change(
     if not any(new.weights.get(sid, 1) for sid in new.voters):
         raise ValueError("no voter would have any weight")
     return new
+
+
+def check_ids(new: Configuration) -> None:
+    """Apart from `change`, since ZooKeeper has no such rule: it comes after all of its own."""
+    for sid in new.servers:
+        if sid > SERVER_ID_MAX:
+            raise ValueError(f"server.{sid}: server ids go from 0 to {SERVER_ID_MAX}")
 
 
 def _change_by_steps(current: Configuration, joining: str, leaving: str) -> Configuration:

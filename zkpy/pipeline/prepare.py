@@ -10,7 +10,8 @@ through the quorum, so that a deposed leader cannot answer from the past.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, NoReturn, Protocol
 
 import attrs
@@ -343,24 +344,20 @@ class Preparer:
             raise ZkError(ErrorCode.RECONFIG_IN_PROGRESS)
         if body.config_id not in (ANY_VERSION, ensemble.version):
             raise ZkError(ErrorCode.BAD_VERSION)
-        new = self._changed(ensemble, body)
-        if not ensemble.may_become(new):
-            raise ZkError(ErrorCode.NEW_CONFIG_NO_QUORUM)
-        self._check(self._existing(paths.CONFIG).acl, _MAY_WRITE, identities)
-        return SetDataTxn(paths.CONFIG, str(new).encode(), ANY_VERSION)
-
-    def _changed(self, ensemble: Ensemble, body: records.ReconfigRequest) -> Configuration:
-        try:
-            return membership.change(
+        with _bad_arguments(ensemble):
+            new = membership.change(
                 ensemble.configuration,
                 body.joining_servers,
                 body.leaving_servers,
                 body.new_members,
                 ensemble.voters_min,
             )
-        except ValueError as why:
-            ensemble.tell(f"refusing a reconfig: {why}")
-            raise ZkError(ErrorCode.BAD_ARGUMENTS) from None
+        if not ensemble.may_become(new):
+            raise ZkError(ErrorCode.NEW_CONFIG_NO_QUORUM)
+        self._check(self._existing(paths.CONFIG).acl, _MAY_WRITE, identities)
+        with _bad_arguments(ensemble):
+            membership.check_ids(new)
+        return SetDataTxn(paths.CONFIG, str(new).encode(), ANY_VERSION)
 
     # --- parts ---
 
@@ -394,6 +391,16 @@ class Preparer:
         parent.children -= 1
         self._pending.put(parent_path, parent)
         self._pending.put(path, None)
+
+
+@contextmanager
+def _bad_arguments(ensemble: Ensemble) -> Iterator[None]:
+    """The client is told the code alone, so the reason goes to the log."""
+    try:
+        yield
+    except ValueError as why:
+        ensemble.tell(f"refusing a reconfig: {why}")
+        raise ZkError(ErrorCode.BAD_ARGUMENTS) from None
 
 
 def _mode_of(flags: int) -> _Mode:
