@@ -35,6 +35,7 @@ _PASSWORD_NONE: Final = bytes(16)
 # Plain names for the hot path: looking up an enum's member costs as much as a whole check.
 _WRITE: Final = Work.WRITE
 _CREATE_SESSION: Final = int(OpCode.CREATE_SESSION)
+_RECONFIG: Final = int(OpCode.RECONFIG)
 _SESSION_MOVED: Final = int(ErrorCode.SESSION_MOVED)
 _BURST: Final = 16
 """Requests in one piece that are served without measuring their replies."""
@@ -261,6 +262,8 @@ class Clients:
         number = self.gate.admit_write(link, request)
         gate = self.gate
         header = TxnHeader(link.session, request.xid, gate.server, gate.incarnation, number, 0)
+        # A reconfig may have to wait at the leader, and nothing sent behind it may overtake it.
+        link.barred = request.opcode == _RECONFIG
         self._office.submit(header, request.opcode, request.body, link.identities)
 
     def _go_on(self, link: ClientLink) -> None:
@@ -500,7 +503,7 @@ class Clients:
             self.links.emit(link, encode_reply(request.xid, zxid, applied.error))
         else:
             self._close(link)  # without a reply: the client may be served elsewhere (PROTOCOL A4)
-        if queue or link.held:
+        if queue or link.held or link.barred:
             self._go_on(link)
 
     def _answer_open(self, link: ClientLink, applied: Applied) -> None:

@@ -47,7 +47,7 @@ from zkpy.pipeline.prepare import Rules
 from zkpy.replica.clients import Clients
 from zkpy.replica.leading import Leading
 from zkpy.replica.learning import Learning
-from zkpy.replica.membership import MembershipRules, shown
+from zkpy.replica.membership import MembershipRules, shown, version_of
 from zkpy.replica.office import Office
 from zkpy.replica.reading import Reading
 from zkpy.state.apply import ReplicatedState
@@ -392,6 +392,7 @@ class Replica:
         change = shown(voters)
         if change is not None:
             self._apply_txn(entry.zxid, *change)
+        if not voters.joint and not self.options.standalone:
             self.clients.notices.append(f"the configuration is now {_describe_voters(voters)}")
         return change is not None
 
@@ -618,14 +619,14 @@ class OwnImages:
 def _describe_voters(voters: VoterSet) -> str:
     members = voters.members
     observers = f", observers {list(members.observers)}" if members.observers else ""
-    return f"{voters.version:x}: voters {list(members.voters)}{observers}"
+    return f"{version_of(voters):x}: voters {list(members.voters)}{observers}"
 
 
 def _describe_standing(zab: Zab) -> str:
     if zab.role is Role.LOOKING:
         return f"looking for a leader: {zab.why_looking}"
     if zab.role is Role.OBSERVING and zab.options.named_only and not zab.named:
-        version = zab.configured.version
+        version = version_of(zab.configured)
         missing = (
             f"this server is not in the configuration (version {version:x})" if version else ""
         )

@@ -25,7 +25,13 @@ from zkpy.pipeline.pending import Pending
 from zkpy.pipeline.prepare import Preparer, Rules
 from zkpy.pipeline.request import LEADER, NO_NUMBER, Identities
 from zkpy.replica.links import ClientLink
-from zkpy.replica.membership import MembershipRules, configuration_of, members_of, note_of
+from zkpy.replica.membership import (
+    MembershipRules,
+    configuration_of,
+    members_of,
+    note_of,
+    version_of,
+)
 from zkpy.replica.office import ClientSide
 from zkpy.state.apply import ReplicatedState
 from zkpy.state.digest import Change
@@ -65,7 +71,7 @@ class Membership:
 
     @property
     def version(self) -> int:
-        return self._zab.voters.version
+        return version_of(self._zab.voters)
 
     @property
     def configuration(self) -> Configuration:
@@ -118,6 +124,8 @@ class Leading:
         ensemble = Membership(zab, membership, notices) if membership.enabled else None
         self._preparer = Preparer(state, self._pending, rules, rng, self._expiry.owner_of, ensemble)
         self._prepared: dict[int, tuple[TxnHeader, Txn]] = {}
+        self._reconfigs: list[tuple[TxnHeader, object, Identities]] = []
+        """That wait for the change before them."""
         self._syncs: deque[tuple[int, int, int, int]] = deque()
         """(token, barrier, server, number), in order of tokens."""
         self._scan_at = now + limits.container_check_ms
@@ -139,6 +147,8 @@ class Leading:
         if self._low_space and opcode in _NEED_ROOM:
             self._refuse(header)
             return
+        if opcode == _RECONFIG and self._must_wait(header, body, identities):
+            return
         header.time_ms = self._wall_ms or self._read_clock()
         txn = self._preparer.prepare(header, opcode, body, identities)
         data = txns.encode(header, txn)
@@ -158,6 +168,18 @@ class Leading:
         self._prepared[zxid] = header, txn
         if type(txn) is CreateSessionTxn:
             self._expiry.track(header.session, txn.timeout_ms, header.origin, self.now)
+
+    def _must_wait(self, header: TxnHeader, body: object, identities: Identities) -> bool:
+        """The change before it is decided, and answered, but not yet all through the log.
+
+        Its client may ask for the next one right away, and is not told that one is in
+        progress.  Nothing of this connection can overtake: it is held back where it came in.
+        """
+        zab = self._zab
+        waits = zab.changing_voters and not zab.deciding_voters
+        if waits:
+            self._reconfigs.append((header, body, identities))
+        return waits
 
     def _change_voters(self, header: TxnHeader, txn: SetDataTxn) -> None:
         """No transaction of its own: what clients are to see goes with the voter sets."""
@@ -274,6 +296,10 @@ class Leading:
         self.progress()
 
     def progress(self) -> None:
+        if self._reconfigs and not self._zab.changing_voters:
+            waiting, self._reconfigs = self._reconfigs, []
+            for header, body, identities in waiting:
+                self.submit(header, _RECONFIG, body, identities)
         syncs = self._syncs
         while syncs and syncs[0][0] <= self._zab.confirmed:
             _, barrier, server, number = syncs.popleft()

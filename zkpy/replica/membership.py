@@ -1,12 +1,15 @@
 """Between voter sets, which zab counts, and configurations, which clients read.
 
-A CONFIG entry carries in its note, as a transaction's bytes, what clients are to see once
-that set is in force: a setData of `/zookeeper/config`, with the header of whoever asked
-for the change.  So whichever leader completes a change, every member shows the same
-znode at the same zxid, and the one who waits for the answer gets it.  The version is the
-zxid of the entry, which its text cannot hold: it is added where it is applied.
+A CONFIG entry carries in its note, as a transaction's bytes, what clients are to see: a
+setData of `/zookeeper/config`, with the header of whoever asked for the change.  So
+whichever leader completes a change, every member shows the same znode at the same zxid, and
+the one who waits for the answer gets it.
 
-A joint set is not shown: it carries the note only on to the set that follows it.
+That zxid is the joint set's: committed by a quorum of the old voters and of the new, it is
+decided, and the set of the new ones alone, which every leader then proposes by itself, has
+nothing to say to clients.  So a reconfig has one place in the log, as any other write.
+It is the version of the configuration, too; the text cannot hold it, as it is not known
+when the text is made, so it is added where it is applied.
 """
 
 import attrs
@@ -56,13 +59,18 @@ def founding_set(configuration: Configuration, time_ms: int) -> VoterSet:
 
 
 def shown(voters: VoterSet) -> tuple[TxnHeader, SetDataTxn] | None:
-    """What a voter set in force has clients see; None if it has no addresses to show."""
-    if voters.joint or not voters.note:
+    """What a voter set, once committed, has clients see; None if it is nothing new."""
+    if voters.decided or not voters.note:
         return None
     header, txn = txns.decode(voters.note)
     assert isinstance(txn, SetDataTxn) and txn.data is not None
     text = membership.show(txn.data.decode(), voters.version)
     return header, SetDataTxn(txn.path, text.encode(), txn.version)
+
+
+def version_of(voters: VoterSet) -> int:
+    """By which clients know the configuration that this set is."""
+    return voters.decided or voters.version
 
 
 def known_to(voters: VoterSet) -> Configuration:

@@ -19,7 +19,7 @@ import tempfile
 
 from zkpy import membership
 from zkpy.config import Config
-from zkpy.replica.membership import known_to
+from zkpy.replica.membership import known_to, version_of
 from zkpy.zab.quorum import VoterSet
 
 log = logging.getLogger("zkpy.server")
@@ -28,11 +28,12 @@ log = logging.getLogger("zkpy.server")
 def keep(config: Config, voters: VoterSet) -> None:
     """Write down a set that is in force; nothing, if the log has no addresses yet."""
     known = known_to(voters)
-    path = path_for(config, voters.version)
-    settled = voters.version > 0 and not voters.joint
+    version = version_of(voters)
+    path = path_for(config, version)
+    settled = version > 0 and not voters.joint
     if not settled or config.server_id not in known.servers or path is None:
         return
-    text = membership.show(str(known), voters.version) + "\n"
+    text = membership.show(str(known), version) + "\n"
     try:
         if read(path) != text:
             replace(path, text)

@@ -5,7 +5,8 @@ half of the groups (those with any weight), each by more than half of its weight
 *joint* set, in force while one set replaces another, needs a quorum of both.  Servers
 with weight zero, observers and strangers never count (RELIABILITY A13).
 
-    bytes   >BqI version of the format, zxid of the CONFIG entry, length of the note;
+    bytes   >BqqI version of the format, zxid of the CONFIG entry, that of the joint set
+            which decided on it, length of the note;
             note; set; B 1 if another set follows (joint), else 0; set
     set     >HH numbers of voters and observers;
             per voter >qIH server id, weight, group (0: none); per observer >q
@@ -99,6 +100,9 @@ class VoterSet:
     """zxid of its CONFIG entry; 0 for one that only stands in a configuration file."""
     note: bytes = b""
     """For the upper layers (addresses for /zookeeper/config); nothing here reads it."""
+    decided: int = 0
+    """zxid of the joint set's entry that led to this one: once that was committed, no leader
+    could do anything but follow it.  0 where there was none."""
 
     @classmethod
     def of(cls, voters: Iterable[int], observers: Iterable[int] = ()) -> Self:
@@ -160,10 +164,11 @@ class VoterSet:
     def leave(self) -> "VoterSet":
         """The set that a joint one leads to."""
         assert self.joining is not None
-        return VoterSet(self.joining, None, 0, self.note)
+        return VoterSet(self.joining, None, 0, self.note, self.version)
 
     def encode(self) -> bytes:
-        head = _HEAD.pack(FORMAT_VERSION, self.version, len(self.note)) + self.note
+        numbers = FORMAT_VERSION, self.version, self.decided, len(self.note)
+        head = _HEAD.pack(*numbers) + self.note
         tail = b"\1" + _encode_members(self.joining) if self.joining else b"\0"
         return head + _encode_members(self.members) + tail
 
@@ -177,7 +182,7 @@ class VoterSet:
 
     @classmethod
     def _decode(cls, data: bytes) -> Self:
-        version_of_format, version, note_length = _HEAD.unpack_from(data)
+        version_of_format, version, decided, note_length = _HEAD.unpack_from(data)
         if version_of_format != FORMAT_VERSION:
             raise ValueError(f"voter set of format {version_of_format}")
         pos = _HEAD.size + note_length
@@ -186,11 +191,11 @@ class VoterSet:
         joining, end = _decode_members(data, pos + 1) if data[pos] else (None, pos + 1)
         if end != len(data):
             raise ValueError("voter set of the wrong length")
-        return cls(members, joining, version, note)
+        return cls(members, joining, version, note, decided)
 
 
-FORMAT_VERSION: Final = 1
-_HEAD: Final = struct.Struct(">BqI")
+FORMAT_VERSION: Final = 2
+_HEAD: Final = struct.Struct(">BqqI")
 _COUNTS: Final = struct.Struct(">HH")
 _VOTER: Final = struct.Struct(">qIH")
 _OBSERVER: Final = struct.Struct(">q")

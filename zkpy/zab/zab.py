@@ -161,6 +161,12 @@ class Zab:
         voters = self.voters
         return voters.joint or voters.version > self.member.window.applied
 
+    @property
+    def deciding_voters(self) -> bool:
+        """Whether its outcome is open; then the rest of it follows by itself."""
+        voters = self.voters
+        return voters.joint and voters.version > self.member.window.applied
+
     def may_change_voters(self, new: Members) -> bool:
         """Whether `propose_voters` may be called: else answer NEW_CONFIG_NO_QUORUM, or
         RECONFIG_IN_PROGRESS while `voters.joint`."""
