@@ -44,6 +44,9 @@ FOUND, CLEAN = 1, 0
     "--oracle-election", is_flag=True, help="Leaders are named at random, several at once."
 )
 @click.option("--no-faults", is_flag=True, help="Nothing goes wrong.")
+@click.option(
+    "--reconfig/--no-reconfig", default=None, help="The membership changes; drawn by default."
+)
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="Processes; default: processors.")
 @click.option(
     "--html", type=click.Path(dir_okay=False), metavar="FILE", help="Draw the run of --seed."
@@ -65,13 +68,14 @@ def simulate(
     seconds: int | None,
     oracle_election: bool,
     no_faults: bool,
+    reconfig: bool | None,
     jobs: int | None,
     html: str | None,
     mutant: str | None,
     repeat: int,
 ) -> None:
     """Simulate ensembles under faults, and check what they guarantee."""
-    choice = Choice(members, observers, oracle_election, not no_faults, seconds)
+    choice = Choice(members, observers, oracle_election, not no_faults, reconfig, seconds)
     if seed is not None:
         sys.exit(show_seed(seed, choice, mutant, html))
     if mutant is not None:
@@ -105,7 +109,8 @@ def describe(result: Result, simulation: Simulation) -> str:
     setup = simulation.plan.setup
     lines = [
         f"{len(setup.voters)} voters, {len(setup.observers)} observers, "
-        f"{len(simulation.clients)} clients, {result.virtual / SECOND:.1f} s in "
+        + (f"{len(setup.strangers)} others, " if setup.changes else "")
+        + f"{len(simulation.clients)} clients, {result.virtual / SECOND:.1f} s in "
         f"{result.cpu:.2f} s, {result.events} events, {result.elections} leaderships, "
         f"trace {result.trace_hash:08x}",
         "faults: " + (", ".join(f"{k} {n}" for k, n in sorted(result.faults.items())) or "none"),
@@ -274,6 +279,8 @@ def replay_line(seed: int, choice: Choice) -> str:
         options.append("--oracle-election")
     if not choice.faults:
         options.append("--no-faults")
+    if choice.reconfig is not None:
+        options.append("--reconfig" if choice.reconfig else "--no-reconfig")
     return shlex.join(map(str, options))
 
 

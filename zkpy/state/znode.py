@@ -171,9 +171,10 @@ def next_version(value: int) -> int:
 def data_changed(before: bytes, after: bytes) -> bool:
     """Whether a setData lies between two states of a znode.
 
-    By version, not by mzxid, which two operations of one multi share.
+    By version, since two operations of one multi share their mzxid; or by that, since
+    `/zookeeper/config` keeps its version, -1, through all changes.
     """
-    return before[-36:-32] != after[-36:-32]
+    return before[-36:-32] != after[-36:-32] or before[-60:-52] != after[-60:-52]
 
 
 def children_changed(before: bytes, after: bytes) -> bool:

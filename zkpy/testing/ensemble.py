@@ -29,7 +29,10 @@ from wire.peer import (
 from zkpy.effects import DiskBatch, DiskStep, ImageStep, Ready, Recovered
 from zkpy.errors import StorageError
 from zkpy.limits import Limits
+from zkpy.membership import Configuration, ServerSpec, parse_server
+from zkpy.pipeline.auth import Authenticator, digest_id
 from zkpy.replica.core import Replica, ReplicaOptions
+from zkpy.replica.membership import MembershipRules, founding_set
 from zkpy.storage import Storage, StorageOptions
 from zkpy.testing.memfs import MemFileSystem, PowerCut
 from zkpy.testing.network import CLIENT, PEER, Conditions, Network, Socket
@@ -40,6 +43,8 @@ from zkpy.zab.quorum import VoterSet
 from zkpy.zxid import COUNTER_MAX
 
 DATA_DIR: Final = "/data"
+SUPERUSER: Final = b"super:test"
+"""May do everything: what an auth packet of scheme digest has to say."""
 WALL_START_MS: Final = 1_700_000_000_000
 REDIAL: Final = 100 * MS
 GREETING_TIMEOUT: Final = 2 * SECOND
@@ -52,6 +57,10 @@ class Setup:
 
     voters: tuple[int, ...] = (1, 2, 3)
     observers: tuple[int, ...] = ()
+    strangers: tuple[int, ...] = ()
+    """Servers that run, but are no members at first; with any, or if `reconfig` says so, the
+    membership may change."""
+    reconfig: bool = False
     tick_ms: int = 200
     sync_ticks: int = 5
     init_ticks: int = 10
@@ -82,15 +91,31 @@ class Setup:
 
     @property
     def ids(self) -> tuple[int, ...]:
-        return self.voters + self.observers
+        return self.voters + self.observers + self.strangers
+
+    @property
+    def changes(self) -> bool:
+        return self.reconfig or bool(self.strangers)
 
     @property
     def quorum(self) -> int:
         return len(self.voters) // 2 + 1
 
+    @property
+    def configuration(self) -> Configuration:
+        """Who founds the ensemble."""
+        roles = dict.fromkeys(self.voters, False) | dict.fromkeys(self.observers, True)
+        return Configuration.of(line_of(sid, observer) for sid, observer in roles.items())
+
+    def founding_set(self) -> VoterSet:
+        if self.changes:
+            return founding_set(self.configuration, WALL_START_MS)
+        return VoterSet.of(self.voters, self.observers)
+
     def zab_options(self) -> ZabOptions:
         return ZabOptions(
-            VoterSet.of(self.voters, self.observers),
+            self.founding_set(),
+            named_only=self.changes,
             tick_ms=self.tick_ms,
             init_ticks=self.init_ticks,
             sync_ticks=self.sync_ticks,
@@ -116,6 +141,12 @@ class Setup:
             image_slice_nodes=self.image_slice_nodes,
             window_bytes_max=self.window_bytes,
         )
+
+
+def line_of(sid: int, observer: bool = False) -> ServerSpec:
+    """The network knows servers by their numbers; so do these addresses."""
+    role = "observer" if observer else "participant"
+    return parse_server(sid, f"10.0.0.{sid}:2888:3888:{role};10.0.0.{sid}:2181")
 
 
 class Clock:
@@ -251,6 +282,8 @@ class Member:
             standalone=len(self.setup.ids) == 1,
             limits=self.setup.limits(),
             read_only_mode=self.setup.read_only,
+            membership=MembershipRules(self.setup.changes, 1, self.setup.configuration),
+            authenticator=Authenticator(digest_id(SUPERUSER)),
         )
 
     def crash(self, *, power: bool, why: str = "") -> None:

@@ -7,18 +7,22 @@ stop, and then heals all in random order.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
 import attrs
 
+from wire import records
+from wire.codes import OpCode
 from wire.peer import Role
-from zkpy.testing.ensemble import Ensemble, Member
+from zkpy.testing.ensemble import Ensemble, Member, line_of
+from zkpy.testing.model import CONFIG
 from zkpy.testing.network import SHAPES, Conditions, Direction, Socket
 from zkpy.testing.workload import Client
 from zkpy.testing.world import MS, SECOND, World, exponential
 
+QUIET: Final = 5 * SECOND
 DISK_CALLS: Final = ("write", "sync_data", "sync", "rename", "sync_dir", "create", "truncate")
 
 
@@ -78,7 +82,7 @@ class Nemesis:
         self._on = False
         self._partitions: dict[int, tuple[str, list[Direction]]] = {}
         self._last_partition = 0
-        self._wiped: dict[int, None] = {}
+        self.may_wipe: Callable[[], bool] = lambda: True
 
     def start(self) -> None:
         self._on = True
@@ -225,8 +229,11 @@ class Nemesis:
     def wipe(self) -> bool:
         """Somebody empties a data directory: only where a quorum with records is left,
         and all that were wiped before are full members again."""
-        ensemble = self._ensemble
-        voters = [ensemble.members[sid] for sid in ensemble.setup.voters]
+        ensemble, leader = self._ensemble, self._ensemble.leader()
+        counting = leader.replica.zab.voters if leader is not None else None
+        if counting is None or counting.joint or not self.may_wipe():
+            return False
+        voters = [ensemble.members[sid] for sid in counting.voters()]
         if len(voters) < 3 or not all(m.alive and m.replica.zab.serving for m in voters):
             return False
         if any(not self._is_full(member) for member in voters):
@@ -352,6 +359,85 @@ _FAULTS: Final[dict[str, Callable[[Nemesis], bool]]] = {
 }
 
 
+class Reconfigurer:
+    """Changes who the ensemble is, through a client of its own, between `start` and `stop`.
+
+    Any server may become voter, observer or nothing, the leader included; half of the changes
+    are small ones, as people make them, the rest draws everything anew.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        client: Client,
+        ids: Sequence[int],
+        interval: int,
+        is_mending: Callable[[], bool],
+    ) -> None:
+        """`is_mending()`: a server lost its disk, and is no full member yet.
+
+        Made one that decides alone just then, it would be a quorum lost with its data, which
+        only an operator can mend.
+        """
+        self._is_mending = is_mending
+        self._asked_at = -QUIET
+        self._world = world
+        self._client = client
+        self._ids = list(ids)
+        self._interval = interval
+        self._rng = world.stream("reconfigurer")
+        self._on = False
+        self.asked = 0
+
+    def start(self) -> None:
+        self._on = True
+        self._wait()
+
+    def stop(self) -> None:
+        self._on = False
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing that was asked for can be on its way any more."""
+        return self._world.now - self._asked_at > QUIET
+
+    def _wait(self) -> None:
+        self._world.after(exponential(self._rng, self._interval), self._ask)
+
+    def _ask(self) -> None:
+        if not self._on:
+            return
+        self._wait()
+        draw = self._small if self._rng.random() < 0.5 else self._whole
+        if self._client.is_busy or self._is_mending():
+            return
+        self._asked_at = self._world.now
+        if self._client.request(OpCode.RECONFIG, draw()):
+            self.asked += 1
+            if self._rng.random() < 0.3:
+                self._client.request(OpCode.GET_DATA, records.GetDataRequest(CONFIG, True))
+
+    def _small(self) -> records.ReconfigRequest:
+        """One joins, or changes its role, and another leaves, or either."""
+        joining, leaving = self._rng.choice(self._ids), self._rng.choice(self._ids)
+        kind = self._rng.randrange(3)
+        return records.ReconfigRequest(
+            self._line(joining, self._rng.random() < 0.3) if kind != 1 else "",
+            str(leaving) if kind != 0 and leaving != joining else "",
+            "",
+            self._rng.choice((-1, -1, -1, 5)),
+        )
+
+    def _whole(self) -> records.ReconfigRequest:
+        chosen = self._rng.sample(self._ids, self._rng.randrange(1, len(self._ids) + 1))
+        voters = self._rng.randrange(1, len(chosen) + 1)
+        lines = [self._line(sid, index >= voters) for index, sid in enumerate(chosen)]
+        return records.ReconfigRequest("", "", ",".join(lines), -1)
+
+    def _line(self, sid: int, observer: bool) -> str:
+        return f"server.{sid}={line_of(sid, observer)}"
+
+
 class Oracle:
     """In place of the election: names leaders, at random, several at once.
 
@@ -376,7 +462,8 @@ class Oracle:
     def _speak(self) -> None:
         self._world.after(exponential(self._rng, self._interval), self._speak)
         looking = [m for m in self._ensemble.alive if not m.paused and _is_looking(m)]
-        voters = list(self._ensemble.setup.voters)
+        setup = self._ensemble.setup
+        voters = list(setup.ids if setup.changes else setup.voters)
         common = self._best() if self._settled else self._rng.choice(voters)
         for member in looking:
             agrees = self._settled or self._rng.random() < self._agree

@@ -24,8 +24,16 @@ import attrs
 
 from wire import records
 from wire.codes import CreateMode, ErrorCode, EventType, OpCode, WatchMode
-from wire.txn import CloseSessionTxn, CreateSessionTxn, ErrorTxn, MultiTxn, Txn, TxnHeader
-from zkpy.testing.model import Happening, Model, Outcome, normalized
+from wire.txn import (
+    CloseSessionTxn,
+    CreateSessionTxn,
+    ErrorTxn,
+    MultiTxn,
+    SetDataTxn,
+    Txn,
+    TxnHeader,
+)
+from zkpy.testing.model import CONFIG, Happening, Model, Outcome, normalized
 from zkpy.testing.world import Violation
 from zkpy.zxid import show
 
@@ -33,8 +41,13 @@ UNKNOWN: Final = -1
 READS: Final = (OpCode.GET_DATA, OpCode.EXISTS, OpCode.GET_CHILDREN, OpCode.GET_CHILDREN2)
 WRITES: Final = (
     *(OpCode.CREATE, OpCode.CREATE2, OpCode.CREATE_CONTAINER, OpCode.DELETE),
-    *(OpCode.SET_DATA, OpCode.MULTI, OpCode.CLOSE_SESSION),
+    *(OpCode.SET_DATA, OpCode.MULTI, OpCode.CLOSE_SESSION, OpCode.RECONFIG),
 )
+_REFUSED_RECONFIG: Final = (
+    *(ErrorCode.NEW_CONFIG_NO_QUORUM, ErrorCode.RECONFIG_IN_PROGRESS),
+    *(ErrorCode.BAD_VERSION, ErrorCode.BAD_ARGUMENTS, ErrorCode.NO_AUTH),
+)
+"""What only the leader can know: who was there, and what was on its way."""
 _SET_WATCHES: Final = (OpCode.SET_WATCHES, OpCode.SET_WATCHES2)
 
 
@@ -197,17 +210,24 @@ class _Replay:
             return
         if refused != ErrorCode.SESSION_EXPIRED:
             self.found.append(match)
-        outcome = self.model.execute(
-            commit.zxid, header.time_ms, header.session, op.opcode, op.body
-        )
+        if op.opcode == OpCode.RECONFIG and refused in _REFUSED_RECONFIG:
+            outcome = Outcome(error=refused)
+        else:
+            outcome = self.model.execute(
+                commit.zxid, header.time_ms, header.session, op.opcode, op.body
+            )
         self._note(commit.zxid, outcome)
         _compare_with_log(commit, op, txn, outcome)
         _compare_with_reply(op, outcome)
         self._check_sequences(op, outcome)
 
     def _commit_of_the_house(self, commit: Commit, header: TxnHeader, txn: Txn | None) -> None:
-        """No client asked for it: an expiry, or the refusal of a session."""
+        """No client asked for it: an expiry, the refusal of a session, or the founding."""
         if isinstance(txn, ErrorTxn):
+            return
+        if isinstance(txn, SetDataTxn) and txn.path == CONFIG and not header.session:
+            text = (txn.data or b"").decode().rpartition("\n")[0]
+            self._note(commit.zxid, self.model.found(commit.zxid, header.time_ms, text))
             return
         if not isinstance(txn, CloseSessionTxn):
             raise Violation("C8", f"nobody asked for {txn} of {header} at {show(commit.zxid)}")
@@ -294,6 +314,8 @@ def _reply_of(opcode: int, body: Any, outcome: Outcome) -> object:
         return outcome.path
     if opcode in (OpCode.CREATE2, OpCode.CREATE_CONTAINER):
         return outcome.path, outcome.stat
+    if opcode == OpCode.RECONFIG:
+        return outcome.data, outcome.stat
     return outcome.stat if opcode == OpCode.SET_DATA else None
 
 
@@ -307,6 +329,8 @@ def _as_told(reply: Any) -> object:
 def _part(reply: Any) -> object:
     if isinstance(reply, records.Create2Response):
         return reply.path, reply.stat
+    if isinstance(reply, records.ReconfigResponse):
+        return reply.data, reply.stat
     if isinstance(reply, records.CreateResponse):
         return reply.path
     return reply.stat if isinstance(reply, records.SetDataResponse) else None

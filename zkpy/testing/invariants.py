@@ -52,9 +52,11 @@ from zkpy.effects import (
     chain_next,
 )
 from zkpy.pipeline.request import LEADER
+from zkpy.replica.membership import shown
 from zkpy.testing.ensemble import Ensemble, Member, Setup, Watcher
 from zkpy.testing.histories import Commit
 from zkpy.testing.world import Violation
+from zkpy.zab.quorum import VoterSet
 from zkpy.zxid import show
 
 SESSION: Final = struct.Struct(">q")
@@ -129,6 +131,8 @@ class Invariants(Watcher):
         self.leaders: dict[int, int] = {}
         """Epoch -> the one that put it into a zxid."""
         self.acks_checked = 0
+        self._sets: list[VoterSet] = [setup.founding_set()]
+        """All voter sets ever proposed, by zxid."""
         self._order: list[int] = []
         self._chains: dict[int, int] = {zxids.NONE: CHAIN_START}
         self._made: dict[int, Entry] = {}
@@ -154,7 +158,8 @@ class Invariants(Watcher):
     def _forget_unsaid(self, sid: int, identity: Identity | None) -> None:
         """A sole voter opens an epoch and writes its promise in one batch: lost with it, the
         epoch was never heard of, and may be opened anew."""
-        if len(self.setup.voters) > 1:
+        voters = VoterSet.decode(identity.proposed_voters) if identity else self._sets[0]
+        if not voters.alone(sid):
             return
         durable = identity.accepted_epoch if identity else 0
         for epoch in [e for e, leader in self.leaders.items() if leader == sid and e > durable]:
@@ -184,9 +189,25 @@ class Invariants(Watcher):
         self._check_log_kept(member, disk.log, recovered)
 
     def _is_on_a_quorum(self, zxid: int) -> bool:
-        """Whether more than half of the voters have one and the same entry there, durably."""
-        chains = [self.disks[sid].log.chain_at(zxid) for sid in self.setup.voters]
-        return any(2 * chains.count(chain) > len(chains) for chain in chains if chain is not None)
+        """Whether a quorum of voters has one and the same entry there, durably."""
+        chains = {sid: disk.log.chain_at(zxid) for sid, disk in self.disks.items()}
+        sets = self._sets_around(zxid)
+        for chain in dict.fromkeys(chains.values()):
+            holders = [sid for sid, each in chains.items() if each == chain]
+            if chain is not None and any(voters.won(holders) for voters in sets):
+                return True
+        return False
+
+    def _sets_around(self, zxid: int) -> list[VoterSet]:
+        """By which the entry may have been counted: the one in force there, or a later one that
+        a leader had proposed by then."""
+        before = [each for each in self._sets if each.version <= zxid and self._may_be_in(each)]
+        return before[-1:] + [each for each in self._sets if each.version > zxid]
+
+    def _may_be_in(self, voters: VoterSet) -> bool:
+        """Whether that set is in the committed order, or beyond it."""
+        version = voters.version
+        return not 0 < version <= self._last or version in self._chains
 
     def _check_log_kept(self, member: Member, log: DiskLog, recovered: Recovered) -> None:
         chains = {entry.zxid: entry.chain for entry in recovered.entries}
@@ -287,10 +308,10 @@ class Invariants(Watcher):
         entries = log.zxids[bisect_right(log.zxids, self._last) : bisect_right(log.zxids, zxid)]
         for each in entries:
             self._commit(self._made[each], now)
-        holders = [s for s in self.setup.voters if self._holds(self.disks[s].log, zxid)]
+        holders = [s for s in self.disks if self._holds(self.disks[s].log, zxid)]
         # One that was wiped may have held it; until it is a full member again it elects nobody.
-        wiped = [s for s in self.setup.voters if self.disks[s].wiped and s not in holders]
-        if len(holders) + len(wiped) < self.setup.quorum:
+        wiped = [s for s in self.disks if self.disks[s].wiped and s not in holders]
+        if not any(voters.won(holders + wiped) for voters in self._sets_around(zxid)):
             raise Violation("A9", f"{show(zxid)} is committed, but durable only on {holders}")
         self.ensemble.timeline.count_commits(now, len(entries))
 
@@ -302,6 +323,11 @@ class Invariants(Watcher):
         commit = Commit(entry.zxid, now)
         if entry.kind == EntryKind.TXN:
             commit.header, commit.txn = txns.decode(entry.data)
+        elif entry.kind == EntryKind.CONFIG:
+            commit.header, commit.txn = shown(VoterSet.decode(entry.data).at(entry.zxid)) or (
+                None,
+                None,
+            )
         self.commits.append(commit)
 
     def _holds(self, log: DiskLog, zxid: int) -> bool:
@@ -339,6 +365,8 @@ class Invariants(Watcher):
             self._check_complete(member, zxids.first_of(epoch))
         if entry.kind == EntryKind.TXN:
             self._check_expiry(member, entry)
+        elif entry.kind == EntryKind.CONFIG and entry.zxid > self._sets[-1].version:
+            self._sets.append(VoterSet.decode(entry.data).at(entry.zxid))
 
     def _check_appended(self, member: Member, entries: list[Entry]) -> None:
         for entry in entries:
@@ -470,8 +498,8 @@ class Invariants(Watcher):
         setup, heard = self.setup, self.seen[member.sid].heard
         oldest = member.clock.now_ms() - setup.tick_ms * (setup.sync_ticks + 1)
         if zab.role is Role.LEADING:
-            fresh = 1 + sum(heard.get(s, 0) >= oldest for s in setup.voters if s != member.sid)
-            silent = fresh < setup.quorum
+            fresh = [sid for sid, at in heard.items() if at >= oldest]
+            silent = not zab.voters.won([member.sid, *fresh])
         else:
             assert zab.leader is not None
             silent = heard.get(zab.leader, 0) < oldest

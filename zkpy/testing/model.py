@@ -5,7 +5,8 @@ A request is judged and carried out in one go against the tree as it is, which i
 right when requests come in zxid order.  Every operation copies what it may have to undo.
 
 Covers what simulated clients do: create (plain, sequential, ephemeral, container), delete,
-setData, multi of these with check, sessions; reads of data, Stat and children.
+setData, multi of these with check, reconfig (that was let through), sessions; reads of data,
+Stat and children.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,8 @@ from wire.codes import CreateMode, ErrorCode, EventType, OpCode
 Happening = tuple[int, str]
 """(EventType, path) of a watch that would fire: a child event names the parent."""
 
-_SYSTEM: Final = ("/zookeeper", "/zookeeper/quota", "/zookeeper/config")
+CONFIG: Final = "/zookeeper/config"
+_SYSTEM: Final = ("/zookeeper", "/zookeeper/quota", CONFIG)
 _SEQUENTIAL: Final = (CreateMode.PERSISTENT_SEQUENTIAL, CreateMode.EPHEMERAL_SEQUENTIAL)
 _EPHEMERAL: Final = (CreateMode.EPHEMERAL, CreateMode.EPHEMERAL_SEQUENTIAL)
 
@@ -34,6 +36,7 @@ class Node:
     mtime: int = 0
     pzxid: int = 0
     version: int = 0
+    aversion: int = 0
     creates: int = 0
     """Children ever created below."""
     children: dict[str, None] = attrs.Factory(dict)
@@ -47,7 +50,7 @@ class Node:
             mtime=self.mtime,
             version=self.version,
             cversion=2 * self.creates - count,
-            aversion=0,
+            aversion=self.aversion,
             ephemeral_owner=self.owner,
             data_length=len(self.data or b""),
             num_children=count,
@@ -68,6 +71,8 @@ class Outcome:
     error: int = 0
     path: str | None = None
     stat: records.Stat | None = None
+    data: bytes | None = None
+    """Of a reconfig."""
     results: "list[Outcome] | None" = None
     """Of a multi; its own error is 0 in any case."""
     happenings: list[Happening] = attrs.Factory(list)
@@ -86,6 +91,7 @@ class Model:
         for path in _SYSTEM:  # linked, but never created: a fresh root shows cversion -1
             self.nodes[path] = Node(b"", 0, 0, 0)
             self._parent_of(path).children[path.rpartition("/")[2]] = None
+        self.nodes[CONFIG].aversion = -1  # its ACL was set
 
     # --- writes
 
@@ -102,6 +108,30 @@ class Model:
             return self._one(opcode, body)
         except Refused as refusal:
             return Outcome(error=refusal.code)
+
+    def found(self, zxid: int, time_ms: int, text: str) -> Outcome:
+        """The configuration is this, without its version."""
+        node = self.nodes[CONFIG]
+        node.data = f"{text}\nversion={zxid:x}".encode()
+        node.version, node.mzxid, node.mtime = -1, zxid, time_ms
+        happenings = [(int(EventType.NODE_DATA_CHANGED), CONFIG)]
+        return Outcome(stat=node.stat(), data=node.data, happenings=happenings)
+
+    @property
+    def configuration(self) -> dict[int, str]:
+        """Server id -> line, as the configuration has it."""
+        lines = (self.nodes[CONFIG].data or b"").decode().split("\n")[:-1]
+        return {int(line[7:].partition("=")[0]): line for line in lines}
+
+    def _reconfig(self, body: records.ReconfigRequest) -> Outcome:
+        """Of lines in the form in which they are shown."""
+        lines = {} if body.new_members else self.configuration
+        for number in filter(None, body.leaving_servers.split(",")):
+            lines.pop(int(number), None)
+        for line in filter(None, (body.new_members or body.joining_servers).split(",")):
+            lines[int(line[7:].partition("=")[0])] = line
+        text = "\n".join(line for _, line in sorted(lines.items()))
+        return self.found(self._zxid, self._time_ms, text)
 
     def open_session(self, session: int, timeout_ms: int) -> None:
         assert session not in self.sessions, "a session id was used twice"
@@ -248,6 +278,7 @@ _WRITES: Final[dict[int, Callable[[Model, Any], Outcome]]] = {
     OpCode.DELETE: Model._delete,
     OpCode.SET_DATA: Model._set_data,
     OpCode.CHECK: Model._check,
+    OpCode.RECONFIG: Model._reconfig,
 }
 _READS: Final[dict[int, Callable[[Node], object]]] = {
     OpCode.GET_DATA: lambda node: (node.data, node.stat()),

@@ -13,7 +13,7 @@ and its trace is its own test: `run_script` plays the commands and returns the w
 anew, to be compared with the file, or to replace it (`pytest --rewrite`) and be read in the
 diff (STYLE-ANCHORS 1, etcd's interaction tests).
 
-    start [voters=3] [observers=0] [delay=US] [jitter=US] [field=value ...]
+    start [voters=3] [observers=0] [strangers=0] [delay=US] [jitter=US] [field=value ...]
                                                         boot; fields are those of `Setup`
     run 500ms | run 2s                                  let time pass
     until leader | serving | equal                      let time pass until it is so
@@ -23,11 +23,14 @@ diff (STYLE-ANCHORS 1, etcd's interaction tests).
     crash-in-batch N [K]                                power cut within the K-th batch from now
     block A>B ... | unblock A>B ... | isolate N | heal
     slow N FACTOR                                       its disk
-    client NAME N                                       connect to server N
+    client NAME N [super]                               connect to server N
     ask NAME OP PATH [DATA] [version=V] [watch]         and wait for the reply
+    ask NAME reconfig [+N[:observer]] [-N] [=N[:observer]] ... [from=V]
+                                                        join, leave, or all members
     send NAME OP ...                                    do not wait
     events NAME                                         watch events so far
     logs                                                how far each member is
+    voters                                              by which set each member counts
     check                                               histories, and equal trees
 
 N is a server id, or `leader`.  Every rule of `Invariants` is checked on the way.
@@ -43,13 +46,15 @@ from wire.codes import CreateMode, ErrorCode, EventType, OpCode
 from wire.records import OPEN_ACL
 from zkpy.storage.record import BATCH_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from zkpy.testing import histories
-from zkpy.testing.ensemble import DATA_DIR, Ensemble, Member, Setup
+from zkpy.testing.ensemble import DATA_DIR, SUPERUSER, Ensemble, Member, Setup, line_of
 from zkpy.testing.histories import Connection, Event, History, Op
 from zkpy.testing.invariants import Invariants
 from zkpy.testing.network import Conditions, Direction
 from zkpy.testing.timeline import Mark
 from zkpy.testing.workload import Client, Mix
 from zkpy.testing.world import MS, SECOND, Violation, World
+from zkpy.zab.quorum import Members
+from zkpy.zab.zab import Zab
 from zkpy.zxid import show
 
 PATIENCE: Final = 30 * SECOND
@@ -122,11 +127,19 @@ class Stage:
     def start(self, arguments: list[str]) -> list[str]:
         options = dict(argument.split("=") for argument in arguments)
         voters, observers = int(options.pop("voters", 3)), int(options.pop("observers", 0))
-        ids = tuple(range(1, voters + observers + 1))
+        members = voters + observers
+        strangers = int(options.pop("strangers", 0))
+        ids = tuple(range(1, members + strangers + 1))
         numbers = {key: int(value) for key, value in options.items()}
         conditions = Conditions(delay=numbers.pop("delay", 300), jitter=numbers.pop("jitter", 0))
         # No dice in the world, so that only what the members do can change a trace.
-        steady = Setup(voters=ids[:voters], observers=ids[voters:], pass_delay=0, steady=True)
+        steady = Setup(
+            voters=ids[:voters],
+            observers=ids[voters:members],
+            strangers=ids[members:],
+            pass_delay=0,
+            steady=True,
+        )
         setup = attrs.evolve(steady, **numbers)  # type: ignore[arg-type]
         self.invariants = Invariants(setup)
         self.ensemble = Ensemble(self.world, setup, conditions, self.invariants)
@@ -151,7 +164,9 @@ class Stage:
         return self.ensemble.leader() is not None
 
     def all_serve(self) -> bool:
-        return all(member.replica.zab.serving for member in self.ensemble.alive)
+        """Of those that are in the configuration, as they know it."""
+        zabs = [member.replica.zab for member in self.ensemble.alive]
+        return all(zab.serving or (zab.leader and not _is_named(zab)) for zab in zabs)
 
     def all_equal(self) -> bool:
         states = [member.replica.state for member in self.ensemble.alive]
@@ -160,6 +175,9 @@ class Stage:
 
     def logs(self, arguments: list[str]) -> list[str]:
         return [_show_log(member) for member in self.ensemble.members.values()]
+
+    def voters(self, arguments: list[str]) -> list[str]:
+        return [_show_voters(member) for member in self.ensemble.members.values()]
 
     def check(self, arguments: list[str]) -> list[str]:
         histories.check(self.history)
@@ -244,6 +262,7 @@ class Stage:
             number, self.world, self.ensemble.network, [server], mix, self.connections.append
         )
         client.asks = False
+        client.credential = SUPERUSER if "super" in arguments else None
         client.start()
         self.clients[name] = client
         self._wait(lambda: client.server is not None)
@@ -305,6 +324,25 @@ def _show_log(member: Member) -> str:
     )
 
 
+def _is_named(zab: Zab) -> bool:
+    return zab.named or not zab.options.named_only
+
+
+def _show_voters(member: Member) -> str:
+    if not member.alive:
+        return f"{member.sid}: down"
+    zab = member.replica.zab
+    sets = [_show_members(zab.voters.members)]
+    sets += [_show_members(zab.voters.joining)] if zab.voters.joining else []
+    serves = "serves" if zab.serving else "does not serve"
+    return f"{member.sid}: {' and '.join(sets)}, {serves}"
+
+
+def _show_members(members: Members) -> str:
+    observers = f" observers {list(members.observers)}" if members.observers else ""
+    return f"{list(members.voters)}{observers}"
+
+
 def _show_reply(op: Op) -> str:
     if not op.is_known:
         return "lost"
@@ -322,6 +360,7 @@ _TOLD: Final[dict[type, Callable[[Op], str]]] = {
     records.GetDataResponse: lambda op: (
         f"{(op.reply.data or b'').decode()} version {op.reply.stat.version}"
     ),
+    records.ReconfigResponse: lambda op: (op.reply.data or b"").decode().replace("\n", " "),
     records.GetChildrenResponse: lambda op: " ".join(sorted(op.reply.children)),
 }
 
@@ -348,7 +387,23 @@ def _make_delete(rest: list[str]) -> tuple[int, Any]:
     return OpCode.DELETE, records.DeleteRequest(rest[0], _version(rest))
 
 
+def _make_reconfig(rest: list[str]) -> tuple[int, Any]:
+    given = [word for word in rest if word.startswith("from=")]
+    version = int(given[0].removeprefix("from="), 16) if given else -1
+    joining, members = (
+        ",".join(_line(word[1:]) for word in rest if word[0] == sign) for sign in "+="
+    )
+    leaving = ",".join(word[1:] for word in rest if word[0] == "-")
+    return OpCode.RECONFIG, records.ReconfigRequest(joining, leaving, members, version)
+
+
+def _line(word: str) -> str:
+    number, _, role = word.partition(":")
+    return f"server.{number}={line_of(int(number), role == 'observer')}"
+
+
 _REQUESTS: Final[dict[str, Callable[[list[str]], tuple[int, Any]]]] = {
+    "reconfig": _make_reconfig,
     "create": _make_create(CreateMode.PERSISTENT),
     "ephemeral": _make_create(CreateMode.EPHEMERAL),
     "sequential": _make_create(CreateMode.PERSISTENT_SEQUENTIAL),
@@ -373,6 +428,7 @@ _COMMANDS: Final[dict[str, Callable[[Stage, list[str]], list[str]]]] = {
     "run": Stage.run,
     "until": Stage.until,
     "logs": Stage.logs,
+    "voters": Stage.voters,
     "check": Stage.check,
     "kill": Stage.kill,
     "power": Stage.power,

@@ -22,17 +22,25 @@ from wire.codes import CreateMode, OpCode
 from wire.records import OPEN_ACL
 from zkpy.state import znode as zn
 from zkpy.testing import histories
-from zkpy.testing.ensemble import Ensemble, Member, Setup
-from zkpy.testing.faults import Faults, Nemesis, Oracle, draw_conditions, draw_faults
+from zkpy.testing.ensemble import SUPERUSER, Ensemble, Member, Setup
+from zkpy.testing.faults import (
+    Faults,
+    Nemesis,
+    Oracle,
+    Reconfigurer,
+    draw_conditions,
+    draw_faults,
+)
 from zkpy.testing.histories import Connection, History, Summary, linearizable, register_ops
 from zkpy.testing.invariants import Invariants
-from zkpy.testing.model import Model
+from zkpy.testing.model import CONFIG, Model
 from zkpy.testing.network import Conditions
 from zkpy.testing.timeline import NETWORK
 from zkpy.testing.workload import REGISTER, SETUP, Client, Mix, draw_mix
 from zkpy.testing.world import MS, SECOND, Violation, World
 from zkpy.zxid import show
 
+RECONFIG_CHANCE: Final = 0.2
 SMALL_WINDOW_BYTES: Final = 100_000
 LEADER_TICKS: Final = 40
 """After the last mending: a leader. Part of it is an attempt that has to run into its initLimit."""
@@ -52,6 +60,8 @@ class Plan:
     """One per client."""
     duration: int
     """Of the first phase, in microseconds."""
+    reconfig_interval: int = 0
+    """Mean time between two changes of membership, in microseconds; 0: there are none."""
 
 
 @attrs.define(frozen=True)
@@ -63,6 +73,8 @@ class Choice:
     observers: int | None = None
     oracle: bool = False
     faults: bool = True
+    reconfig: bool | None = None
+    """Whether the membership changes; drawn if None."""
     seconds: int | None = None
     """Virtual time of the first phase; drawn if None."""
 
@@ -98,7 +110,20 @@ def draw_plan(seed: int, choice: Choice = DRAWN) -> Plan:
     conditions = draw_conditions(rng)
     count = rng.choice((1, 2, 3, 3, 5, 8))
     mixes = [draw_mix(rng, 4 * setup.tick_ms) for _ in range(count)]
-    return Plan(seed, setup, conditions, faults, tuple(mixes), duration)
+    setup, interval = _draw_reconfigs(seed, choice, setup, duration)
+    return Plan(seed, setup, conditions, faults, tuple(mixes), duration, interval)
+
+
+def _draw_reconfigs(seed: int, choice: Choice, setup: Setup, duration: int) -> tuple[Setup, int]:
+    """With dice of its own: all else is as it would be without."""
+    rng = random.Random(f"{seed} reconfig")
+    drawn = rng.random() < RECONFIG_CHANCE and not choice.oracle
+    if not (drawn if choice.reconfig is None else choice.reconfig):
+        return setup, 0
+    count = len(setup.ids)
+    strangers = range(count + 1, count + 1 + rng.choice((0, 1, 2, 2)))
+    interval = duration // rng.choice((5, 15, 40))
+    return attrs.evolve(setup, strangers=tuple(strangers), reconfig=True), interval
 
 
 def _draw_setup(rng: random.Random, choice: Choice) -> Setup:
@@ -139,8 +164,23 @@ class Simulation:
         self.connections: list[Connection] = []
         self.clients = [self._client(number, mix) for number, mix in enumerate(plan.mixes, start=1)]
         self.nemesis = Nemesis(self.world, self.ensemble, self.clients, plan.faults)
+        self.reconfigurer = self._reconfigurer() if plan.reconfig_interval else None
         self.oracle = None if plan.setup.elects else Oracle(self.world, self.ensemble)
         self.summary: Summary | None = None
+
+    def _reconfigurer(self) -> Reconfigurer:
+        plan = self.plan
+        mix = Mix({"get": 1}, timeout_ms=20 * plan.setup.tick_ms)
+        self._admin = self._client(len(self.clients) + 2, mix)
+        self._admin.asks, self._admin.credential = False, SUPERUSER
+        reconfigurer = Reconfigurer(
+            self.world, self._admin, plan.setup.ids, plan.reconfig_interval, self._is_mending
+        )
+        self.nemesis.may_wipe = lambda: reconfigurer.is_quiet
+        return reconfigurer
+
+    def _is_mending(self) -> bool:
+        return any(disk.wiped for disk in self.invariants.disks.values())
 
     def _client(self, number: int, mix: Mix) -> Client:
         return Client(
@@ -175,6 +215,8 @@ class Simulation:
         self._probe = self._client(len(self.clients) + 1, Mix({"set": 1}, timeout_ms=timeout_ms))
         self._probe.asks = False
         self._probe.start()
+        if self.reconfigurer is not None:
+            self._admin.start()
         if self._founds_in_peace:
             self._await("first session", lambda: self._probe.server is not None)
             for path in SETUP:
@@ -192,6 +234,8 @@ class Simulation:
 
     def _break(self) -> None:
         self.nemesis.start()
+        if self.reconfigurer is not None:
+            self.reconfigurer.start()
         if self.oracle is not None:
             self.oracle.settle(False)
         self.world.run_until(self.world.now + self.plan.duration)
@@ -199,6 +243,8 @@ class Simulation:
     def _heal(self) -> None:
         self.ensemble.note("note", "healing")
         self.nemesis.heal()
+        if self.reconfigurer is not None:
+            self.reconfigurer.stop()
         if self.oracle is not None:
             self.oracle.settle()
         self.world.run_until(self.world.now + SECOND)
@@ -227,6 +273,8 @@ class Simulation:
         """Nothing stays of clients that are gone."""
         for client in (*self.clients, self._probe):
             client.stop()
+        if self.reconfigurer is not None:
+            self._admin.stop()
         self._await("sessions end", self._no_sessions, ticks=400)
         self._await("everyone holds the same", self._all_equal)
         for member in self.ensemble.members.values():
@@ -255,8 +303,13 @@ class Simulation:
         return self.ensemble.leader() is not None
 
     def _all_serve(self) -> bool:
+        """Who is in the configuration; the others learn."""
+        leader = self.ensemble.leader()
         members = self.ensemble.members.values()
-        return all(member.alive and member.replica.zab.serving for member in members)
+        return leader is not None and all(
+            member.alive and (member.replica.zab.serving or _only_learns(member, leader))
+            for member in members
+        )
 
     def _probe_writes(self) -> bool:
         """Its session may be new, and so may be the znode."""
@@ -317,11 +370,19 @@ class Simulation:
         return linearizable(ops, (b"", 0))
 
 
+def _only_learns(member: Member, leader: Member) -> bool:
+    zab = member.replica.zab
+    at_rest = zab.configured is zab.voters and not zab.voters.joint
+    return member.setup.changes and at_rest and not zab.named and zab.leader == leader.sid
+
+
 def _compare_trees(member: Member, model: Model) -> None:
     """C7: the tree is what all acknowledged writes, and some unknown ones, make."""
     nodes = member.replica.state.tree.nodes
     if sorted(nodes) != sorted(model.nodes):
         raise Violation("C7", f"server {member.sid} has other znodes than the history makes")
+    if zn.data_of(nodes[CONFIG]) != model.nodes[CONFIG].data:
+        raise Violation("C7", f"server {member.sid} shows another configuration")
     for path, node in model.nodes.items():
         if path in ("/", "/zookeeper") or path.startswith("/zookeeper/"):
             continue
@@ -362,6 +423,8 @@ def _fill(result: Result, simulation: Simulation) -> None:
     result.trace_hash = world.trace_hash
     result.elections = len(simulation.invariants.leaders)
     result.faults = dict(simulation.nemesis.counts)
+    if simulation.reconfigurer is not None:
+        result.faults["reconfig"] = simulation.reconfigurer.asked
     result.boundaries = dict(simulation.ensemble.boundaries)
     result.summary = simulation.summary
 

@@ -17,7 +17,7 @@ import attrs
 
 from wire import records
 from wire.client import ClientConnection, Reply, Request, Role, WatchEvent
-from wire.codes import XID_PING, XID_SET_WATCHES, CreateMode, EventType, OpCode, WatchMode
+from wire.codes import XID_AUTH, XID_PING, XID_SET_WATCHES, CreateMode, EventType, OpCode, WatchMode
 from wire.errors import RemoteProtocolError
 from wire.records import OPEN_ACL, ConnectRequest, ConnectResponse
 from zkpy.testing.histories import Connection, Event, Op
@@ -132,6 +132,8 @@ class Client:
         self.number = number
         self.host = -number
         self.mix = mix
+        self.credential: bytes | None = None
+        """Sent on every connection, by scheme digest."""
         self.connects = True
         self.asks = True
         """False: no more requests of its own, only what `request` is called for."""
@@ -276,6 +278,9 @@ class Client:
             self._record(connection)
         self.timeout_ms, self._password = response.timeout_ms, response.password
         self.server = connection.server
+        if self.credential is not None:
+            packet = records.AuthPacket(0, "digest", self.credential)
+            self._send(Op(XID_AUTH, OpCode.AUTH, packet, self._world.now))
         if self.watching:
             self._set_watches()
         self._think()
