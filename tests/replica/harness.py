@@ -9,8 +9,11 @@ from wire.jute import Record
 from wire.records import OPEN_ACL, ConnectRequest, ConnectResponse, CreateRequest, GetDataRequest
 from zkpy.effects import Append, DiskBatch, Entry, Recovered, WriteIdentity
 from zkpy.limits import Limits
+from zkpy.membership import Configuration
+from zkpy.pipeline.auth import Authenticator, digest_id
 from zkpy.pipeline.prepare import Rules
 from zkpy.replica.core import Replica, ReplicaOptions
+from zkpy.replica.membership import MembershipRules, founding_set
 from zkpy.zab.member import ZabOptions
 from zkpy.zab.quorum import VoterSet
 
@@ -26,6 +29,9 @@ BLANK = Recovered(
 )
 
 
+NOBODY = Configuration({})
+
+
 class World:
     """A standalone member; `run` carries out passes until nothing is left to do."""
 
@@ -35,8 +41,10 @@ class World:
         voters: tuple[int, ...] = (1,),
         read_only_mode: bool = False,
         rules: Rules | None = None,
+        membership: Configuration | None = None,
         **limits: int,
     ) -> None:
+        """With a `membership` that may change, `super:test` may change it."""
         self.now = 1_000_000
         self.wall = 1_700_000_000_000
         self.clients: dict[int, Client | Raw] = {}
@@ -49,7 +57,9 @@ class World:
         self.replica = Replica(
             ReplicaOptions(
                 1,
-                ZabOptions(VoterSet.of(voters)),
+                ZabOptions(founding_set(membership, 5) if membership else VoterSet.of(voters)),
+                membership=MembershipRules(membership is not None, 1, membership or NOBODY),
+                authenticator=Authenticator(digest_id(b"super:test") if membership else None),
                 limits=Limits(**limits),
                 rules=rules or Rules(),
                 read_only_mode=read_only_mode,

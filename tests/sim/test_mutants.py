@@ -37,6 +37,12 @@ def test_a_mutant_is_found(name: str) -> None:
         assert any(result.violation is not None for result in results)
 
 
+def test_a_change_that_is_counted_by_one_set_alone_is_found() -> None:
+    with planted("1699"):
+        results = (run_seed(seed, Choice(reconfig=True))[0] for seed in range(1, TRIES + 1))
+        assert any(result.violation is not None for result in results)
+
+
 def test_every_mutant_can_be_planted_and_is_gone_afterwards() -> None:
     before = Window.take_committed
     for mutant in MUTANTS:

@@ -394,6 +394,7 @@ class Replica:
             self._apply_txn(entry.zxid, *change)
         if not voters.joint and not self.options.standalone:
             self.clients.notices.append(f"the configuration is now {_describe_voters(voters)}")
+            self._tell_standing()
         return change is not None
 
     def _check_digest(self, zxid: int, expected: int | None) -> None:

@@ -301,7 +301,10 @@ class Server:
 
         self.driver.after_pass = look
         complaint = self._loop.call_later(
-            PATIENCE_S, log.warning, "not serving yet after %d s: there is no quorum", PATIENCE_S
+            PATIENCE_S,
+            log.warning,
+            "not serving yet after %d s: there is no quorum, or it does without this server",
+            PATIENCE_S,
         )
         await asyncio.wait((serving, self._outcome), return_when=asyncio.FIRST_COMPLETED)
         complaint.cancel()

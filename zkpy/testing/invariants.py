@@ -194,7 +194,7 @@ class Invariants(Watcher):
         sets = self._sets_around(zxid)
         for chain in dict.fromkeys(chains.values()):
             holders = [sid for sid, each in chains.items() if each == chain]
-            if chain is not None and any(voters.won(holders) for voters in sets):
+            if chain is not None and any(is_quorum(holders, voters) for voters in sets):
                 return True
         return False
 
@@ -311,7 +311,7 @@ class Invariants(Watcher):
         holders = [s for s in self.disks if self._holds(self.disks[s].log, zxid)]
         # One that was wiped may have held it; until it is a full member again it elects nobody.
         wiped = [s for s in self.disks if self.disks[s].wiped and s not in holders]
-        if not any(voters.won(holders + wiped) for voters in self._sets_around(zxid)):
+        if not any(is_quorum(holders + wiped, each) for each in self._sets_around(zxid)):
             raise Violation("A9", f"{show(zxid)} is committed, but durable only on {holders}")
         self.ensemble.timeline.count_commits(now, len(entries))
 
@@ -499,12 +499,18 @@ class Invariants(Watcher):
         oldest = member.clock.now_ms() - setup.tick_ms * (setup.sync_ticks + 1)
         if zab.role is Role.LEADING:
             fresh = [sid for sid, at in heard.items() if at >= oldest]
-            silent = not zab.voters.won([member.sid, *fresh])
+            silent = not is_quorum([member.sid, *fresh], zab.voters)
         else:
             assert zab.leader is not None
             silent = heard.get(zab.leader, 0) < oldest
         if silent:
             raise Violation("C13", f"server {member.sid} answers clients though it is cut off")
+
+
+def is_quorum(sids: list[int], voters: VoterSet) -> bool:
+    """Counted here, not by what is to be checked: more than half, of both sets in a joint one."""
+    sets = [voters.members] + ([voters.joining] if voters.joining is not None else [])
+    return all(2 * sum(sid in one.voters for sid in set(sids)) > len(one.voters) for one in sets)
 
 
 _ON_SEND: Final[dict[type, Callable[[Invariants, Member, int, Any], None]]] = {

@@ -31,7 +31,7 @@ from zkpy.zab.election import NOBODY, Election, Vote
 from zkpy.zab.leader import Leading, Phase, Progress
 from zkpy.zab.learner import Learning
 from zkpy.zab.member import Member
-from zkpy.zab.quorum import Members
+from zkpy.zab.quorum import Members, VoterSet
 from zkpy.zab.sync import Plan, Way, plan_sync
 from zkpy.zab.window import Window
 from zkpy.zab.zab import Zab
@@ -305,6 +305,19 @@ def _plant_5010() -> list[tuple[Any, str, Any]]:
     return [(Lifetimes, "ephemerals_of", ephemerals_of)]
 
 
+def _plant_1699() -> list[tuple[Any, str, Any]]:
+    """A change of voters is decided by the old ones alone (there: by the new ones alone)."""
+    tally, agreed = VoterSet.tally, VoterSet.agreed
+
+    def old_alone(self: VoterSet) -> VoterSet:
+        return attrs.evolve(self, joining=None)
+
+    return [
+        (VoterSet, "tally", lambda self, yes, no=(): tally(old_alone(self), yes, no)),
+        (VoterSet, "agreed", lambda self, values: agreed(old_alone(self), values)),
+    ]
+
+
 MUTANTS: Final = (
     Mutant("3911", "NEWLEADER acknowledged before the entries are durable", _plant_3911),
     Mutant("4643", "epoch stored before the entries wins elections", _plant_4643),
@@ -321,6 +334,7 @@ MUTANTS: Final = (
     Mutant("710", "writes accepted from a connection that its session has left", _plant_710),
     Mutant("1863", "reads overtake writes of their connection", _plant_1863),
     Mutant("1675", "sync without a quorum", _plant_1675),
+    Mutant("1699", "a change of voters without the quorum of the new ones", _plant_1699),
     Mutant("5010", "an ephemeral outlives its session", _plant_5010),
     Mutant("numbers", "forward numbers used twice in one life", _plant_1175),
 )

@@ -1,0 +1,189 @@
+"""Changes of membership with real processes: one grows to three, one of them is replaced.
+
+Clients are at work all the while, and see nothing but that servers come and go.
+"""
+
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kazoo.client import KazooClient
+from kazoo.exceptions import ConnectionLoss, NewConfigNoQuorumError
+
+from tests.server.members import LIMIT_S, Member, free_ports
+
+SUPER = ("digest", "super:test")
+COMMON = """
+tickTime=500
+reconfigEnabled=true
+standaloneEnabled=false
+4lw.commands.whitelist=*
+DigestAuthenticationProvider.superDigest=super:D/InIHSb7yEEbrWz8b9l71RjZJU=
+"""
+
+
+class Servers:
+    """Each knows itself, as an observer unless it founds, and whom it is told of."""
+
+    def __init__(self, directory: Path, count: int) -> None:
+        ports = free_ports(count)
+        self.all = {i + 1: Member(i + 1, directory, ports[i]) for i in range(count)}
+        self.clients: list[KazooClient] = []
+
+    def line(self, number: int, role: str = "participant") -> str:
+        each = self.all[number]
+        return (
+            f"server.{number}=127.0.0.1:{each.quorum_port}:{each.election_port}:{role};"
+            f"127.0.0.1:{each.client_port}"
+        )
+
+    def configure(self, number: int, *others: int) -> Member:
+        own = self.line(number, "observer" if others else "participant")
+        self.all[number].write_files("\n".join([COMMON, own, *map(self.line, others), ""]))
+        return self.all[number]
+
+    def hosts(self, *numbers: int) -> str:
+        return ",".join(self.all[number].hosts for number in numbers)
+
+    def connect(self, *numbers: int) -> KazooClient:
+        client = KazooClient(self.hosts(*numbers), timeout=10.0, auth_data=[SUPER])
+        client.start(LIMIT_S)
+        self.clients.append(client)
+        return client
+
+    def end(self) -> None:
+        for client in self.clients:
+            client.stop()
+            client.close()
+        for each in self.all.values():
+            if each.child is not None:
+                each.end()
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[Servers]:
+    servers = Servers(tmp_path, 4)
+    try:
+        yield servers
+    finally:
+        servers.end()
+
+
+class Traffic:
+    """Appends numbers under /log, one after the other, until it is told to stop."""
+
+    def __init__(self, client: KazooClient) -> None:
+        self._client = client
+        self.acknowledged: list[int] = []
+        self.failures: list[BaseException] = []
+        self._news = threading.Condition()
+        self._stop = False
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        number = 0
+        while not self._stop:
+            number += 1
+            try:
+                self._client.create(f"/log/{number}")
+            except ConnectionLoss:
+                continue  # it may have happened or not
+            except Exception as failure:
+                self.failures.append(failure)
+                return
+            with self._news:
+                self.acknowledged.append(number)
+                self._news.notify_all()
+
+    def goes_on(self) -> None:
+        """Wait for writes that were asked for from now on."""
+        with self._news:
+            count = len(self.acknowledged)
+            assert self._news.wait_for(lambda: len(self.acknowledged) > count + 2, LIMIT_S), (
+                self.failures
+            )
+
+    def end(self) -> list[int]:
+        self._stop = True
+        self._thread.join(LIMIT_S)
+        assert not self._thread.is_alive() and not self.failures
+        return self.acknowledged
+
+
+def join_when_ready(client: KazooClient, joining: str, leaving: str | None = None) -> str:
+    """Ask until the new ones are synchronised: then it is not refused any more."""
+    for _ in range(1000):
+        try:
+            data: bytes = client.reconfig(joining, leaving, None)[0]
+            return data.decode()
+        except NewConfigNoQuorumError:
+            client.sync("/")
+    raise AssertionError("never synchronised")
+
+
+def test_one_grows_to_three_and_one_is_replaced(servers: Servers) -> None:
+    first = servers.configure(1)
+    first.start()
+    first.until_serving()
+    admin = servers.connect(1)
+    admin.create("/log")
+    assert admin.get("/zookeeper/config")[0].decode().startswith(servers.line(1) + "\nversion=")
+    traffic = Traffic(servers.connect(1, 2, 3))
+    try:
+        grow(servers, admin, traffic)
+        replace(servers, admin, traffic)
+    finally:
+        acknowledged = traffic.end()
+    reader = servers.connect(4)
+    reader.sync("/log")
+    assert {*map(str, acknowledged)} <= {*reader.get_children("/log")}
+
+
+def grow(servers: Servers, admin: KazooClient, traffic: Traffic) -> None:
+    for number in (2, 3):
+        each = servers.configure(number, 1)
+        each.start()
+        each.until(lambda lines: any("this server is not in the configuration" in x for x in lines))
+        assert "not currently serving" in each.ask("srvr")
+    told = threading.Event()
+    admin.get("/zookeeper/config", watch=lambda event: told.set())
+    shown = join_when_ready(admin, f"{servers.line(2)},{servers.line(3)}")
+    assert told.wait(LIMIT_S)
+    assert shown.split("\n")[:3] == [servers.line(number) for number in (1, 2, 3)]
+    for number in (2, 3):
+        servers.all[number].until_serving()
+    version = re.search(r"version=([0-9a-f]+)$", shown)
+    assert version is not None
+    for number in (1, 2, 3):  # in a file for each, beside what the operator wrote
+        config = servers.all[number].config
+        written = config.with_name(f"{config.name}.dynamic.{version[1]}")
+        servers.all[number].until(lambda lines: written.exists())  # noqa: B023
+        assert written.read_text() == shown + "\n"
+        assert f"server.{number}=" in config.read_text()
+    traffic.goes_on()
+
+
+def replace(servers: Servers, admin: KazooClient, traffic: Traffic) -> None:
+    """Server 1 - which all were told of at their start - is lost; 4 takes its place."""
+    admin.set_hosts(servers.hosts(2, 3))
+    servers.all[1].end(signal.SIGKILL)
+    traffic.goes_on()
+    fourth = servers.configure(4, 2, 3)
+    fourth.start()
+    fourth.until(lambda lines: any("this server is not in the configuration" in x for x in lines))
+    shown = admin.retry(join_when_ready, admin, servers.line(4), "1")
+    assert shown.split("\n")[:3] == [servers.line(number) for number in (2, 3, 4)]
+    fourth.until_serving()
+    # Any one of the three may go now.  The others find each other by what the log says.
+    servers.all[2].end(signal.SIGKILL)
+    traffic.goes_on()
+    servers.all[2].start()
+    servers.all[2].until_serving()
+    # The one that was replaced comes back: it says why it does not serve.
+    servers.all[1].start()
+    servers.all[1].until(lambda lines: any("this server is not in the conf" in x for x in lines))
+    assert "not currently serving" in servers.all[1].ask("srvr")
