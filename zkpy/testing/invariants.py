@@ -499,7 +499,8 @@ class Invariants(Watcher):
         oldest = member.clock.now_ms() - setup.tick_ms * (setup.sync_ticks + 1)
         if zab.role is Role.LEADING:
             fresh = [sid for sid, at in heard.items() if at >= oldest]
-            silent = not is_quorum([member.sid, *fresh], zab.voters)
+            # Of a joint set, those that it would replace: without them nobody else can lead.
+            silent = not is_quorum([member.sid, *fresh], VoterSet(zab.voters.members))
         else:
             assert zab.leader is not None
             silent = heard.get(zab.leader, 0) < oldest
