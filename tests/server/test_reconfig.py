@@ -7,6 +7,7 @@ import re
 import signal
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,13 @@ standaloneEnabled=false
 4lw.commands.whitelist=*
 DigestAuthenticationProvider.superDigest=super:D/InIHSb7yEEbrWz8b9l71RjZJU=
 """
+
+
+NOT_NAMED = "this server is not in the configuration"
+
+
+def is_told(text: str, lines: list[str]) -> bool:
+    return any(text in line for line in lines)
 
 
 class Servers:
@@ -147,7 +155,7 @@ def grow(servers: Servers, admin: KazooClient, traffic: Traffic) -> None:
     for number in (2, 3):
         each = servers.configure(number, 1)
         each.start()
-        each.until(lambda lines: any("this server is not in the configuration" in x for x in lines))
+        each.until(partial(is_told, NOT_NAMED))
         assert "not currently serving" in each.ask("srvr")
     told = threading.Event()
     admin.get("/zookeeper/config", watch=lambda event: told.set())
@@ -160,9 +168,9 @@ def grow(servers: Servers, admin: KazooClient, traffic: Traffic) -> None:
     assert version is not None
     for number in (1, 2, 3):  # in a file for each, beside what the operator wrote
         config = servers.all[number].config
-        written = config.with_name(f"{config.name}.dynamic.{version[1]}")
-        servers.all[number].until(lambda lines: written.exists())  # noqa: B023
-        assert written.read_text() == shown + "\n"
+        said = f"{config}.dynamic.{version[1]}: the membership of version {version[1]} is written"
+        servers.all[number].until(partial(is_told, said))
+        assert Path(f"{config}.dynamic.{version[1]}").read_text() == shown + "\n"
         assert f"server.{number}=" in config.read_text()
     traffic.goes_on()
 
@@ -174,7 +182,7 @@ def replace(servers: Servers, admin: KazooClient, traffic: Traffic) -> None:
     traffic.goes_on()
     fourth = servers.configure(4, 2, 3)
     fourth.start()
-    fourth.until(lambda lines: any("this server is not in the configuration" in x for x in lines))
+    fourth.until(partial(is_told, NOT_NAMED))
     shown = admin.retry(join_when_ready, admin, servers.line(4), "1")
     assert shown.split("\n")[:3] == [servers.line(number) for number in (2, 3, 4)]
     fourth.until_serving()
@@ -185,5 +193,5 @@ def replace(servers: Servers, admin: KazooClient, traffic: Traffic) -> None:
     servers.all[2].until_serving()
     # The one that was replaced comes back: it says why it does not serve.
     servers.all[1].start()
-    servers.all[1].until(lambda lines: any("this server is not in the conf" in x for x in lines))
+    servers.all[1].until(partial(is_told, NOT_NAMED))
     assert "not currently serving" in servers.all[1].ask("srvr")

@@ -13,7 +13,7 @@ from tests.server.conftest import Play
 from wire.peer import NO_CLUSTER, Notification, encode_notification
 from zkpy.config import parse_server
 from zkpy.server import addresses
-from zkpy.server.addresses import Directory, bind_everywhere, places_of
+from zkpy.server.addresses import GUESTS_MAX, Directory, bind_everywhere, places_of
 from zkpy.server.votes import DRAIN_MAX, Votes
 
 LOOKING, FOLLOWING = 0, 1
@@ -122,6 +122,30 @@ def test_what_does_not_count(
     assert line.endswith(text)
 
 
+def test_a_guest_is_answered_where_it_asked_from(play: Play[object], booth: Booth) -> None:
+    """A server that is about to join: nobody has its address, and many come and go."""
+    booth.directory = Directory(booth.directory.specs.values(), 1, hosts_guests=True)
+
+    async def act() -> None:
+        votes = booth.votes()
+        votes.start()
+        booth.tell(encode_notification(vote(9)))
+        booth.tell(encode_notification(vote(1)))
+        await booth.until(1)
+        votes.send(9, vote(1))
+        assert booth.other.recv(600) == encode_notification(vote(1))
+        for sid in range(10, 10 + GUESTS_MAX):
+            booth.tell(encode_notification(vote(sid)))
+        await booth.until(1 + GUESTS_MAX)
+        votes.stop()
+
+    booth.other.setblocking(True)
+    play(act)
+    assert 1 not in [sid for sid, _ in booth.heard], "nobody else is this server"
+    assert booth.directory.election(9) == () != booth.directory.election(10)
+    assert booth.directory.quorum(10) == (), "nobody dials a guest"
+
+
 def test_silence_is_told_once(
     play: Play[object], booth: Booth, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -167,6 +191,40 @@ def test_addresses_need_no_look_up() -> None:
     )
     assert [place[1][1] for place in places.election] == [3888, 3889]
     assert places.hosts == {"10.0.0.1", "fd00::1"}
+
+
+def test_another_membership() -> None:
+    lines = [parse_server(n, f"10.0.0.{n}:2888:3888") for n in (1, 2, 3)]
+    directory = Directory(lines, 1, hosts_guests=True)
+    directory.meet(4, socket.AF_INET, ("10.9.9.9", 5))
+    directory.meet(5, socket.AF_INET, ("10.9.9.9", 6))
+    directory.update([lines[0], parse_server(2, "10.0.0.7:2888:3888"), parse_server(4, "h:1:2")])
+    assert directory.is_at(2, "10.0.0.7") and not directory.is_at(2, "10.0.0.2")
+    assert (2 in directory, 3 in directory, 4 in directory) == (True, False, True)
+    assert directory.admits(3) and not directory.admits(1)
+    assert directory.quorum(3) == directory.election(3) == ()
+    assert directory.election(4) == (), "no guest any more, and its name is not looked up yet"
+    assert directory.election(5) == ((socket.AF_INET, ("10.9.9.9", 6)),)
+
+
+def test_what_comes_of_a_look_up_for_another_membership(
+    play: Play[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(addresses, "look_up", {"a": ["10.0.0.1"], "b": ["10.0.0.2"]}.get)
+
+    async def act() -> None:
+        before = [parse_server(2, "a:1:2"), parse_server(3, "a:1:2")]
+        directory = Directory(before, 1)
+        await directory.start(10)
+        found = {2: places_of(before[0], lambda host: ["10.0.0.9"])}
+        directory.update([parse_server(2, "b:1:2")])
+        directory._note(dict.fromkeys((2,), before[0]), found)
+        assert not directory.is_at(2, "10.0.0.9")
+        while not directory.is_at(2, "10.0.0.2"):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        directory.stop()
+
+    play(act)
 
 
 def test_name_for_several_addresses() -> None:

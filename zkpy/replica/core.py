@@ -303,7 +303,8 @@ class Replica:
         role = self.zab.role if serving else Role.LOOKING
         self._office = _OFFICES[role](self)
         self._office.set_low_space(self.low_space)
-        read_only = self.options.read_only_mode and not serving and not self._diverged
+        hidden = self._diverged or self.zab.is_left_out
+        read_only = self.options.read_only_mode and not serving and not hidden
         self.clients.enter(self._office, serving, read_only)
         self._tell_standing()
 
@@ -626,7 +627,7 @@ def _describe_voters(voters: VoterSet) -> str:
 def _describe_standing(zab: Zab) -> str:
     if zab.role is Role.LOOKING:
         return f"looking for a leader: {zab.why_looking}"
-    if zab.role is Role.OBSERVING and zab.options.named_only and not zab.named:
+    if zab.is_left_out:
         version = version_of(zab.configured)
         missing = (
             f"this server is not in the configuration (version {version:x})" if version else ""

@@ -122,7 +122,7 @@ def open_storage(config: Config, space: Space | None = None) -> tuple[Storage, R
 
 def refuse_hopeless(config: Config, recovered: Recovered) -> None:
     """What a server alone can never serve from: nobody is there to synchronise it anew."""
-    if is_ensemble(config):
+    if is_ensemble(config) and not decides_alone(recovered):
         if recovered.suspect is not None:
             log.warning("%s; the data will be fetched anew from a leader", recovered.suspect)
         return
@@ -133,6 +133,12 @@ def refuse_hopeless(config: Config, recovered: Recovered) -> None:
         )
     if recovered.identity is None and not config.ensemble_autocreate:
         raise ConfigError(f"{config.data_dir}: it holds no data yet, and db.autocreate is false")
+
+
+def decides_alone(recovered: Recovered) -> bool:
+    """Whether, by what it knows, this server is all the quorum there is."""
+    identity = recovered.identity
+    return identity is not None and VoterSet.decode(identity.voters).alone(identity.server_id)
 
 
 def build_replica(config: Config, recovered: Recovered) -> Replica:

@@ -37,6 +37,7 @@ def keep(config: Config, voters: VoterSet) -> None:
     try:
         if read(path) != text:
             replace(path, text)
+            log.info("%s: the membership of version %x is written there", path, version)
     except OSError as why:
         log.warning("%s: the membership cannot be written there: %s", path, why.strerror)
 

@@ -4,16 +4,17 @@ In: the ports of the own `server.N` line, bound before anything else at start.  
 the core wants sent, over learner links (`peers`) and election datagrams (`votes`), to
 where the members are (`addresses`).
 
-Where they are is what the files say, until the membership may change (`reconfigEnabled`):
-then it is what the log says of each server that it names, committed or proposed, and the
-files only of those that it does not name.  The own ports are those that the files give
-at the start, always: whoever can be reached at another address has to be started there.
+Where they are is what the files say; where the membership may change (`reconfigEnabled`)
+it is first what the log says of a server, committed or proposed.  The own ports are those
+that the files give at the start, always: whoever is to be reached at another address has to
+be started there.
 What is committed is written to a file as well (`dynamic`), for people and for a next start.
 """
 
 import logging
 import socket
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Final, Protocol
 
@@ -70,6 +71,8 @@ class Ensemble:
             config.servers, own.server_id, hosts_guests=config.reconfig_enabled
         )
         self._followed: tuple[VoterSet, VoterSet] | None = None
+        self._writer = ThreadPoolExecutor(1, "zkpy-membership")
+        """For the file: the loop waits for no disk, and what is newer is written later."""
         self._peers: Peers | None = None
         self._votes: Votes | None = None
 
@@ -91,6 +94,7 @@ class Ensemble:
 
     def stop(self) -> None:
         self._directory.stop()
+        self._writer.shutdown(wait=False)
         if self._votes is not None:
             self._votes.stop()
         if self._peers is not None:
@@ -120,15 +124,24 @@ class Ensemble:
         self._followed = applied, newest
         self._directory.update(merge_lines(self._config.servers, applied, newest))
         if followed is None or followed[0] is not applied:
-            dynamic.keep(self._config, applied)
+            self._writer.submit(dynamic.keep, self._config, applied)
 
 
 def merge_lines(static: Iterable[ServerSpec], *sets: VoterSet) -> Iterable[ServerSpec]:
-    """What comes later has the last word about a server."""
+    """What comes later has the first word about a server.
+
+    What the files say is tried as well, where it is different: an address that was changed
+    in every file (machines moved, and nothing of them ran) must not keep all of them apart.
+    """
     lines = {spec.server_id: spec for spec in static}
     for voters in sets:
-        lines |= known_to(voters).servers
+        for sid, spec in known_to(voters).servers.items():
+            lines[sid] = with_addresses(spec, lines[sid]) if sid in lines else spec
     return lines.values()
+
+
+def with_addresses(spec: ServerSpec, more: ServerSpec) -> ServerSpec:
+    return attrs.evolve(spec, addresses=tuple(dict.fromkeys(spec.addresses + more.addresses)))
 
 
 def own_line(config: Config) -> ServerSpec:

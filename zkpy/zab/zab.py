@@ -383,8 +383,8 @@ class Zab:
 
     def _show(self, part: Leading | Learning) -> None:
         self.serving, self.paused = part.serving, part.paused
-        if self.serving and self.options.named_only and isinstance(part, Learning):
-            self.serving = self.named or (part.founding and not self.configured.version)
+        if self.is_left_out:
+            self.serving = False
         role = Role.LEADING if part is self._leading else self._learner_role()
         if part.epoch != self.epoch or role is not self.role:
             self._enter(role)
@@ -405,6 +405,14 @@ class Zab:
             self._judged = configured
             self._named = configured.version > 0 and self.me in configured.everyone()
         return self._named
+
+    @property
+    def is_left_out(self) -> bool:
+        """A learner that the configuration does not name, and that serves nobody for that."""
+        learning = self._learning
+        if learning is None or not self.options.named_only or self.named:
+            return False
+        return self.configured.version > 0 or not learning.founding
 
     def _learner_role(self) -> Role:
         """A change of voters makes a follower of an observer, and the other way round."""
