@@ -14,61 +14,13 @@ import pytest
 from kazoo.client import KazooClient
 from kazoo.exceptions import ConnectionLoss, NewConfigNoQuorumError
 
-from tests.server.members import LIMIT_S, Member, free_ports
-
-SUPER = ("digest", "super:test")
-COMMON = """
-tickTime=500
-reconfigEnabled=true
-standaloneEnabled=false
-4lw.commands.whitelist=*
-DigestAuthenticationProvider.superDigest=super:D/InIHSb7yEEbrWz8b9l71RjZJU=
-"""
-
+from tests.server.members import LIMIT_S, Servers
 
 NOT_NAMED = "this server is not in the configuration"
 
 
 def is_told(text: str, lines: list[str]) -> bool:
     return any(text in line for line in lines)
-
-
-class Servers:
-    """Each knows itself, as an observer unless it founds, and whom it is told of."""
-
-    def __init__(self, directory: Path, count: int) -> None:
-        ports = free_ports(count)
-        self.all = {i + 1: Member(i + 1, directory, ports[i]) for i in range(count)}
-        self.clients: list[KazooClient] = []
-
-    def line(self, number: int, role: str = "participant") -> str:
-        each = self.all[number]
-        return (
-            f"server.{number}=127.0.0.1:{each.quorum_port}:{each.election_port}:{role};"
-            f"127.0.0.1:{each.client_port}"
-        )
-
-    def configure(self, number: int, *others: int) -> Member:
-        own = self.line(number, "observer" if others else "participant")
-        self.all[number].write_files("\n".join([COMMON, own, *map(self.line, others), ""]))
-        return self.all[number]
-
-    def hosts(self, *numbers: int) -> str:
-        return ",".join(self.all[number].hosts for number in numbers)
-
-    def connect(self, *numbers: int) -> KazooClient:
-        client = KazooClient(self.hosts(*numbers), timeout=10.0, auth_data=[SUPER])
-        client.start(LIMIT_S)
-        self.clients.append(client)
-        return client
-
-    def end(self) -> None:
-        for client in self.clients:
-            client.stop()
-            client.close()
-        for each in self.all.values():
-            if each.child is not None:
-                each.end()
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from zkpy import __version__
 COMMANDS: Final = {
     "ensemble": "zkpy.cli.ensemble",
     "log": "zkpy.cli.log",
+    "reconfig": "zkpy.cli.reconfig",
     "serve": "zkpy.cli.serve",
     "shell": "zkpy.cli.shell",
     "simulate": "zkpy.cli.simulate",

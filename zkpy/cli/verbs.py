@@ -8,6 +8,7 @@ times in words.
 import argparse
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import attrs
@@ -16,11 +17,13 @@ from kazoo.exceptions import NoNodeError
 from kazoo.protocol.states import WatchedEvent, ZnodeStat
 from kazoo.security import ACL, OPEN_ACL_UNSAFE, Id
 
+from zkpy import membership
 from zkpy.cli import requests
 from zkpy.cli.shown import quote_data, quote_lines, show_session, show_time
 
 PERMS: Final = {"r": 1, "w": 2, "c": 4, "d": 8, "a": 16}
 QUOTA: Final = "/zookeeper/quota"
+CONFIG: Final = "/zookeeper/config"
 ANY_VERSION: Final = -1
 Arguments = argparse.Namespace
 
@@ -165,7 +168,21 @@ def list_ephemerals(context: Context, given: Arguments) -> None:
 
 
 def show_config(context: Context, given: Arguments) -> None:
-    context.tell(quote_lines(context.client.get("/zookeeper/config")[0]))
+    data, stat = context.client.get(CONFIG, watch=_watcher(context, given))
+    context.tell(connect_string(data.decode()) if given.c else quote_lines(data))
+    if given.s:
+        context.tell(show_stat(stat))
+
+
+def connect_string(text: str) -> str:
+    """Version, and where clients connect: what a client needs of a configuration."""
+    servers = membership.parse_configuration(text).servers.values()
+    hosts = [
+        f"{spec.client.host or spec.addresses[0].host}:{spec.client.port}"
+        for spec in servers
+        if spec.client is not None
+    ]
+    return f"{membership.version_in(text):x} {','.join(hosts)}"
 
 
 def show_version(context: Context, given: Arguments) -> None:
@@ -175,6 +192,38 @@ def show_version(context: Context, given: Arguments) -> None:
 
 def synchronise(context: Context, given: Arguments) -> None:
     context.client.sync(given.path)
+
+
+def reconfig(context: Context, given: Arguments) -> None:
+    """Membership as a whole, or step by step; the new configuration is the answer."""
+    whole = read_members(given.file) if given.file else join_lines([given.members])
+    if bool(whole) == bool(given.add or given.remove):
+        raise UsageError("either -members or -file, or -add and -remove, say what is to change")
+    try:
+        version = int(given.v, 16) if given.v else ANY_VERSION
+    except ValueError:
+        raise UsageError(f"-v {given.v}: a version in hexadecimal is needed") from None
+    data, stat = context.client.reconfig(
+        join_lines(given.add) or None,
+        ",".join(given.remove) or None,
+        whole or None,
+        version,
+    )
+    context.tell(f"Committed new configuration:\n{quote_lines(data)}")
+    if given.s:
+        context.tell(show_stat(stat))
+
+
+def read_members(path: str) -> str:
+    """The lines of a file as a request has them: of a zoo.cfg, its server lines may be copied."""
+    lines = map(str.strip, Path(path).read_text(encoding="utf-8").splitlines())
+    return ",".join(line for line in lines if line and not line.startswith("#"))
+
+
+def join_lines(servers: Iterable[str]) -> str:
+    """`server.N=...` or `N=...`, as they stand in a request."""
+    lines = [each.strip() for text in servers for each in text.split(",") if each.strip()]
+    return ",".join(f"server.{line}" if line[0].isdigit() else line for line in lines)
 
 
 # --- writing ------------------------------------------------------------------------
@@ -541,6 +590,23 @@ _QUOTA_OPTIONS: Final = {
 }
 
 
+def _for_config(parser: argparse.ArgumentParser) -> None:
+    _flag(parser, "-c", "version and connection string alone")
+    _stat_and_watch(parser)
+
+
+def _for_reconfig(parser: argparse.ArgumentParser) -> None:
+    line = "N=HOST:QUORUM:ELECTION[:ROLE];CLIENT[,...]"
+    parser.add_argument("-add", action="append", default=[], metavar=line, help="who joins")
+    parser.add_argument(
+        "-remove", action="append", default=[], metavar="N[,...]", help="who leaves"
+    )
+    parser.add_argument("-members", default="", metavar=line, help="all members")
+    parser.add_argument("-file", metavar="FILE", help="all members, as server.N lines")
+    parser.add_argument("-v", metavar="HEX", help="only if this is the version now")
+    _flag(parser, "-s", "with the Stat")
+
+
 def _nothing(parser: argparse.ArgumentParser) -> None:
     """It takes no arguments."""
 
@@ -567,7 +633,8 @@ VERBS: Final = (
     Verb("quota", "Show the quota of a znode.", list_quota, _path, ("listquota",)),
     Verb("setquota", "Set limits on what is at and below a znode.", set_quota, _for_set_quota),
     Verb("delquota", "Remove limits, or the quota.", delete_quota, _for_delete_quota),
-    Verb("config", "Show who the ensemble is.", show_config, _nothing),
+    Verb("config", "Show who the ensemble is.", show_config, _for_config),
+    Verb("reconfig", "Change who the ensemble is.", reconfig, _for_reconfig),
     Verb("version", "Show the server's version.", show_version, _nothing),
     Verb("sync", "Wait until this server has seen all writes.", synchronise, _root_path),
     Verb("getAllChildrenNumber", "Count what is below a znode.", count_all, _root_path, ("count",)),

@@ -1,0 +1,128 @@
+"""`zkpy reconfig` and what `zkpy shell` has of it, on an ensemble of one that may grow."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.server.members import Servers
+from zkpy.cli.main import zkpy
+
+OBSERVER = "server.2=127.0.0.1:7:8:observer;127.0.0.1:9"
+VOTER = "server.3=127.0.0.1:17:18:participant;127.0.0.1:19"
+AUTH = ("--auth", "digest:super:test")
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    servers = Servers(tmp_path_factory.mktemp("reconfig"), 1)
+    try:
+        servers.configure(1).start()
+        servers.all[1].until_serving()
+        yield servers
+    finally:
+        servers.end()
+
+
+@pytest.fixture
+def run(servers: Servers) -> Iterator["Run"]:
+    run = Run(servers)
+    yield run
+    run("--members", str(run.one))
+
+
+class Run:
+    def __init__(self, servers: Servers) -> None:
+        self.hosts = servers.all[1].hosts
+        self.line = servers.line(1)
+        self.one = servers.all[1].data / "one"
+        self.one.write_text(f"# all that is left\n\n{self.line}\n")
+
+    def __call__(self, *words: str, auth: tuple[str, ...] = AUTH) -> Result:
+        return CliRunner().invoke(zkpy, ["reconfig", "-s", self.hosts, *auth, *words])
+
+    def shell(self, *words: str, auth: tuple[str, ...] = AUTH) -> Result:
+        return CliRunner().invoke(zkpy, ["shell", "-s", self.hosts, *auth, *words])
+
+
+def test_the_plan_alone(run: Run) -> None:
+    shown = run("--dry-run", "--add", OBSERVER, "--add", VOTER)
+    assert shown.exit_code == 0
+    assert re.sub(r"version \w+", "version V", shown.output).splitlines() == [
+        "now:    version V, voters 1; a quorum is 1 of 1, 0 may fail",
+        f"change: server.2 joins as an observer: {OBSERVER.partition('=')[2]}",
+        f"change: server.3 joins as a voter: {VOTER.partition('=')[2]}",
+        "then:   voters 1 3, observers 2; a quorum is 2 of 2, 0 may fail",
+        "note:   2 voters bear no more losses than 1",
+        "ready:  server.1 serves as leader",
+        "ready:  server.3 does not answer at its client address",
+        "refused: no quorum of the new voters answers",
+    ]
+    assert run.shell("config").output.count("server.") == 1
+
+
+def test_it_is_done(run: Run) -> None:
+    done = run("--add", OBSERVER.removeprefix("server."))
+    assert done.exit_code == 0, done.output
+    version = re.search(r"^done: version (\w+)$", done.output, re.MULTILINE)
+    assert version is not None
+    config = run.shell("config").output.splitlines()
+    assert config == [run.line, OBSERVER, f"version={version[1]}"]
+    assert run.shell("config", "-c").output == f"{version[1]} {run.hosts},127.0.0.1:9\n"
+    changed = run("--add", OBSERVER.replace(":7:", ":70:"), "--from-version", version[1])
+    assert "change: server.2 was 127.0.0.1:7:8" in changed.output and changed.exit_code == 0
+    gone = run("--remove", "2,5")
+    assert gone.exit_code == 0
+    assert "change: server.2, an observer, leaves" in gone.output
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--add", VOTER], "no quorum of the new voters is connected and synchronised"),
+        (["--remove", "1"], "0 voters would be left"),
+        (["--add", "3=somewhere"], "host:quorum-port:election-port"),
+        (["--add", "300=h:1:2;3"], "server ids go from 0 to 255"),
+        (["--add", OBSERVER, "--from-version", "5"], "not 5"),
+    ],
+)
+def test_what_is_refused(run: Run, words: list[str], why: str) -> None:
+    refused = run(*words)
+    assert refused.exit_code == 1
+    assert "refused: " in refused.output and why in refused.output
+    assert "done" not in refused.output
+
+
+def test_who_may(run: Run) -> None:
+    refused = run("--add", OBSERVER, auth=())
+    assert refused.exit_code == 1
+    assert "refused: not permitted by the ACL" in refused.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["--add", OBSERVER, "--members", "FILE"], ["--remove", "1", "--from-version", "x"]],
+)
+def test_what_is_not_to_be_understood(run: Run, words: list[str]) -> None:
+    wrong = run(*(str(run.one) if word == "FILE" else word for word in words))
+    assert wrong.exit_code == 2
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    words = ["reconfig", "-s", "127.0.0.1:1", "--timeout", "0.2", "--remove", "1"]
+    result = CliRunner().invoke(zkpy, words)
+    assert (result.exit_code, result.output) == (1, "zkpy: nobody answers at 127.0.0.1:1\n")
+
+
+def test_the_shell_does_it_as_zkcli_does(run: Run) -> None:
+    done = run.shell("reconfig", "-add", OBSERVER, "-s")
+    assert done.output.startswith(f"Committed new configuration:\n{run.line}\n{OBSERVER}\nversion=")
+    assert "dataVersion = -1" in done.output
+    assert run.shell("reconfig", "-remove", "2", "-v", "zz").exit_code == 2
+    assert run.shell("reconfig", "-remove", "2", "-v", "5").exit_code == 1
+    assert run.shell("reconfig", "-remove", "2").output.count("server.") == 1
+    assert run.shell("reconfig", "-members", f"{run.line},{OBSERVER}").output.count("server.") == 2
+    assert run.shell("reconfig", "-file", str(run.one)).output.count("server.") == 1
+    assert run.shell("reconfig", "-file", str(run.one), "-remove", "1").exit_code == 2
