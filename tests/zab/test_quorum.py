@@ -112,6 +112,22 @@ def test_encoding(seed: int, number: int) -> None:
         VoterSet.decode(data + b"\0")
 
 
+def test_a_set_of_format_1_is_read() -> None:
+    """Before sets knew what had decided on them."""
+    voters = VoterSet.of([1, 2], [3]).at(7)
+    data = voters.encode()
+    assert VoterSet.decode(b"\1" + data[1:9] + data[17:]) == voters
+    with pytest.raises(ValueError, match="voter set of format 3"):
+        VoterSet.decode(b"\3" + data[1:])
+
+
+def test_what_decided_on_a_set_goes_with_it() -> None:
+    joint = VoterSet.of([1]).at(4).join(VoterSet.of([1, 2]).members, b"note").at(5)
+    assert joint.decided == 0
+    final = VoterSet.decode(joint.leave().encode()).at(6)
+    assert (final.decided, final.version, final.note) == (5, 6, b"note")
+
+
 def test_observers_and_strangers_never_count() -> None:
     voters = VoterSet.of([1, 2, 3], [4, 5])
     assert not voters.won([1, 4, 5, 99])

@@ -182,11 +182,9 @@ class VoterSet:
 
     @classmethod
     def _decode(cls, data: bytes) -> Self:
-        version_of_format, version, decided, note_length = _HEAD.unpack_from(data)
-        if version_of_format != FORMAT_VERSION:
-            raise ValueError(f"voter set of format {version_of_format}")
-        pos = _HEAD.size + note_length
-        note = data[_HEAD.size : pos]
+        version, decided, start, note_length = _decode_head(data)
+        pos = start + note_length
+        note = data[start:pos]
         members, pos = _decode_members(data, pos)
         joining, end = _decode_members(data, pos + 1) if data[pos] else (None, pos + 1)
         if end != len(data):
@@ -196,9 +194,22 @@ class VoterSet:
 
 FORMAT_VERSION: Final = 2
 _HEAD: Final = struct.Struct(">BqqI")
+_HEAD_1: Final = struct.Struct(">BqI")
+"""Of format 1, which knew of no set that decided on another."""
 _COUNTS: Final = struct.Struct(">HH")
 _VOTER: Final = struct.Struct(">qIH")
 _OBSERVER: Final = struct.Struct(">q")
+
+
+def _decode_head(data: bytes) -> tuple[int, int, int, int]:
+    """Version, version of what decided on it, where the note begins, its length."""
+    if data[0] == 1:
+        _, version, note_length = _HEAD_1.unpack_from(data)
+        return version, 0, _HEAD_1.size, note_length
+    version_of_format, version, decided, note_length = _HEAD.unpack_from(data)
+    if version_of_format != FORMAT_VERSION:
+        raise ValueError(f"voter set of format {version_of_format}")
+    return version, decided, _HEAD.size, note_length
 
 
 def _encode_members(members: Members) -> bytes:
