@@ -104,6 +104,8 @@ def test_as_a_whole() -> None:
         ({"joining": "server.4=a:1:2"}, "a client port is needed"),
         ({"joining": "server.4=host1:9:3888;5"}, "is server.1's"),
         ({"joining": "server.4=a:2181:3;host1:2181"}, "is server.1's"),
+        ({"joining": "server.4=a\nserver.9=b:1:2;3"}, "host:quorum-port"),
+        ({"joining": "server.4=a:1:2;b\nversion=9:3"}, "host:quorum-port"),
         ({"leaving": "one"}, "not a whole number"),
         ({"leaving": "1,2", "least": 2}, "at least 2"),
         ({"leaving": "1,2,3"}, "at least 1"),

@@ -23,6 +23,8 @@ SERVER_ID_MAX: Final = 255
 ANY_ADDRESS: Final = ""
 """Every address of the machine, IPv4 and IPv6: what zoo.cfg means by no address."""
 ANY_IPV4: Final = "0.0.0.0"
+_HOST: Final = re.compile(r"[^\s,;|=]+")
+"""Nothing by which its line would end, or mean something else once it is read again."""
 _LINE: Final = re.compile(r"(server|group|weight)\.(\d{1,18})")
 
 
@@ -117,7 +119,7 @@ def parse_server(server_id: int, text: str) -> ServerSpec:
 
 
 def _peer_address(parts: list[str]) -> PeerAddress:
-    if not 3 <= len(parts) <= 4 or not parts[0]:
+    if not 3 <= len(parts) <= 4 or not _HOST.fullmatch(parts[0]):
         raise ValueError(_SERVER_FORM)
     quorum, election = _port(parts[1]), _port(parts[2])
     if quorum == election:
@@ -128,6 +130,8 @@ def _peer_address(parts: list[str]) -> PeerAddress:
 def _client_address(text: str) -> ClientAddress:
     parts = split_address(text)
     if len(parts) > 2:
+        raise ValueError(_SERVER_FORM)
+    if len(parts) == 2 and not _HOST.fullmatch(parts[0]):
         raise ValueError(_SERVER_FORM)
     host = parse_host(parts[0]) if len(parts) == 2 else ANY_ADDRESS
     # ZooKeeper means every address by 0.0.0.0 here, IPv6 too.

@@ -222,6 +222,9 @@ def test_conf_of_a_member() -> None:
         "peerType=0\nmembership: \nserver.1=a:2888:3888|b:2889:3889\n"
         "server.2=c:1:2:observer\nversion=0"
     )
+    changed = attrs.evolve(STATUS, standalone=False, membership="server.1=d:1:2\nversion=1f")
+    said = ask("conf", status=changed, config=config)
+    assert said.endswith("\nmembership: \nserver.1=d:1:2\nversion=1f")
 
 
 def test_dirs_measures_files_below(tmp_path: Path) -> None:

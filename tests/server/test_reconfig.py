@@ -116,6 +116,7 @@ def grow(servers: Servers, admin: KazooClient, traffic: Traffic) -> None:
     assert shown.split("\n")[:3] == [servers.line(number) for number in (1, 2, 3)]
     for number in (2, 3):
         servers.all[number].until_serving()
+        assert servers.all[number].ask("conf").endswith(f"\nmembership: \n{shown}")
     version = re.search(r"version=([0-9a-f]+)$", shown)
     assert version is not None
     for number in (1, 2, 3):  # in a file for each, beside what the operator wrote

@@ -275,8 +275,16 @@ def _membership(view: ServerView) -> Answer:
         "electionPort": "|".join(str(each.election_port) for each in own.addresses),
         "quorumPort": "|".join(str(each.quorum_port) for each in own.addresses),
         "peerType": int(own.observer),
-        "membership": [f"server.{each.server_id}={each.text}" for each in config.servers],
+        "membership": _members(view),
     }
+
+
+def _members(view: ServerView) -> list[str]:
+    """What the log says, with its version; before it says anything, the files, at version 0."""
+    if view.status.membership:
+        return view.status.membership.split("\n")
+    lines = [f"server.{each.server_id}={each.text}" for each in view.config.servers]
+    return [*lines, "version=0"]
 
 
 def measure_directories(view: ServerView) -> Answer:

@@ -56,7 +56,7 @@ def _show_configuration(found: Answer) -> str:
     pairs: dict[str, Any] = dict(found)
     members = pairs.pop("membership", None)
     text = _show_pairs(pairs)
-    return text if members is None else "\n".join([f"{text}membership: ", *members, "version=0"])
+    return text if members is None else "\n".join([f"{text}membership: ", *members])
 
 
 def _show_dirs(found: Answer) -> str:

@@ -75,11 +75,16 @@ def version_of(voters: VoterSet) -> int:
 
 def known_to(voters: VoterSet) -> Configuration:
     """Servers whose addresses go with that set; of a joint one, those it leads to."""
+    return membership.parse_configuration(text_of(voters))
+
+
+def text_of(voters: VoterSet) -> str:
+    """Without a version; empty if no addresses go with that set."""
     if not voters.note:
-        return Configuration({})
+        return ""
     _, txn = txns.decode(voters.note)
     assert isinstance(txn, SetDataTxn) and txn.data is not None
-    return membership.parse_configuration(txn.data.decode())
+    return txn.data.decode()
 
 
 def configuration_of(voters: VoterSet, static: Configuration) -> Configuration:

@@ -7,9 +7,11 @@ and is for those who want to see them.
 import attrs
 
 from wire.peer import Role
+from zkpy.membership import show
 from zkpy.pipeline.watches import Kind
 from zkpy.replica.core import Replica
 from zkpy.replica.links import ClientLink
+from zkpy.replica.membership import text_of, version_of
 
 
 @attrs.define(frozen=True)
@@ -58,6 +60,8 @@ class Status:
     """Those of them that vote."""
     proposal_sizes: tuple[int, int, int] | None = None
     """Of a leader: bytes of the last, the least and the greatest proposal; -1 before the first."""
+    membership: str = ""
+    """The configuration in force, as `/zookeeper/config` shows it; empty without addresses."""
     low_space: bool = False
     """The disk is nearly full: writes that need room are refused."""
     despair: str | None = None
@@ -111,9 +115,16 @@ def status_of(replica: Replica) -> Status:
         learners=len(learners),
         synced_followers=sum(1 for sid in learners if sid in voters),
         proposal_sizes=replica.office.proposal_sizes(),
+        membership=_membership_of(replica),
         low_space=replica.low_space,
         despair=replica.zab.despair,
     )
+
+
+def _membership_of(replica: Replica) -> str:
+    configured = replica.zab.configured
+    text = text_of(configured) if configured.version else ""
+    return show(text, version_of(configured)) if text else ""
 
 
 def _mode_of(replica: Replica) -> str:

@@ -76,11 +76,11 @@ class Directory:
         return sid != self.me and (sid in self.specs or self.hosts_guests)
 
     def update(self, servers: Iterable[ServerSpec]) -> None:
-        """The membership is another now; whose line is the same keeps what was found out."""
+        """The membership is another now; who is where it was keeps what was found out."""
         before, places = self.specs, self._places
         self.specs = {spec.server_id: spec for spec in servers if spec.server_id != self.me}
         self._places = {
-            sid: places[sid] if before.get(sid) == spec else places_of(spec)
+            sid: places[sid] if is_where(before.get(sid), spec) else places_of(spec)
             for sid, spec in self.specs.items()
         }
         for sid in self.specs:
@@ -157,7 +157,7 @@ class Directory:
     def _note(self, specs: dict[int, ServerSpec], found: dict[int, Places]) -> None:
         """A name that is not found just now keeps the addresses that it had."""
         for sid, places in found.items():
-            if self.specs.get(sid) != specs[sid]:
+            if not is_where(self.specs.get(sid), specs[sid]):
                 continue  # it was looked up for a membership that is over
             before = self._places[sid]
             if places.hosts and places != before:
@@ -176,6 +176,11 @@ def is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_where(before: ServerSpec | None, spec: ServerSpec) -> bool:
+    """Whether that server is at the same addresses, whatever else became of it."""
+    return before is not None and before.addresses == spec.addresses
 
 
 def has_names(spec: ServerSpec) -> bool:
