@@ -541,3 +541,15 @@ def test_a_leader_that_looks_again_is_left_at_once() -> None:
     assert driver.zab.leader == 2, "without the echo it is anybody's word"
     driver.zab.receive_vote(2, vote, driver.now)
     assert gave_up(driver)
+
+
+def test_a_leader_that_votes_for_another_is_left_too() -> None:
+    """Of this round: it had voted for itself when it was elected here (seed 1308)."""
+    driver = Driver(member(2), OLD)
+    linked(driver)
+    own_round = driver.zab._election.round
+    vote = vote_from(driver.zab, 2, round=own_round)
+    driver.zab.receive_vote(2, vote, driver.now)
+    assert driver.zab.leader == 2, "it was still for itself"
+    driver.zab.receive_vote(2, attrs.evolve(vote, sequence=2, leader=3), driver.now)
+    assert gave_up(driver)

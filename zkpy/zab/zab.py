@@ -250,12 +250,21 @@ class Zab:
 
         Without this a leader whose supporter changed its mind, or a follower whose leader did,
         sits out the whole initLimit (ZOOKEEPER-3109).
+
+        A leader that votes for another in the same round changed its mind too.  Losing schedule:
+        {1, 2} are about to become {3}, which 2 and 3 know and 1 does not; 1 counts 2's first
+        vote, for itself, and its own, and follows; 2 and 3 are for 3 by then, and wait for
+        1's vote.
         """
-        if n.echo != self.member.incarnation or n.round <= self._election.round:
+        if n.echo != self.member.incarnation or n.round < self._election.round:
             return
         learning, leading = self._learning, self._leading
+        again = n.round > self._election.round
         if learning and n.sid == learning.leader and learning.phase in _EARLY:
-            learning.fail("the leader is looking again")
+            if again or n.leader != n.sid:
+                learning.fail("the leader is looking again")
+        elif not again:
+            return
         elif leading and leading.phase is not LeaderPhase.BROADCAST:
             linked = dict.fromkeys([self.me, *self.member.links])
             if self.voters.is_voter(n.sid) and not self.voters.won(linked):
