@@ -78,6 +78,7 @@ SCENARIOS: dict[str, Callable[[], None]] = {
     "710": sessions.test_t_ses_4_a_session_that_moves_is_not_moved_for_good,
     "1863": sessions.test_t_watch_2_watches_and_ephemerals_end_with_their_sessions,
     "1675": leader.test_confirms_its_leadership_by_a_later_round,
+    "1699": leader.test_a_joint_set_needs_both_quorums,
     "5010": sessions.test_t_watch_2_watches_and_ephemerals_end_with_their_sessions,
     "numbers": regressions.test_forward_numbers_go_on_through_a_change_of_role,
 }
