@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "ensemble": "zkpy.cli.ensemble",
     "log": "zkpy.cli.log",
     "reconfig": "zkpy.cli.reconfig",
+    "recover": "zkpy.cli.recover",
     "serve": "zkpy.cli.serve",
     "shell": "zkpy.cli.shell",
     "simulate": "zkpy.cli.simulate",
