@@ -144,7 +144,8 @@ def replace(servers: Servers, admin: KazooClient, traffic: Traffic) -> None:
     traffic.goes_on()
     servers.all[2].start()
     servers.all[2].until_serving()
-    # The one that was replaced comes back: it says why it does not serve.
-    servers.all[1].start()
+    # The one that was replaced comes back, and is told who is there now, since the leader may be
+    # one that it has never heard of: it says why it does not serve.
+    servers.configure(1, 2, 3, 4).start()
     servers.all[1].until(partial(is_told, NOT_NAMED))
     assert "not currently serving" in servers.all[1].ask("srvr")
