@@ -19,6 +19,7 @@ import enum
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -366,3 +367,11 @@ def end_session(port: int, session: int, password: bytes) -> None:
         if struct.unpack_from(">q", next(answers), 8)[0] == session:
             send(s, struct.pack(">ii", 1, CLOSE_SESSION))
             next(answers)
+
+
+def until(condition: Callable[[], object], limit_s: float = LIMIT_S) -> None:
+    """Ask again and again: for what a server or a client has no event for."""
+    deadline, pause = time.monotonic() + limit_s, threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        pause.wait(0.003)

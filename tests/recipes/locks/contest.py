@@ -1,0 +1,237 @@
+"""Two clients, one lock, and a fault at one request of one of them.
+
+Every write that a holder makes goes into a log in the server, marked with the number of the
+holder's node.  Mutual exclusion is read from the log afterwards: once a later holder has
+written, nothing of an earlier one may follow.  The same contest is played by zkpy's `Lock`
+and by kazoo's, which has no guarded writes and makes plain ones.
+
+    turns     the rival holds; the victim queues behind it; the rival releases and queues again;
+              the victim writes twice and releases; the rival writes
+    give up   the rival holds; the victim's acquire times out; the rival releases
+    alone     the victim makes the path, holds, writes and releases
+"""
+
+import contextlib
+import enum
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol
+
+import attrs
+from kazoo.client import KazooClient
+from kazoo.exceptions import KazooException, LockTimeout, NoNodeError
+from kazoo.recipe.lock import Lock as KazoosLock
+from kazoo.retry import KazooRetry
+
+from recipes.locks import Lock, LockError
+from tests.recipes.faults import Fault, FaultProxy, until
+
+surely: Final = KazooRetry(max_tries=-1, delay=0.01, backoff=1, max_jitter=0)
+"""Calls again what lost its connection or its session."""
+GIVE_UP_S = 0.15
+HANGS_S = 8.0
+WRITES = 2
+
+
+class Contestant(Protocol):
+    """A lock, however made."""
+
+    def acquire(self, timeout: float | None = None) -> bool: ...
+    def release(self) -> None: ...
+    def write(self, log: str) -> None: ...
+    def believes(self) -> bool: ...
+
+
+MakeContestant = Callable[[KazooClient, str], Contestant]
+
+
+class Ours:
+    def __init__(self, client: KazooClient, path: str) -> None:
+        self.lock = Lock(client, path)
+
+    def acquire(self, timeout: float | None = None) -> bool:
+        return self.lock.acquire(timeout=timeout)
+
+    def release(self) -> None:
+        self.lock.release()
+
+    def write(self, log: str) -> None:
+        guard = self.lock.guard()
+        guard.create(log, str(guard.token).encode(), sequence=True)
+
+    def believes(self) -> bool:
+        return self.lock.held
+
+
+class Kazoos:
+    """As its documentation shows it; writes are retried as client.retry does."""
+
+    def __init__(self, client: KazooClient, path: str) -> None:
+        self.client, self.lock = client, KazoosLock(client, path)
+
+    def acquire(self, timeout: float | None = None) -> bool:
+        try:
+            return bool(self.lock.acquire(timeout=timeout))
+        except LockTimeout:
+            return False
+
+    def release(self) -> None:
+        self.lock.release()
+
+    def write(self, log: str) -> None:
+        number = int(self.lock.node[-10:])
+        surely(self.client.create, log, str(number).encode(), sequence=True)
+
+    def believes(self) -> bool:
+        return bool(self.lock.is_acquired)
+
+
+class Harm(enum.Enum):
+    STALE = "a write of one who no longer held it"
+    TWO = "two who believe that they hold it"
+    ORPHAN = "a node left behind"
+    HANGS = "hangs"
+
+
+@attrs.define
+class Outcome:
+    harms: list[Harm]
+    requests: int
+    """That the victim made."""
+    operation: str = ""
+    """Which the fault met."""
+
+
+class Contest:
+    """The clients, the proxy in front of the victim, and a place of its own."""
+
+    def __init__(
+        self,
+        make: MakeContestant,
+        rival: KazooClient,
+        victim: KazooClient,
+        proxy: FaultProxy,
+        root: str,
+        fault: Fault | None = None,
+    ) -> None:
+        self._fault = fault
+        self.witness, self.victims_client, self.proxy = rival, victim, proxy
+        self.path, self.log = f"{root}/locks/a", f"{root}/log"
+        surely(rival.ensure_path, self.log)
+        self.rival, self.victim = make(rival, self.path), make(victim, self.path)
+        self.harms: dict[Harm, None] = {}
+        self._inside = False
+        self._rival_is_done = False
+
+    # --- the scenarios --------------------------------------------------------------------
+
+    def turns(self) -> None:
+        self.rival.acquire()
+        with self._victim_works():
+            until(lambda: self._victim_waits() and self._queued() > 1)
+            self.rival.release()
+            self.rival.acquire()
+            self._compare_beliefs()
+            surely(self.rival.write, f"{self.log}/")
+            self.rival.release()
+            self._rival_is_done = True
+
+    def give_up(self) -> None:
+        self.rival.acquire()
+        with contextlib.suppress(KazooException):
+            assert not self.victim.acquire(GIVE_UP_S)
+        self.rival.release()
+        self._rival_is_done = True
+
+    def alone(self) -> None:
+        self._rival_is_done = True
+        with self._victim_works():
+            pass
+
+    # --- the victim -----------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _victim_works(self) -> Iterator[None]:
+        thread = threading.Thread(target=self._work, daemon=True)
+        thread.start()
+        yield
+        thread.join(HANGS_S)
+        if thread.is_alive():
+            self._note(Harm.HANGS)
+
+    def _work(self) -> None:
+        deadline = time.monotonic() + HANGS_S
+        while time.monotonic() < deadline:
+            with contextlib.suppress(LockError, KazooException):
+                self._work_once()
+                return
+
+    def _work_once(self) -> None:
+        self.victim.acquire()
+        try:
+            self._inside = True
+            # The rival stands behind by now: if the victim's session ends, it holds at once.
+            until(lambda: self._rival_is_done or self._queued() > 1 or not self.victim.believes())
+            for _ in range(WRITES):
+                self.victim.write(f"{self.log}/")
+        finally:
+            self._inside = False
+            self.victim.release()
+
+    # --- what is looked at ------------------------------------------------------------------
+
+    def _victim_waits(self) -> bool:
+        """Whether it has begun to watch its predecessor, or has met its fault on the way there."""
+        met = self._fault is not None and self._fault.met.is_set()
+        return met or any(each.operation == "get" for each in self.proxy.seen)
+
+    def _queued(self) -> int:
+        return len(self._children())
+
+    def _children(self) -> list[str]:
+        try:
+            found: list[str] = surely(self.witness.get_children, self.path)
+        except NoNodeError:
+            return []
+        return found
+
+    def _compare_beliefs(self) -> None:
+        """Once the victim's client knows all that it can know."""
+        until(lambda: self.victims_client.connected)
+        if self._inside and self.victim.believes():
+            self._note(Harm.TWO)
+
+    def _note(self, harm: Harm) -> None:
+        self.harms[harm] = None
+
+    def play(self, scenario: str) -> Outcome:
+        """The fault is counted from here on."""
+        if self._fault is not None:
+            self.proxy.arm(self._fault)
+        SCENARIOS[scenario](self)
+        return self._judge()
+
+    def _judge(self) -> Outcome:
+        self._judge_log()
+        try:
+            until(lambda: not self._queued(), HANGS_S if Harm.HANGS not in self.harms else 0)
+        except AssertionError:
+            self._note(Harm.ORPHAN)
+        seen = self._fault and self._fault.seen
+        return Outcome(list(self.harms), len(self.proxy.seen), seen.operation if seen else "")
+
+    def _judge_log(self) -> None:
+        numbers = [
+            int(surely(self.witness.get, f"{self.log}/{name}")[0])
+            for name in sorted(surely(self.witness.get_children, self.log))
+        ]
+        if numbers != sorted(numbers):
+            self._note(Harm.STALE)
+
+
+SCENARIOS: dict[str, Callable[[Contest], None]] = {
+    "turns": Contest.turns,
+    "give up": Contest.give_up,
+    "alone": Contest.alone,
+}

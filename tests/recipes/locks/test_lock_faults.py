@@ -1,0 +1,64 @@
+"""zkpy's Lock in the contest: a fault at every request, before and after, and no harm done."""
+
+from collections.abc import Callable
+from itertools import count
+
+import pytest
+from kazoo.client import KazooClient
+
+from tests.recipes.conftest import Connect
+from tests.recipes.faults import Fault, FaultProxy, Link, When
+from tests.recipes.locks.contest import SCENARIOS, Contest, Ours, Outcome
+from zkpy.testing.realserver import RealServer
+
+Stage = Callable[[str, Fault | None], Outcome]
+
+
+@pytest.fixture
+def stage(server: RealServer, connect: Connect, proxy: FaultProxy, root: str) -> Stage:
+    """play(scenario, fault), each time with a victim and a place of its own.
+
+    The rival comes through `proxy`, so that a restart can keep it waiting."""
+    places = count()
+    rival = connect(proxy.hosts)
+
+    def perform(scenario: str, fault: Fault | None) -> Outcome:
+        with FaultProxy(server.port) as proxy:
+            victim: KazooClient = connect(proxy.hosts)
+            contest = Contest(Ours, rival, victim, proxy, f"{root}/{next(places)}", fault)
+            outcome = contest.play(scenario)
+            victim.stop()
+            victim.close()
+        return outcome
+
+    return perform
+
+
+@pytest.mark.parametrize("do", [None, Link.expire], ids=["cut", "expired"])
+@pytest.mark.parametrize("when", list(When), ids=lambda when: str(when.value))
+@pytest.mark.parametrize("scenario", list(SCENARIOS))
+def test_a_fault_at_every_request(
+    scenario: str, when: When, do: Callable[[Link], None] | None, stage: Stage
+) -> None:
+    sane = stage(scenario, None)
+    assert sane.harms == []
+    assert sane.requests >= 4
+    for at in range(1, sane.requests + 1):
+        fault = Fault(at, when, do=do)
+        outcome = stage(scenario, fault)
+        assert fault.seen is not None, f"request {at} of {sane.requests} was not made"
+        assert outcome.harms == [], f"at request {at}, {outcome.operation}"
+
+
+@pytest.mark.parametrize("when", list(When), ids=lambda when: str(when.value))
+def test_the_server_restarts_at_every_request(
+    when: When, stage: Stage, server: RealServer, proxy: FaultProxy
+) -> None:
+    def restart(link: Link) -> None:
+        with link.proxy.doors_shut(), proxy.doors_shut():
+            server.restart()
+
+    requests = stage("turns", None).requests
+    for at in range(1, requests + 1):
+        outcome = stage("turns", Fault(at, when, do=restart))
+        assert outcome.harms == [], f"at request {at}, {outcome.operation}"
