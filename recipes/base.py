@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 UNKNOWN_OUTCOME: Final = (ConnectionLoss, OperationTimeoutError, SessionExpiredError)
 """Whether the request was carried out must be found out."""
-NUMBER: Final = re.compile(r"-?\d{10}$")
+NUMBER: Final = re.compile(r"(?:\d{10}|-\d{9,10})$")
 """What a server appends to the name of a sequential node: `%010d` of 32 signed bits."""
 
 

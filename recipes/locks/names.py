@@ -5,8 +5,8 @@
     Curator, read/write lock    _c_<uuid>-__WRIT__<number>    _c_<uuid>-__READ__<number>
     Curator, SemaphoreV2        _c_<uuid>-lease-<number>
 
-The number is what the server appends: ten digits, or a sign and ten digits once its 32 bits
-have overflowed.  Each line is a *family*: its members agree on who is first.  Two families
+The number is what the server appends: ten digits, or a sign and nine or ten once its 32 bits have
+overflowed.  Each line is a *family*: its members agree on who is first.  Two families
 on one path do not: kazoo counts only its own markers, and Curator sorts a name without its
 marker by the whole of it, which begins with dice.  So a path with two of them is refused.
 """
@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 import attrs
+
+from recipes.base import NUMBER
 
 
 class LockError(Exception):
@@ -54,7 +56,7 @@ class Family:
     @property
     def pattern(self) -> re.Pattern[str]:
         markers = "|".join(map(re.escape, self.markers))
-        return re.compile(rf"({markers})(-?\d{{10}})$")
+        return re.compile(rf"({markers})({NUMBER.pattern})")
 
 
 def kazoo_prefix(unique: uuid.UUID) -> str:
@@ -79,7 +81,6 @@ CURATOR_READ_WRITE: Final = Family(
 CURATOR_LEASE: Final = Family("Curator's lease", curator_prefix, {"lease-": Role.WRITE}, True)
 FAMILIES: Final = (KAZOO, CURATOR_MUTEX, CURATOR_READ_WRITE, CURATOR_LEASE)
 PATTERNS: Final = {family.name: family.pattern for family in FAMILIES}
-_NUMBERED: Final = re.compile(r"-?\d{10}$")
 
 
 @attrs.frozen
@@ -108,6 +109,6 @@ def contenders_of(children: Iterable[str], family: Family) -> list[Contender]:
         contender = parse(name, family)
         if contender is not None:
             found.append(contender)
-        elif family.counts_all or _NUMBERED.search(name):
+        elif family.counts_all or NUMBER.search(name):
             raise MixedContendersError(f"{name!r} is not a node of {family.name}")
     return found

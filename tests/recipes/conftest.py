@@ -7,8 +7,11 @@ server is marked `served`.
 
 import contextlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from itertools import count
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
@@ -20,6 +23,7 @@ from zkpy.testing.realserver import RealServer
 Connect = Callable[..., KazooClient]
 """connect(hosts of the server if not given, timeout=seconds) -> a client that is started."""
 MakeProxy = Callable[[], FaultProxy]
+Spawn = Callable[..., "Future[Any]"]
 TIMEOUT_S = 8.0
 QUICK = {"max_tries": -1, "delay": 0.01, "backoff": 1, "max_jitter": 0.1}
 _places = count(1)
@@ -73,6 +77,27 @@ def make_proxy(server: RealServer) -> Iterator[MakeProxy]:
 def proxy(make_proxy: MakeProxy, connect: Connect) -> FaultProxy:
     """One, closed before the clients are."""
     return make_proxy()
+
+
+@pytest.fixture
+def spawn() -> Spawn:
+    """spawn(function, *arguments) in a thread of its own -> Future.
+
+    The end of the clients ends what still waits; a test that fails does not hang for it."""
+
+    def start(call: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        future: Future[Any] = Future()
+        Thread(target=run, args=(future, call, arguments), daemon=True).start()
+        return future
+
+    return start
+
+
+def run(future: "Future[Any]", call: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    try:
+        future.set_result(call(*arguments))
+    except BaseException as failure:
+        future.set_exception(failure)
 
 
 @pytest.fixture
