@@ -48,7 +48,7 @@ class Stage:
             rival, victim = start(self.server.hosts), start(proxy.hosts)
             with closing(rival), closing(victim):
                 root = f"/baseline/{next(self._places)}"
-                outcome = Contest(make, rival, victim, proxy, root, fault).play(scenario)
+                outcome = Contest((make, make), rival, victim, proxy, root, fault).play(scenario)
                 rival.stop()
                 victim.stop()
         return outcome

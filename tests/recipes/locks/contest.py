@@ -16,7 +16,8 @@ import enum
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from functools import partial
+from typing import ClassVar, Final, Protocol
 
 import attrs
 from kazoo.client import KazooClient
@@ -24,7 +25,8 @@ from kazoo.exceptions import KazooException, LockTimeout, NoNodeError
 from kazoo.recipe.lock import Lock as KazoosLock
 from kazoo.retry import KazooRetry
 
-from recipes.locks import Lock, LockError
+from recipes.locks import Lock, LockError, ReadLock, Semaphore, WriteLock
+from recipes.locks.claim import Claim
 from tests.recipes.faults import Fault, FaultProxy, until
 
 surely: Final = KazooRetry(max_tries=-1, delay=0.01, backoff=1, max_jitter=0)
@@ -37,6 +39,11 @@ WRITES = 2
 class Contestant(Protocol):
     """A lock, however made."""
 
+    directory: str
+    """Where contenders stand."""
+    waits_at: int
+    """By which of its requests it asks for what it waits for."""
+
     def acquire(self, timeout: float | None = None) -> bool: ...
     def release(self) -> None: ...
     def write(self, log: str) -> None: ...
@@ -47,8 +54,11 @@ MakeContestant = Callable[[KazooClient, str], Contestant]
 
 
 class Ours:
+    waits_at = 3
+    kind: ClassVar[Callable[..., Claim]] = Lock
+
     def __init__(self, client: KazooClient, path: str) -> None:
-        self.lock = Lock(client, path)
+        self.lock, self.directory = type(self).kind(client, path), path
 
     def acquire(self, timeout: float | None = None) -> bool:
         return self.lock.acquire(timeout=timeout)
@@ -64,11 +74,35 @@ class Ours:
         return self.lock.held
 
 
+class Writer(Ours):
+    kind = WriteLock
+
+
+class Reader(Ours):
+    """To be put against a writer."""
+
+    kind = ReadLock
+
+
+class Leaseholder(Ours):
+    """Of the only lease."""
+
+    waits_at = 5
+    kind = partial(Semaphore, leases=1)
+
+    def __init__(self, client: KazooClient, path: str) -> None:
+        super().__init__(client, path)
+        self.directory = f"{path}/leases"
+
+
 class Kazoos:
     """As its documentation shows it; writes are retried as client.retry does."""
 
+    waits_at = 4
+
     def __init__(self, client: KazooClient, path: str) -> None:
-        self.client, self.lock = client, KazoosLock(client, path)
+        self.client, self.directory = client, path
+        self.lock = KazoosLock(client, path)
 
     def acquire(self, timeout: float | None = None) -> bool:
         try:
@@ -108,18 +142,19 @@ class Contest:
 
     def __init__(
         self,
-        make: MakeContestant,
+        make: tuple[MakeContestant, MakeContestant],
         rival: KazooClient,
         victim: KazooClient,
         proxy: FaultProxy,
         root: str,
         fault: Fault | None = None,
     ) -> None:
+        """`make` the rival, and the victim."""
         self._fault = fault
         self.witness, self.victims_client, self.proxy = rival, victim, proxy
         self.path, self.log = f"{root}/locks/a", f"{root}/log"
         surely(rival.ensure_path, self.log)
-        self.rival, self.victim = make(rival, self.path), make(victim, self.path)
+        self.rival, self.victim = make[0](rival, self.path), make[1](victim, self.path)
         self.harms: dict[Harm, None] = {}
         self._inside = False
         self._rival_is_done = False
@@ -182,16 +217,16 @@ class Contest:
     # --- what is looked at ------------------------------------------------------------------
 
     def _victim_waits(self) -> bool:
-        """Whether it has begun to watch its predecessor, or has met its fault on the way there."""
+        """Whether it has asked for what it waits for, or has met its fault on the way there."""
         met = self._fault is not None and self._fault.met.is_set()
-        return met or any(each.operation == "get" for each in self.proxy.seen)
+        return met or len(self.proxy.seen) >= self.victim.waits_at
 
     def _queued(self) -> int:
         return len(self._children())
 
     def _children(self) -> list[str]:
         try:
-            found: list[str] = surely(self.witness.get_children, self.path)
+            found: list[str] = surely(self.witness.get_children, self.victim.directory)
         except NoNodeError:
             return []
         return found

@@ -1,4 +1,4 @@
-"""zkpy's Lock in the contest: a fault at every request, before and after, and no harm done."""
+"""zkpy's locks in the contest: a fault at every request, before and after, and no harm done."""
 
 from collections.abc import Callable
 from itertools import count
@@ -8,10 +8,27 @@ from kazoo.client import KazooClient
 
 from tests.recipes.conftest import Connect
 from tests.recipes.faults import Fault, FaultProxy, Link, When
-from tests.recipes.locks.contest import SCENARIOS, Contest, Ours, Outcome
+from tests.recipes.locks.contest import (
+    SCENARIOS,
+    Contest,
+    Leaseholder,
+    MakeContestant,
+    Ours,
+    Outcome,
+    Reader,
+    Writer,
+)
 from zkpy.testing.realserver import RealServer
 
-Stage = Callable[[str, Fault | None], Outcome]
+Pair = tuple[MakeContestant, MakeContestant]
+Stage = Callable[..., Outcome]
+OTHERS = {
+    "writer": (Writer, Writer),
+    "reader": (Writer, Reader),
+    "semaphore": (Leaseholder, Leaseholder),
+}
+FAULTS = pytest.mark.parametrize("do", [None, Link.expire], ids=["cut", "expired"])
+WHEN = pytest.mark.parametrize("when", list(When), ids=lambda when: str(when.value))
 
 
 @pytest.fixture
@@ -22,10 +39,10 @@ def stage(server: RealServer, connect: Connect, proxy: FaultProxy, root: str) ->
     places = count()
     rival = connect(proxy.hosts)
 
-    def perform(scenario: str, fault: Fault | None) -> Outcome:
+    def perform(scenario: str, fault: Fault | None, make: Pair = (Ours, Ours)) -> Outcome:
         with FaultProxy(server.port) as proxy:
             victim: KazooClient = connect(proxy.hosts)
-            contest = Contest(Ours, rival, victim, proxy, f"{root}/{next(places)}", fault)
+            contest = Contest(make, rival, victim, proxy, f"{root}/{next(places)}", fault)
             outcome = contest.play(scenario)
             victim.stop()
             victim.close()
@@ -34,23 +51,39 @@ def stage(server: RealServer, connect: Connect, proxy: FaultProxy, root: str) ->
     return perform
 
 
-@pytest.mark.parametrize("do", [None, Link.expire], ids=["cut", "expired"])
-@pytest.mark.parametrize("when", list(When), ids=lambda when: str(when.value))
+@FAULTS
+@WHEN
 @pytest.mark.parametrize("scenario", list(SCENARIOS))
 def test_a_fault_at_every_request(
     scenario: str, when: When, do: Callable[[Link], None] | None, stage: Stage
 ) -> None:
-    sane = stage(scenario, None)
+    sweep(stage, scenario, when, do, (Ours, Ours))
+
+
+@FAULTS
+@WHEN
+@pytest.mark.parametrize("kind", list(OTHERS))
+def test_other_locks(
+    kind: str, when: When, do: Callable[[Link], None] | None, stage: Stage
+) -> None:
+    sweep(stage, "turns", when, do, OTHERS[kind])
+
+
+def sweep(
+    stage: Stage, scenario: str, when: When, do: Callable[[Link], None] | None, make: Pair
+) -> None:
+    sane = stage(scenario, None, make)
     assert sane.harms == []
     assert sane.requests >= 4
     for at in range(1, sane.requests + 1):
         fault = Fault(at, when, do=do)
-        outcome = stage(scenario, fault)
+        outcome = stage(scenario, fault, make)
         assert fault.seen is not None, f"request {at} of {sane.requests} was not made"
         assert outcome.harms == [], f"at request {at}, {outcome.operation}"
 
 
-@pytest.mark.parametrize("when", list(When), ids=lambda when: str(when.value))
+@pytest.mark.slow
+@WHEN
 def test_the_server_restarts_at_every_request(
     when: When, stage: Stage, server: RealServer, proxy: FaultProxy
 ) -> None:
