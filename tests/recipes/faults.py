@@ -315,6 +315,8 @@ class Link:
                     return
                 self.proxy.await_flow()
                 send(self._client, frame)
+        # The end, too, is heard of only then.
+        self.proxy.await_flow()
         self.cut()
 
     def _greet(self, frame: bytes) -> None:

@@ -25,7 +25,8 @@ from recipes.locks import (
 )
 from recipes.locks.claim import Format
 from tests.recipes.conftest import Connect, MakeProxy, Spawn
-from tests.recipes.faults import LIMIT_S, Fault, FaultProxy, Link, until
+from tests.recipes.faults import LIMIT_S, Fault, FaultProxy, Link, end_session, until
+from zkpy.testing.realserver import RealServer
 
 UUID = "0f8b3c5e-1a2b-4c3d-8e4f-5a6b7c8d9e0f"
 
@@ -479,3 +480,42 @@ def test_readers_share_and_writers_do_not(
 
 def test_contenders_of_a_path_that_is_not_there(client: KazooClient, root: str) -> None:
     assert Lock(client, root).contenders() == []
+
+
+# --- a store outside ---------------------------------------------------------------------------
+
+
+class FencedStore:
+    """What a store must do with tokens: refuse those smaller than the largest that it has seen."""
+
+    def __init__(self) -> None:
+        self.largest, self.kept = 0, ""
+
+    def write(self, value: str, token: int) -> bool:
+        if token < self.largest:
+            return False
+        self.largest, self.kept = token, value
+        return True
+
+
+def test_a_paused_holder_cannot_harm_a_fenced_store(
+    connect: Connect, proxy: FaultProxy, server: RealServer, root: str
+) -> None:
+    """It hears nothing, its session ends, another one holds: it believes in its lock still."""
+    store = FencedStore()
+    client, other = connect(proxy.hosts), connect()
+    paused, running = Lock(client, root), Lock(other, root)
+    told = Told(paused)
+    paused.acquire()
+    proxy.stall()
+    assert client.client_id is not None
+    end_session(server.port, *client.client_id)
+    with running as theirs:
+        assert store.write("new", theirs.token)
+        assert paused.held
+        assert not store.write("stale", paused.token)
+        assert store.write("newer", theirs.token)
+    assert store.kept == "newer"
+    proxy.flow()
+    told.wait(HoldState.HELD, HoldState.SUSPENDED, HoldState.LOST)
+    paused.release()
