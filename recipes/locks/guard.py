@@ -110,6 +110,9 @@ class GuardedTransaction:
         self.results: list[Any] = []
 
     def create(self, path: str, value: bytes = b"", **options: Any) -> None:
+        if path.endswith("/"):
+            # kazoo would drop the slash here, and number a sibling of the parent.
+            raise ValueError(f"{path!r}: a name is needed, also of a sequential node")
         self._request.create(path, value, **options)
 
     def set_data(self, path: str, value: bytes, version: int = -1) -> None:

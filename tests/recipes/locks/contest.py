@@ -21,11 +21,19 @@ from typing import ClassVar, Final, Protocol
 
 import attrs
 from kazoo.client import KazooClient
-from kazoo.exceptions import KazooException, LockTimeout, NoNodeError
+from kazoo.exceptions import ConnectionLoss, KazooException, LockTimeout, NoNodeError
 from kazoo.recipe.lock import Lock as KazoosLock
 from kazoo.retry import KazooRetry
 
-from recipes.locks import Lock, LockError, ReadLock, Semaphore, WriteLock
+from recipes.locks import (
+    HoldState,
+    Lock,
+    LockError,
+    LockSuspendedError,
+    ReadLock,
+    Semaphore,
+    WriteLock,
+)
 from recipes.locks.claim import Claim
 from tests.recipes.faults import Fault, FaultProxy, until
 
@@ -67,8 +75,15 @@ class Ours:
         self.lock.release()
 
     def write(self, log: str) -> None:
+        """As eagerly as kazoo's: again, as long as the lock may be held."""
         guard = self.lock.guard()
-        guard.create(log, str(guard.token).encode(), sequence=True)
+        while True:
+            try:
+                guard.create(log, str(guard.token).encode(), sequence=True)
+            except (ConnectionLoss, LockSuspendedError):
+                until(lambda: guard.state is not HoldState.SUSPENDED)
+            else:
+                return
 
     def believes(self) -> bool:
         return self.lock.held
@@ -158,6 +173,7 @@ class Contest:
         self.harms: dict[Harm, None] = {}
         self._inside = False
         self._rival_is_done = False
+        self._writes = False
 
     # --- the scenarios --------------------------------------------------------------------
 
@@ -168,7 +184,7 @@ class Contest:
             self.rival.release()
             self.rival.acquire()
             self._compare_beliefs()
-            surely(self.rival.write, f"{self.log}/")
+            surely(self.rival.write, f"{self.log}/w-")
             self.rival.release()
             self._rival_is_done = True
 
@@ -209,7 +225,8 @@ class Contest:
             # The rival stands behind by now: if the victim's session ends, it holds at once.
             until(lambda: self._rival_is_done or self._queued() > 1 or not self.victim.believes())
             for _ in range(WRITES):
-                self.victim.write(f"{self.log}/")
+                self.victim.write(f"{self.log}/w-")
+                self._writes = True
         finally:
             self._inside = False
             self.victim.release()
@@ -257,10 +274,9 @@ class Contest:
         return Outcome(list(self.harms), len(self.proxy.seen), seen.operation if seen else "")
 
     def _judge_log(self) -> None:
-        numbers = [
-            int(surely(self.witness.get, f"{self.log}/{name}")[0])
-            for name in sorted(surely(self.witness.get_children, self.log))
-        ]
+        names = sorted(surely(self.witness.get_children, self.log))
+        assert names or not self._writes, "nothing was written"
+        numbers = [int(surely(self.witness.get, f"{self.log}/{name}")[0]) for name in names]
         if numbers != sorted(numbers):
             self._note(Harm.STALE)
 

@@ -359,6 +359,8 @@ def test_all_writes_or_none(client: KazooClient, root: str) -> None:
         assert guard.state is HoldState.HELD
         with pytest.raises(ZeroDivisionError), guard.transaction() as writes:
             writes.create(f"{root}/{1 // 0}")
+        with pytest.raises(ValueError, match="a name is needed"):
+            guard.create(f"{root}/", sequence=True)
     assert client.exists(f"{root}/a") is None
 
 
