@@ -183,8 +183,8 @@ class Contest:
             until(lambda: self._victim_waits() and self._queued() > 1)
             self.rival.release()
             self.rival.acquire()
-            self._compare_beliefs()
             surely(self.rival.write, f"{self.log}/w-")
+            self._compare_beliefs()
             self.rival.release()
             self._rival_is_done = True
 
