@@ -204,13 +204,20 @@ class Claim:
 
     def _contend(self, wait: Wait, blocking: bool) -> Hold | None:
         self._seat = self._new_seat()
+        self._begun: Hold | None = None
         hold: Hold | None = None
         try:
             hold = wait.persist(lambda: self._attempt(wait, blocking))
         finally:
             if hold is None:
-                self._seat.leave()
+                self._stand_up()
         return hold
+
+    def _stand_up(self) -> None:
+        """From a seat that has gone, or is made to go."""
+        if self._begun is not None:
+            self._begun.release()
+        self._seat.leave()
 
     def _new_seat(self) -> Seat:
         def prefix(unique: uuid.UUID) -> str:
@@ -221,48 +228,38 @@ class Claim:
     def _attempt(self, wait: Wait, blocking: bool) -> Hold | None:
         """From the first step that is not certain to a hold; None if it would have to wait."""
         while True:
-            if self._seat.outlived():
-                self._move()
-            if not self._seat.occupy(wait):
+            if self._seat.outlived() or not self._seat.occupy(wait):
                 self._move()
                 continue
-            if not self._await_turn(wait, blocking):
+            hold = self._begun = self._begun or self._begin(wait)
+            if not self._await_turn(wait, hold, blocking):
                 return None
-            hold = self._confirm(wait)
-            if hold is not None:
+            wait.until(lambda: hold.state is not HoldState.SUSPENDED)  # noqa: B023
+            if hold.announce(self._on_change):
                 return hold
-            self._move()
+            if hold.is_final():
+                self._move()
+
+    def _begin(self, wait: Wait) -> Hold:
+        hold = Hold(self.client, self._seat.path, wait.wake)
+        hold.begin()
+        return hold
 
     def _move(self) -> None:
-        """To a new seat; the old one has gone, or is made to go."""
-        self._seat.leave()
-        self._seat = self._new_seat()
+        """To a new seat."""
+        self._stand_up()
+        self._seat, self._begun = self._new_seat(), None
 
-    def _confirm(self, wait: Wait) -> Hold | None:
-        """None if the node has gone meanwhile."""
-
-        def told(state: HoldState) -> None:
-            self._on_change(state)
-            wait.wake()
-
-        hold = Hold(self.client, self._seat.path, told)
-        try:
-            hold.begin()
-            wait.until(lambda: hold.state is not HoldState.SUSPENDED)
-        except BaseException:
-            hold.release()
-            raise
-        return hold if hold.state is HoldState.HELD else None
-
-    def _await_turn(self, wait: Wait, blocking: bool) -> bool:
-        """Whether the turn has come, or the seat has gone (which confirming shows)."""
-        while True:
+    def _await_turn(self, wait: Wait, hold: Hold, blocking: bool) -> bool:
+        """Whether the turn has come, or the seat has gone."""
+        while not hold.is_final():
             alarm = Alarm(wait)
             if self._is_my_turn(wait, alarm if blocking else None):
                 return True
             if not blocking:
                 return False
-            wait.until(alarm.rings)
+            wait.until(lambda: alarm.rings() or hold.is_final())  # noqa: B023
+        return True
 
     def _children(self, wait: Wait, watch: "Alarm | None" = None) -> list[str]:
         asked = self.client.get_children_async(self._directory(), watch=watch)

@@ -1,8 +1,9 @@
 """One time of holding: its fencing token, and what the holder may believe at each moment.
 
-A hold begins unconfirmed, which is the same as suspended: its node is there, but whether it
-is the present session's has not been read.  kazoo's states and what is read of the
-node move it, by the table `NEXT`; LOST and RELEASED are final.
+It is begun with the node, while its owner still waits for the turn, so that with the turn nothing
+is left to ask.  It begins unconfirmed, which is the same as suspended: the node is there, but
+whether it is the present session's has not been read.  kazoo's states and what is read of the node
+move it, by the table `NEXT`; LOST and RELEASED are final.
 
     suspended --confirmed--> held --the connection breaks--> suspended
     either --the session or the node is gone--> lost,  --release--> released
@@ -79,6 +80,15 @@ class Hold:
         """Listen, then confirm: a break in between is seen."""
         self.client.add_listener(self._on_connection)
         self._confirm()
+
+    def announce(self, told: OnChange) -> bool:
+        """The turn has come: tell that, and all that becomes of it.  False if it is not held."""
+        with self._mutex:
+            if self.state is not HoldState.HELD:
+                return False
+            self.on_change = told
+            self._tell(self.state)
+            return True
 
     def release(self) -> None:
         self.take(News.RELEASE)

@@ -35,7 +35,7 @@ from recipes.locks import (
     WriteLock,
 )
 from recipes.locks.claim import Claim
-from tests.recipes.faults import Fault, FaultProxy, until
+from tests.recipes.faults import Fault, FaultProxy, Link, until
 
 surely: Final = KazooRetry(max_tries=-1, delay=0.01, backoff=1, max_jitter=0)
 """Calls again what lost its connection or its session."""
@@ -62,7 +62,7 @@ MakeContestant = Callable[[KazooClient, str], Contestant]
 
 
 class Ours:
-    waits_at = 3
+    waits_at = 4
     kind: ClassVar[Callable[..., Claim]] = Lock
 
     def __init__(self, client: KazooClient, path: str) -> None:
@@ -102,7 +102,7 @@ class Reader(Ours):
 class Leaseholder(Ours):
     """Of the only lease."""
 
-    waits_at = 5
+    waits_at = 6
     kind = partial(Semaphore, leases=1)
 
     def __init__(self, client: KazooClient, path: str) -> None:
@@ -171,6 +171,7 @@ class Contest:
         surely(rival.ensure_path, self.log)
         self.rival, self.victim = make[0](rival, self.path), make[1](victim, self.path)
         self.harms: dict[Harm, None] = {}
+        self._first_session = self._session()
         self._inside = False
         self._rival_is_done = False
         self._writes = False
@@ -249,10 +250,16 @@ class Contest:
         return found
 
     def _compare_beliefs(self) -> None:
-        """Once the victim's client knows all that it can know."""
-        until(lambda: self.victims_client.connected)
+        """Once the victim's client knows that its session has ended, if that is how the rival came
+        to hold: until then it has no way to know better."""
+        if self._fault is not None and self._fault.do is Link.expire:
+            until(lambda: not self._inside or self._session() not in (None, self._first_session))
         if self._inside and self.victim.believes():
             self._note(Harm.TWO)
+
+    def _session(self) -> int | None:
+        identity = self.victims_client.client_id
+        return None if identity is None else int(identity[0])
 
     def _note(self, harm: Harm) -> None:
         self.harms[harm] = None

@@ -54,7 +54,7 @@ def test_only_the_next_one_watches_the_leases(
         count_children(client, f"{root}/locks", number + 1)
     proxies[0].wait_until(lambda seen: any(each.path == f"{root}/leases" for each in seen))
     for proxy in proxies[1:]:
-        proxy.wait_until(lambda seen: any(each.operation == "get" for each in seen))
+        proxy.wait_until(lambda seen: sum(each.operation == "get" for each in seen) == 2)
         assert not any(each.path.startswith(f"{root}/leases") for each in proxy.seen)
     before = len(proxies[2].seen)
     first.release()
