@@ -106,8 +106,8 @@ class Claim:
         return guard_of(self._hold, self.path)
 
     def add_listener(self, told: OnChange) -> None:
-        """Call with each HoldState of each hold, at once and in kazoo's threads: it must not block,
-        and may not call this client."""
+        """Call with each HoldState of each hold, at once: with the first in the thread that acquires,
+        with others in kazoo's.  It must not block, and may not call this client."""
         self._listeners.append(told)
 
     def remove_listener(self, told: OnChange) -> None:
@@ -120,10 +120,12 @@ class Claim:
     # --- acquire and release ----------------------------------------------------------------
 
     def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
-        """Whether it is held now; False without blocking, or after `timeout` seconds.
+        """Whether it is held now; False if others are before it: at once without blocking or with a
+        timeout of 0, else after `timeout` seconds.  At once means: after the server's answer.
 
         Raises CancelledError after `cancel`, MixedContendersError, and kazoo's errors that
         trying again does not help (NoAuthError, ConnectionClosedError ...)."""
+        blocking = blocking and timeout != 0
         with Wait(self.client, timeout if blocking else None) as wait:
             self._waits[wait] = None
             try:
@@ -168,7 +170,7 @@ class Claim:
     def release(self) -> None:
         """Give it up.  Comes back when the node has gone, or at once without a connection; the node
         goes then by itself, with the next connection or with the session.  Raises NotHeldError."""
-        if not self._gate.depth:
+        if self._hold is None:
             raise NotHeldError(f"{self.path} is not held")
         if self._gate.depth == 1:
             self._give_up()

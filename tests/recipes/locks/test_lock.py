@@ -107,7 +107,10 @@ def test_time_is_up(client: KazooClient, other: KazooClient, root: str, format: 
     queued(client, root, 1)
     mine.release()
     assert theirs.acquire(blocking=False)
+    assert not mine.acquire(timeout=0)
     theirs.release()
+    assert mine.acquire(timeout=0)
+    mine.release()
 
 
 def test_cancel(client: KazooClient, other: KazooClient, root: str, spawn: Spawn) -> None:
@@ -115,6 +118,8 @@ def test_cancel(client: KazooClient, other: KazooClient, root: str, spawn: Spawn
         waiting = Lock(other, root)
         acquired = spawn(waiting.acquire)
         queued(client, root, 2)
+        with pytest.raises(NotHeldError):
+            waiting.release()
         waiting.cancel()
         with pytest.raises(CancelledError):
             acquired.result(LIMIT_S)
