@@ -106,8 +106,8 @@ class Claim:
         return guard_of(self._hold, self.path)
 
     def add_listener(self, told: OnChange) -> None:
-        """Call with each HoldState of each hold, at once: with the first in the thread that acquires,
-        with others in kazoo's.  It must not block, and may not call this client."""
+        """Call with each HoldState of each hold at once: the first in the thread that acquires,
+        others in kazoo's.  It must not block, and may not call this client."""
         self._listeners.append(told)
 
     def remove_listener(self, told: OnChange) -> None:
