@@ -7,7 +7,7 @@ and by kazoo's, which has no guarded writes and makes plain ones.
 
     turns     the rival holds; the victim queues behind it; the rival releases and queues again;
               the victim writes twice and releases; the rival writes
-    give up   the rival holds; the victim's acquire times out; the rival releases
+    give up   the rival holds; the victim waits, and is cancelled; the rival releases
     alone     the victim makes the path, holds, writes and releases
 """
 
@@ -21,7 +21,7 @@ from typing import ClassVar, Final, Protocol
 
 import attrs
 from kazoo.client import KazooClient
-from kazoo.exceptions import ConnectionLoss, KazooException, LockTimeout, NoNodeError
+from kazoo.exceptions import CancelledError, ConnectionLoss, KazooException, NoNodeError
 from kazoo.recipe.lock import Lock as KazoosLock
 from kazoo.retry import KazooRetry
 
@@ -39,7 +39,6 @@ from tests.recipes.faults import Fault, FaultProxy, Link, until
 
 surely: Final = KazooRetry(max_tries=-1, delay=0.01, backoff=1, max_jitter=0)
 """Calls again what lost its connection or its session."""
-GIVE_UP_S = 0.15
 HANGS_S = 8.0
 WRITES = 2
 
@@ -52,7 +51,8 @@ class Contestant(Protocol):
     waits_at: int
     """By which of its requests it asks for what it waits for."""
 
-    def acquire(self, timeout: float | None = None) -> bool: ...
+    def acquire(self) -> bool: ...
+    def cancel(self) -> None: ...
     def release(self) -> None: ...
     def write(self, log: str) -> None: ...
     def believes(self) -> bool: ...
@@ -68,8 +68,11 @@ class Ours:
     def __init__(self, client: KazooClient, path: str) -> None:
         self.lock, self.directory = type(self).kind(client, path), path
 
-    def acquire(self, timeout: float | None = None) -> bool:
-        return self.lock.acquire(timeout=timeout)
+    def acquire(self) -> bool:
+        return self.lock.acquire()
+
+    def cancel(self) -> None:
+        self.lock.cancel()
 
     def release(self) -> None:
         self.lock.release()
@@ -119,11 +122,11 @@ class Kazoos:
         self.client, self.directory = client, path
         self.lock = KazoosLock(client, path)
 
-    def acquire(self, timeout: float | None = None) -> bool:
-        try:
-            return bool(self.lock.acquire(timeout=timeout))
-        except LockTimeout:
-            return False
+    def acquire(self) -> bool:
+        return bool(self.lock.acquire())
+
+    def cancel(self) -> None:
+        self.lock.cancel()
 
     def release(self) -> None:
         self.lock.release()
@@ -180,7 +183,7 @@ class Contest:
 
     def turns(self) -> None:
         self.rival.acquire()
-        with self._victim_works():
+        with self._in_thread(self._work):
             until(lambda: self._victim_waits() and self._queued() > 1)
             self.rival.release()
             self.rival.acquire()
@@ -191,26 +194,30 @@ class Contest:
 
     def give_up(self) -> None:
         self.rival.acquire()
-        with contextlib.suppress(KazooException):
-            assert not self.victim.acquire(GIVE_UP_S)
+        with self._in_thread(self._try):
+            until(lambda: self._victim_waits() and self._queued() > 1)
+            self.victim.cancel()
         self.rival.release()
-        self._rival_is_done = True
 
     def alone(self) -> None:
         self._rival_is_done = True
-        with self._victim_works():
+        with self._in_thread(self._work):
             pass
 
     # --- the victim -----------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _victim_works(self) -> Iterator[None]:
-        thread = threading.Thread(target=self._work, daemon=True)
+    def _in_thread(self, part: Callable[[], None]) -> Iterator[None]:
+        thread = threading.Thread(target=part, daemon=True)
         thread.start()
         yield
         thread.join(HANGS_S)
         if thread.is_alive():
             self._note(Harm.HANGS)
+
+    def _try(self) -> None:
+        with contextlib.suppress(CancelledError, ConnectionLoss):
+            self.victim.acquire()
 
     def _work(self) -> None:
         deadline = time.monotonic() + HANGS_S
