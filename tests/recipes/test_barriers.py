@@ -1,0 +1,139 @@
+"""Barrier and DoubleBarrier: together, and with a fault at every request of one member."""
+
+from collections.abc import Callable
+
+import pytest
+from kazoo.client import KazooClient
+
+from recipes.barriers import Barrier, DoubleBarrier
+from tests.recipes.conftest import Connect, MakeProxy, Spawn
+from tests.recipes.faults import LIMIT_S, Fault, FaultProxy, Link, When, until
+
+FAULTS = pytest.mark.parametrize("do", [None, Link.expire], ids=["cut", "expired"])
+WHEN = pytest.mark.parametrize("when", list(When), ids=lambda when: str(when.value))
+Do = Callable[[Link], None] | None
+
+
+def test_barrier(connect: Connect, root: str, spawn: Spawn) -> None:
+    barrier, other = Barrier(connect(), root), Barrier(connect(), root)
+    assert other.wait(LIMIT_S)
+    barrier.put()
+    barrier.put()
+    assert not other.wait(0.05)
+    waited = spawn(other.wait)
+    barrier.lift()
+    assert waited.result(LIMIT_S)
+    barrier.lift()
+
+
+@FAULTS
+@WHEN
+def test_barrier_with_a_fault_at_every_request(
+    when: When, do: Do, connect: Connect, make_proxy: MakeProxy, root: str, spawn: Spawn
+) -> None:
+    client = connect()
+    for at in (1, 2):
+        proxy, path = make_proxy(), f"{root}-{at}"
+        Barrier(client, path).put()
+        fault = proxy.arm(Fault(at, when, do=do))
+        waited = spawn(Barrier(connect(proxy.hosts), path).wait)
+        proxy.wait_until(lambda seen: seen)
+        if at == 1:
+            fault.wait()
+        else:
+            proxy.cut()
+            fault.wait()
+        Barrier(client, path).lift()
+        assert waited.result(LIMIT_S)
+
+
+def test_rounds(connect: Connect, root: str, spawn: Spawn) -> None:
+    client, inside = connect(), []
+
+    def take_part(barrier: DoubleBarrier) -> None:
+        for number in range(3):
+            assert barrier.enter()
+            inside.append(number)
+            assert barrier.leave()
+
+    members = [DoubleBarrier(connect(), root, 4, str(i)) for i in range(4)]
+    for each in [spawn(take_part, member) for member in members]:
+        each.result(LIMIT_S)
+    assert inside == sorted(inside)
+    assert client.get_children(root) == []
+
+
+def test_not_all_come(connect: Connect, root: str) -> None:
+    client = connect()
+    barrier = DoubleBarrier(client, root, 2)
+    assert not barrier.enter(0.05)
+    assert client.get_children(root) == []
+    with pytest.raises(ValueError, match="at least one"):
+        DoubleBarrier(client, root, 0)
+
+
+def test_not_all_leave(connect: Connect, root: str, spawn: Spawn) -> None:
+    one, two = DoubleBarrier(connect(), root, 2), DoubleBarrier(connect(), root, 2)
+    entered = spawn(one.enter)
+    assert two.enter(LIMIT_S)
+    assert entered.result(LIMIT_S)
+    assert not one.leave(0.05)
+    assert two.leave(LIMIT_S)
+
+
+@FAULTS
+@WHEN
+def test_double_barrier_with_a_fault_at_every_request_of_entering(
+    when: When, do: Do, connect: Connect, make_proxy: MakeProxy, root: str, spawn: Spawn
+) -> None:
+    """The victim waits for the other; sooner or later both are in, and both come out again."""
+    other = connect()
+    for at in range(1, 5):
+        proxy, path = make_proxy(), f"{root}-{at}"
+        other.ensure_path(path)
+        fault = proxy.arm(Fault(at, when, do=do))
+        victim = spawn(enter_and_leave, connect(proxy.hosts), path)
+        fault.wait()
+        until(lambda: len(other.get_children(path)) == 1)  # noqa: B023
+        assert enter_and_leave(other, path)
+        assert victim.result(LIMIT_S)
+        assert other.get_children(path) == []
+
+
+def enter_and_leave(client: KazooClient, path: str) -> bool:
+    barrier = DoubleBarrier(client, path, 2)
+    return barrier.enter(LIMIT_S) and barrier.leave(LIMIT_S)
+
+
+@WHEN
+def test_double_barrier_with_a_fault_at_every_request_of_leaving(
+    when: When, connect: Connect, make_proxy: MakeProxy, root: str, spawn: Spawn
+) -> None:
+    other = connect()
+    for at in range(1, 4):
+        proxy, path = make_proxy(), f"{root}-{at}"
+        one = DoubleBarrier(connect(proxy.hosts), path, 2)
+        two = DoubleBarrier(other, path, 2)
+        entered = spawn(one.enter)
+        assert two.enter(LIMIT_S)
+        assert entered.result(LIMIT_S)
+        proxy.arm(Fault(at, when))
+        left = spawn(one.leave)
+        assert two.leave(LIMIT_S)
+        assert left.result(LIMIT_S)
+        until(lambda: other.get_children(path) == [])  # noqa: B023
+
+
+def test_a_waiting_member_without_a_connection(
+    connect: Connect, proxy: FaultProxy, root: str, spawn: Spawn
+) -> None:
+    """kazoo's waits for ever: the watch went with the connection, the number was completed then."""
+    victim = spawn(DoubleBarrier(connect(proxy.hosts), root, 2).enter)
+    other = connect()
+    until(lambda: other.exists(root) and len(other.get_children(root)) == 1)
+    proxy.wait_until(lambda seen: sum(each.operation == "get_children" for each in seen))
+    proxy.refuse()
+    proxy.cut()
+    assert DoubleBarrier(other, root, 2).enter(LIMIT_S)
+    proxy.admit()
+    assert victim.result(LIMIT_S)
