@@ -2,7 +2,8 @@
 
 `--seed N` is the seed of every test that draws (the default never changes, so
 that a plain run is the same each time); `--rewrite` lets tests that compare with
-a kept file (scripts' traces, golden bytes) write it anew, to be read in the diff.
+a kept file (scripts' traces, golden bytes) write it anew, to be read in the diff;
+`--server zookeeper` runs the recipes' tests against Apache ZooKeeper.
 """
 
 import random
@@ -26,6 +27,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("zkpy")
     group.addoption("--seed", type=int, default=DEFAULT_SEED, metavar="N", help="seed of all dice")
     group.addoption("--rewrite", action="store_true", help="write kept traces and bytes anew")
+    group.addoption(
+        "--server",
+        choices=["zkpy", "zookeeper"],
+        default="zkpy",
+        help="what the recipes' tests run against; zookeeper is Apache's, from Debian's package",
+    )
 
 
 def pytest_report_header(config: pytest.Config) -> str:

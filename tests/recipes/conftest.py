@@ -1,0 +1,81 @@
+"""Fixtures of the recipes' tests: a server for the whole run, clients, proxies, own paths.
+
+`--server zookeeper` runs the same tests against Apache ZooKeeper; where Debian's package is
+not installed they are skipped, which the report's one line says.  A test that needs a
+server is marked `served`.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from kazoo.client import KazooClient
+
+from tests.recipes.faults import LIMIT_S, FaultProxy
+from tests.recipes.servers import command_of, make_server
+from zkpy.testing.realserver import RealServer
+
+Connect = Callable[..., KazooClient]
+"""connect(hosts of the server if not given, timeout=seconds) -> a client that is started."""
+MakeProxy = Callable[[], FaultProxy]
+TIMEOUT_S = 8.0
+QUICK = {"max_tries": -1, "delay": 0.01, "backoff": 1, "max_jitter": 0.1}
+_places = count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "server" in getattr(item, "fixturenames", ()):
+            item.add_marker("served")
+
+
+@pytest.fixture(scope="session")
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RealServer]:
+    """One for all tests, each of which leaves it serving."""
+    name = request.config.getoption("server")
+    if command_of(name) is None:
+        pytest.skip("SKIPPED: recipes on Apache ZooKeeper need Debian's package zookeeper")
+    with make_server(name, tmp_path_factory.mktemp(name)) as running:
+        yield running
+
+
+@pytest.fixture
+def connect(server: RealServer) -> Iterator[Connect]:
+    with contextlib.ExitStack() as stack:
+
+        def start(hosts: str = "", timeout: float = TIMEOUT_S) -> KazooClient:
+            client = KazooClient(hosts or server.hosts, timeout=timeout, connection_retry=QUICK)
+            stack.callback(end, client)
+            client.start(LIMIT_S)
+            return client
+
+        yield start
+
+
+def end(client: KazooClient) -> None:
+    with contextlib.suppress(Exception):
+        client.stop()
+    client.close()
+
+
+@pytest.fixture
+def make_proxy(server: RealServer) -> Iterator[MakeProxy]:
+    """Proxies to the server."""
+    with contextlib.ExitStack() as stack:
+        yield lambda: stack.enter_context(FaultProxy(server.port))
+
+
+@pytest.fixture
+def proxy(make_proxy: MakeProxy, connect: Connect) -> FaultProxy:
+    """One, closed before the clients are."""
+    return make_proxy()
+
+
+@pytest.fixture
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A path of one test's own, which is not there yet."""
+    return f"/{request.node.originalname or request.node.name}-{next(_places)}"
