@@ -139,6 +139,10 @@ class Cluster:
     moves_version: int = -1
     """Of the znode with the requests; -1 where there is none."""
     preferred: dict[TopicPartition, None] = attrs.field(factory=dict)
+    preferred_asked: bool = False
+    """Whether there is a znode with such requests."""
+    broken: dict[TopicPartition, None] = attrs.field(factory=dict)
+    """Partitions whose state cannot be read: left alone, until it can."""
     unclean: bool = False
     """Whether unclean elections are allowed where a topic does not say."""
     unclean_topics: dict[str, bool] = attrs.field(factory=dict)
@@ -150,7 +154,8 @@ class Cluster:
     def partitions(self) -> Iterable[TopicPartition]:
         for name, known in self.topics.items():
             for number in known.topic.partitions:
-                yield TopicPartition(name, number)
+                if TopicPartition(name, number) not in self.broken:
+                    yield TopicPartition(name, number)
 
     def replicas_of(self, where: TopicPartition) -> Replicas | None:
         known = self.topics.get(where.topic)
@@ -245,10 +250,15 @@ class Cluster:
         self.topics[name] = KnownTopic(topic, version)
 
     def set_state(self, where: TopicPartition, known: Known | None) -> None:
+        self.broken.pop(where, None)
         if known is None:
             self.states.pop(where, None)
         else:
             self.states[where] = known
+
+    def set_broken(self, where: TopicPartition) -> None:
+        self.states.pop(where, None)
+        self.broken[where] = None
 
     def set_deletions(self, names: Iterable[str]) -> None:
         present = dict.fromkeys(names)
@@ -256,6 +266,9 @@ class Cluster:
 
     def set_moves(self, moves: Moves, version: int) -> None:
         self.moves, self.moves_version = dict(moves), version
+
+    def set_preferred(self, partitions: Iterable[TopicPartition], asked: bool) -> None:
+        self.preferred, self.preferred_asked = dict.fromkeys(partitions), asked
 
     def start_shutdown(self, broker: int, broker_epoch: int | None = None) -> None:
         """A broker wants to leave.  StaleBroker if it is not alive under this epoch (KIP-380)."""
@@ -274,7 +287,7 @@ class Cluster:
     def _forget(self, name: str) -> None:
         known = self.topics.pop(name)
         for number in known.topic.partitions:
-            self.states.pop(TopicPartition(name, number), None)
+            self.set_state(TopicPartition(name, number), None)
         self.deleted = {r: s for r, s in self.deleted.items() if r.where.topic != name}
         self.deletions.pop(name, None)
 
@@ -307,7 +320,10 @@ class Cluster:
 
     def _can_move(self, where: TopicPartition, target: tuple[int, ...]) -> bool:
         sound = bool(target) and len(set(target)) == len(target) and min(target) >= 0
-        return sound and self.replicas_of(where) is not None and where.topic not in self.deletions
+        return sound and self._is_known(where) and where.topic not in self.deletions
+
+    def _is_known(self, where: TopicPartition) -> bool:
+        return self.replicas_of(where) is not None and where not in self.broken
 
     def _plan_partitions(self, touched: dict[str, None]) -> list[Writes]:
         planned: list[Writes] = []
@@ -353,7 +369,7 @@ class Cluster:
         waiting = {w: to for w, to in self.moves.items() if self._is_waiting(w, to)}
         if self.moves_version >= 0 and (len(waiting) < len(self.moves) or not waiting):
             planned.append((PutMoves(waiting, self.moves_version),))
-        if self.preferred and not any(self._prefers(where) for where in self.preferred):
+        if self.preferred_asked and not any(self._prefers(where) for where in self.preferred):
             planned.append((DropPreferred(),))
         return planned
 
@@ -364,7 +380,7 @@ class Cluster:
         return replicas.moving or replicas.target != target
 
     def _prefers(self, where: TopicPartition) -> bool:
-        known = self.replicas_of(where) is not None
+        known = self._is_known(where)
         return known and next_step(self.partition(where), self.epoch) is not None
 
     def orders(self) -> list[Order]:
@@ -411,7 +427,7 @@ class Cluster:
             case PutMoves(moves, version):
                 self.set_moves(moves, version + 1 if moves else -1)
             case DropPreferred():
-                self.preferred.clear()
+                self.set_preferred((), asked=False)
 
     def _tell(self, where: TopicPartition, was: Replicas | None) -> list[Order]:
         replicas, known = self.replicas_of(where), self.states[where]

@@ -160,7 +160,7 @@ def test_preferred_leader() -> None:
     cluster = with_topic(1, 2, 3)
     kill(cluster, 1)
     change(cluster, dict(cluster.brokers) | {1: 99})
-    cluster.preferred = {P0: None, TopicPartition("gone", 0): None}
+    cluster.set_preferred([P0, TopicPartition("gone", 0)], asked=True)
     catch_up(cluster, P0, 1)
     settle(cluster)
     assert lead(cluster, P0)[0] == 1 and not cluster.preferred
@@ -268,8 +268,22 @@ def test_topic_on_the_move_is_deleted_afterwards() -> None:
 
 def test_preferred_is_dropped_when_nothing_can_be_done() -> None:
     cluster = with_topic(1, 2, 3)
-    cluster.preferred = {P0: None}
+    cluster.set_preferred([P0], asked=True)
     assert cluster.plan() == [(DropPreferred(),)]
+    cluster.set_preferred([], asked=True)
+    assert cluster.plan() == [(DropPreferred(),)]
+
+
+def test_what_cannot_be_read_is_left_alone() -> None:
+    cluster = with_topic(1, 2, 3)
+    cluster.set_broken(P0)
+    cluster.set_moves({P0: (1,)}, 0)
+    kill(cluster, 2)
+    assert P0 not in cluster.states and lead(cluster, P1)[0] == 3
+    assert cluster.moves_version == -1
+    cluster.set_state(P0, Known(Leadership(2, (1, 2)), 0))
+    settle(cluster)
+    assert lead(cluster, P0)[0] == 1
 
 
 # --- stories drawn at random ------------------------------------------------------------------
