@@ -64,16 +64,16 @@ class BrokerRegistration(Worker):
             raise SomebodyElse(self.path, rival)
 
     def stop(self) -> None:
-        """And take the registration away."""
+        """And take the registration away; without a connection, the session's end does that."""
         super().stop()
         self._set_epoch(None, self.losses)
         with contextlib.suppress(SessionExpiredError):
             Znodes(self.client).remove_own(self.path)
 
-    def wait(self, timeout_s: float | None = None) -> bool:
-        """Until it is registered, or the time is up; whether it is."""
+    def wait(self, timeout_s: float | None = None, after: int = -1) -> bool:
+        """Until it is registered, later than under the epoch `after`; whether it is in time."""
         with self._news:
-            return self._news.wait_for(lambda: self.epoch is not None, timeout_s)
+            return self._news.wait_for(lambda: (self.epoch or -1) > after, timeout_s)
 
     def note_session(self, session: int) -> None:
         """A session that was this broker's and is over, of an earlier process for example: its

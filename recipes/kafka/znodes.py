@@ -131,14 +131,18 @@ class Znodes:
         One of a session in `earlier`, which were ours and are over, is taken away (KAFKA-7165).
         SomebodyElse if it is another's.
         """
+        over: set[int | None] = set(earlier)
         while True:
-            session = self.session
+            before = self.session
             found = self._try_ephemeral(path, data)
-            if found is None:
+            # Behind the read: it may have been sent again in a session that began meanwhile.
+            session = self.session
+            over |= {before} - {session, None}
+            if found is None or session is None:
                 continue
             if found.owner == session and found.data == data:
                 return found
-            if found.owner not in earlier:
+            if found.owner not in over:
                 raise SomebodyElse(path, found.owner)
             self.delete_once(path)
 

@@ -53,21 +53,20 @@ def test_fault_at_each_request(
         registration.start()
         check_registered(registration, witness)
         registration.stop()
+        client.stop()
         witness.until(PATH, lambda node: node is None)
         assert registration.failure is None
 
     assert sweep(place, make_proxy, make_fault, register) >= 3
 
 
-def check_registered(registration: BrokerRegistration, witness: Witness) -> None:
-    """In the end, by the session that lives; the one that was expired may have been quick."""
-
-    def is_ours(_: object) -> bool:
-        registration.wait(LIMIT_S)
-        found = witness.read(PATH)
-        return found is not None and registration.epoch == found.czxid
-
-    witness.until(PATH, is_ours)
+def check_registered(registration: BrokerRegistration, witness: Witness, after: int = -1) -> None:
+    """By the session that lives, once and for all: nothing more is under way."""
+    found = witness.until(PATH, lambda node: node is not None and node.czxid > after)
+    assert found is not None
+    assert registration.wait(LIMIT_S, after=found.czxid - 1)
+    found = witness.read(PATH)
+    assert found is not None and found.czxid == registration.epoch
 
 
 def test_new_epoch_after_expiry(place: Place, proxy: FaultProxy, witness: Witness) -> None:
@@ -77,10 +76,8 @@ def test_new_epoch_after_expiry(place: Place, proxy: FaultProxy, witness: Witnes
     first = registration.epoch
     assert first is not None
     proxy.expire()
-    found = witness.until(PATH, lambda node: node is not None and node.czxid > first)
-    assert found is not None
-    check_registered(registration, witness)
-    assert epochs == [first, None, found.czxid]
+    check_registered(registration, witness, after=first)
+    assert epochs == [first, None, registration.epoch]
     registration.stop()
 
 
@@ -131,6 +128,5 @@ def test_removed_by_hand_is_put_back(place: Place, witness: Witness) -> None:
     first = registration.epoch
     assert first is not None
     witness.client.delete(PATH)
-    witness.until(PATH, lambda node: node is not None and node.czxid > first)
-    check_registered(registration, witness)
+    check_registered(registration, witness, after=first)
     registration.stop()
