@@ -209,6 +209,8 @@ class Worker:
     `step` may also be called by whoever does not want a thread, one call at a time.
     """
 
+    calm_s: float = 0.0
+    """What is waited between being woken and the step: what happens meanwhile needs no other."""
     PAUSE_S: Final = 1.0
     """Between a step that failed for another reason than the connection, and the next."""
 
@@ -264,6 +266,8 @@ class Worker:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._awake.wait()
+            if self.calm_s:
+                self._stopping.wait(self.calm_s)
             self._awake.clear()
             if not self._stopping.is_set():
                 self._try_step()
