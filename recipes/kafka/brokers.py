@@ -13,8 +13,10 @@ controller can know either.  LOST: `epoch` is None at once.
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable
 
+import attrs
 from kazoo.client import KazooClient
 from kazoo.exceptions import SessionExpiredError
 from kazoo.protocol.states import KazooState
@@ -40,7 +42,8 @@ class BrokerRegistration(Worker):
         """`on_epoch` is called with each new epoch, and None when it is over; `on_rival` with the
         session of another broker of our id, and None when it has left.  They must not wait."""
         super().__init__(client, f"broker {broker.broker_id}")
-        self.broker = broker
+        now_ms = int(time.time() * 1000)
+        self.broker = attrs.evolve(broker, timestamp_ms=broker.timestamp_ms or now_ms)
         self.epoch: int | None = None
         self.rival: int | None = None
         """Session of another broker of this id that is in the way."""

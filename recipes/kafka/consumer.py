@@ -110,7 +110,9 @@ class Consumer(Worker):
         self.group = group
         self.consumer_id = consumer_id or make_id(group)
         super().__init__(client, f"consumer {self.consumer_id}")
-        self.subscription = subscription
+        now_ms = int(time.time() * 1000)
+        stamp = subscription.timestamp_ms or now_ms
+        self.subscription = attrs.evolve(subscription, timestamp_ms=stamp)
         self.rebalances: deque[Rebalance] = deque(maxlen=KEPT)
         self.calm_s = calm_s
         self._strategy = STRATEGIES[strategy]

@@ -2,6 +2,7 @@
 
 from queue import SimpleQueue
 
+import attrs
 import pytest
 from kazoo.client import KazooClient
 
@@ -15,10 +16,12 @@ from tests.recipes.kafka.conftest import FAULT_NAMES, FAULTS, MakeFault, Place, 
 
 BROKER = Broker.at(1, "h1", 9092, rack="r1")
 PATH = paths.broker(1)
+STAMP_MS = 1700000000000
 
 
 def registered(place: Place, proxy: FaultProxy | None = None) -> BrokerRegistration:
-    registration = BrokerRegistration(place.client(proxy), BROKER)
+    broker = attrs.evolve(BROKER, timestamp_ms=STAMP_MS)
+    registration = BrokerRegistration(place.client(proxy), broker)
     registration.start()
     return registration
 
@@ -27,10 +30,11 @@ def test_registered_and_gone(place: Place, witness: Witness) -> None:
     registration = registered(place)
     found = witness.read(PATH)
     assert found is not None
-    assert decode_broker(1, found.data) == BROKER
+    assert decode_broker(1, found.data) == registration.broker
+    assert registration.broker == attrs.evolve(BROKER, timestamp_ms=STAMP_MS)
     assert found.owner == registration.zk.session
     assert registration.epoch == found.czxid
-    assert list_brokers(witness.zk) == {1: BROKER}
+    assert list_brokers(witness.zk) == {1: registration.broker}
     assert list_epochs(witness.zk) == {1: found.czxid}
     registration.stop()
     assert witness.read(PATH) is None
