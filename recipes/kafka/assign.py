@@ -16,27 +16,30 @@ Members = Mapping[str, Mapping[str, int]]
 """Streams by topic, by consumer id."""
 Partitions = Mapping[str, Sequence[int]]
 Owners = dict[TopicPartition, ThreadId]
-Strategy = Callable[[Members, Partitions], Owners]
+Strategy = Callable[[Members, Partitions, str | None], Owners]
+"""The last argument names the one consumer whose partitions are wanted; None: all."""
 
 
 class UnequalSubscriptions(ValueError):
     """Round robin is only for groups whose consumers all have the same topics and streams."""
 
 
-def assign_range(members: Members, partitions: Partitions) -> Owners:
+def assign_range(members: Members, partitions: Partitions, only: str | None = None) -> Owners:
     """Topic by topic, a run of partitions for each stream; the first ones get one more."""
     owners: Owners = {}
     for topic, threads in threads_by_topic(members).items():
         numbers = sorted(partitions.get(topic, ()))
         share, extra = divmod(len(numbers), len(threads))
         for place, thread in enumerate(threads):
+            if only not in (None, thread.consumer):
+                continue
             start = share * place + min(place, extra)
             run = numbers[start : start + share + (place < extra)]
             owners |= dict.fromkeys((TopicPartition(topic, number) for number in run), thread)
     return owners
 
 
-def assign_roundrobin(members: Members, partitions: Partitions) -> Owners:
+def assign_roundrobin(members: Members, partitions: Partitions, only: str | None = None) -> Owners:
     """All partitions of all topics, in an order that mixes the topics, dealt out to the streams."""
     threads = threads_by_topic(members)
     if not threads:
@@ -46,7 +49,8 @@ def assign_roundrobin(members: Members, partitions: Partitions) -> Owners:
         raise UnequalSubscriptions(f"streams differ between topics: {dict(threads)!s:.500}")
     every = [TopicPartition(topic, n) for topic in threads for n in partitions.get(topic, ())]
     ordered = sorted(every, key=lambda each: (java_hash(f"[{each.topic},{each.partition}]"), each))
-    return {each: first[place % len(first)] for place, each in enumerate(ordered)}
+    dealt = {each: first[place % len(first)] for place, each in enumerate(ordered)}
+    return {w: thread for w, thread in dealt.items() if only in (None, thread.consumer)}
 
 
 STRATEGIES: Final[Mapping[str, Strategy]] = {

@@ -123,6 +123,11 @@ class Consumer(Worker):
         """Of members: an ids znode is written once."""
         self._sent: dict[TopicPartition, None] = {}
         """Claimed, and not surely released: their znodes may be ours."""
+        self._topics: dict[str, list[int]] = {}
+        """Partitions, as long as the watch on the topic is silent: a topic's data may be long."""
+        self._changes: dict[str, int] = {}
+        """How often a topic's watch has spoken."""
+        self._watches: dict[str, Callable[..., None]] = {}
         self._version: int = 0
         """Of our own ids znode."""
 
@@ -239,13 +244,28 @@ class Consumer(Worker):
         return dict(self._known)
 
     def _read_topics(self, names: Iterable[str]) -> dict[str, list[int]]:
-        found = self.zk.read_all(map(paths.topic, names), self.wake)
-        topics: dict[str, list[int]] = {}
-        for path, node in found.items():
-            if node is not None:
-                name = path.rpartition("/")[2]
-                topics[name] = _partitions(name, node)
-        return topics
+        topics = {name: self._read_topic(name) for name in names}
+        return {name: numbers for name, numbers in topics.items() if numbers is not None}
+
+    def _read_topic(self, name: str) -> list[int] | None:
+        with self._lock:
+            known, before = self._topics.get(name), self._changes.get(name, 0)
+        if known is not None:
+            return known
+        watch = self._watches.setdefault(name, lambda *_: self._on_topic(name))
+        node = self.zk.read(paths.topic(name), watch)
+        numbers = None if node is None else _partitions(name, node)
+        with self._lock:
+            if numbers is not None and before == self._changes.get(name, 0):
+                self._topics[name] = numbers
+        return numbers
+
+    def _on_topic(self, name: str) -> None:
+        """Changed, or the connection is broken, and kazoo's watches with it."""
+        with self._lock:
+            self._topics.pop(name, None)
+            self._changes[name] = self._changes.get(name, 0) + 1
+        self.wake()
 
     def _rebalance(self, wanted: Owners | None) -> None:
         self._clear_up(wanted or {})

@@ -33,8 +33,7 @@ def wanted_by(consumer: str, view: GroupView, strategy: Strategy) -> Owners | No
         return None
     topics = list(view.partitions)
     members = {each: view.members[each].topics(topics) for each in sorted(view.members)}
-    owners = strategy(members, view.partitions)
-    return {where: thread for where, thread in owners.items() if thread.consumer == consumer}
+    return strategy(members, view.partitions, consumer)
 
 
 @attrs.frozen

@@ -81,7 +81,15 @@ def connect(hosts: str) -> KazooClient:
 
 class Children:
     def __init__(self, hosts: str, args: argparse.Namespace) -> None:
-        command = [sys.executable, "-m", __spec__.name, "--hold", hosts, "--calm", str(args.calm)]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.recipes.kafka.figures",
+            "--hold",
+            hosts,
+            "--calm",
+            str(args.calm),
+        ]
         command += ["--shared"] if args.shared else []
         self.all = [
             subprocess.Popen(command, stdin=subprocess.PIPE, text=True, bufsize=1)

@@ -10,6 +10,7 @@ from recipes.kafka.assign import (
     Members,
     Owners,
     Partitions,
+    Strategy,
     UnequalSubscriptions,
     assign_range,
     assign_roundrobin,
@@ -85,6 +86,7 @@ NAMES = st.text("abg-_1\u00e9\uffff\U00010000", min_size=1, max_size=4)
 )
 def test_range_is_complete_and_fair(members: Members, partitions: Partitions) -> None:
     owners = assign_range(members, partitions)
+    check_parts(assign_range, members, partitions)
     check_complete(owners, members, partitions)
     for topic, threads in threads_by_topic(members).items():
         check_even([owners[w] for w in owners if w.topic == topic], threads)
@@ -102,9 +104,18 @@ def test_roundrobin_is_complete_and_fair(
 ) -> None:
     members = {each: dict.fromkeys(partitions, streams) for each in consumers}
     owners = assign_roundrobin(members, partitions)
+    check_parts(assign_roundrobin, members, partitions)
     check_complete(owners, members, partitions)
     threads = threads_by_topic(members)
     check_even(list(owners.values()), threads[min(threads)] if threads else [])
+
+
+def check_parts(strategy: Strategy, members: Members, partitions: Partitions) -> None:
+    """What each member computes for itself is its part of the whole."""
+    whole = strategy(members, partitions, None)
+    parts = [strategy(members, partitions, each) for each in members]
+    assert sum(map(len, parts)) == len(whole)
+    assert {w: thread for part in parts for w, thread in part.items()} == whole
 
 
 def check_complete(owners: Owners, members: Members, partitions: Partitions) -> None:
