@@ -136,6 +136,11 @@ class Consumer(Worker):
         return paths.group_id(self.group, self.consumer_id)
 
     @property
+    def _mark(self) -> bytes:
+        """How the data of our owners' znodes begins: others may share our session."""
+        return f"{self.consumer_id}-".encode()
+
+    @property
     def owned(self) -> Owners:
         """Partitions, and the streams that have them."""
         with self._lock:
@@ -149,17 +154,18 @@ class Consumer(Worker):
     def stop(self) -> None:
         """Give all back, and leave; without a connection, the session's end does that."""
         super().stop()
-        if not self.client.connected:
-            return
         self._stopping.clear()
         try:
-            self._release(list(self._owned))
-            self._clear_up({})
-            self.zk.remove_own(self.path)
+            if self.client.connected:
+                self._release(list(self._owned))
+                self._clear_up({})
+                self.zk.remove_own(self.path)
         except SessionExpiredError:
             log.info("%s: its session had ended", self.name)
         finally:
             self._stopping.set()
+            with self._lock:
+                self._owned = {}
 
     # Offsets.
 
@@ -286,7 +292,7 @@ class Consumer(Worker):
         stray = [where for where in self._sent if where not in owned and where not in wanted]
         for where in stray:
             # It may be another's by now, so never without a look at its owner.
-            self.zk.remove_own(paths.owner(self.group, where))
+            self.zk.remove_own(paths.owner(self.group, where), self._mark)
             self._sent.pop(where, None)
 
     # Releasing.
@@ -327,18 +333,19 @@ class Consumer(Worker):
             why = lost
         if why is not None:
             for name in names:
-                self.zk.remove_own(name)
+                self.zk.remove_own(name, self._mark)
 
     # Claiming.
 
     def _claim(self, claim: Mapping[TopicPartition, ThreadId]) -> list[TopicPartition]:
         """What others hold: their znodes are watched."""
-        free = self._free(claim)
         losses = self.losses
+        free = self._free(claim)
         for part in chunks(free, MOST_OPERATIONS):
             self._claim_part({where: claim[where] for where in part}, losses)
-        owned = self.owned
-        self._look_at({w: thread for w, thread in claim.items() if w not in owned}, losses)
+        if not self._awake.is_set():  # The next step looks, at what is wanted then.
+            owned = self.owned
+            self._look_at({w: thread for w, thread in claim.items() if w not in owned}, losses)
         owned = self.owned
         self._tell_assigned([where for where in claim if where in owned])
         return [where for where in claim if where not in owned]
@@ -353,7 +360,8 @@ class Consumer(Worker):
         return [where for where in claim if str(where.partition) not in taken[where.topic]]
 
     def _claim_part(self, claim: dict[TopicPartition, ThreadId], losses: int) -> None:
-        """All at once; without those that somebody was quicker to claim, and again."""
+        """All at once.  Where somebody was quicker, others see another group than we do: if we were
+        woken, the next step knows better; else again, without all that is taken by now."""
         self._sent |= dict.fromkeys(claim)
         while claim:
             try:
@@ -371,9 +379,12 @@ class Consumer(Worker):
             where = list(claim)[place - 1]
             if isinstance(why, NoNodeError):
                 self.zk.ensure(paths.owners(self.group, where.topic))
-            else:
-                raise_first([why], but=(NodeExistsError,))
-                del claim[where]
+                continue
+            raise_first([why], but=(NodeExistsError,))
+            if self._awake.is_set():
+                return
+            free = self._free(claim)
+            claim = {where: claim[where] for where in free}
 
     def _try_claim(self, claim: Mapping[TopicPartition, ThreadId]) -> list[Any]:
         transaction = self.zk.transaction()

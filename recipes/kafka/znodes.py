@@ -156,12 +156,14 @@ class Znodes:
             self.sync(path)
         return self.read(path)
 
-    def remove_own(self, path: str) -> None:
-        """An ephemeral of the present session, and never what somebody else has made meanwhile."""
+    def remove_own(self, path: str, prefix: bytes = b"") -> None:
+        """An ephemeral of the present session, and never what somebody else has made meanwhile.
+
+        Where several share a session, `prefix` is how the data of what is ours begins."""
         session = self.session
         while session is not None:
             found = self.read(path)
-            if found is None or found.owner != session:
+            if found is None or found.owner != session or not found.data.startswith(prefix):
                 return
             self.delete_once(path)
 

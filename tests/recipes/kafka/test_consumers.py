@@ -200,6 +200,26 @@ def test_topic_grows_and_brokers_go_and_come(group: Group) -> None:
     assert consumer.failure is None
 
 
+def test_several_share_a_session(group: Group) -> None:
+    """None takes away what another has claimed, though the server sees one owner."""
+    client = group.place.client()
+    names = [A, B, C, "g_d"]
+    consumers = [group.start(each, client) for each in names]
+    group.until(split(*names))
+    # What was left by a step that was broken off is another's by now.
+    consumers[0]._sent |= dict.fromkeys(P)
+    consumers[0].wake()
+    consumers[3].stop()
+    group.until(split(A, A, B, C))
+    consumers[1].stop()
+    group.until(split(A, A, C, C))
+    consumers[1]._sent |= dict.fromkeys(P)
+    consumers[1]._stopping.clear()
+    consumers[1]._clear_up({})
+    assert group.owners() == split(A, A, C, C)
+    group.check_record()
+
+
 def test_pattern_follows_new_topics(group: Group) -> None:
     group.start(A, subscription=Subscription({"t.*": 1}, WHITE_LIST))
     group.until(split(A, A, A, A))
