@@ -39,7 +39,7 @@ from tests.recipes.faults import Fault, FaultProxy, Link, until
 
 surely: Final = KazooRetry(max_tries=-1, delay=0.01, backoff=1, max_jitter=0)
 """Calls again what lost its connection or its session."""
-HANGS_S = 8.0
+HANGS_S = 25.0
 WRITES = 2
 
 
