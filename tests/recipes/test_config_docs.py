@@ -12,7 +12,7 @@ from tests.recipes.faults import until
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "recipes"
 
 
-@pytest.mark.parametrize("page", ["config.md"])
+@pytest.mark.parametrize("page", ["config.md", "membership.md"])
 def test_examples(page: str, connect: Connect, tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (PAGES / page).read_text(), re.DOTALL)
     assert blocks
@@ -25,4 +25,6 @@ def test_examples(page: str, connect: Connect, tmp_path: Path) -> None:
     }
     for block in blocks:
         exec(compile(block, page, "exec"), names)
-    client.delete("/config", recursive=True)
+    for path in ("/config", "/clusters"):
+        if client.exists(path):
+            client.delete(path, recursive=True)
