@@ -137,7 +137,8 @@ def test_everybody_vanishes_at_once(connect: Connect, proxy: FaultProxy, root: s
     assert watched.told(Kind.LEFT) == []
     proxy.refuse()
     proxy.expire()
-    until(lambda: watched.observer.stale)
+    watched.alive()
+    assert watched.observer.stale
     watched.observer.accept()
     assert watched.observer.members == {}
     assert not watched.observer.stale
