@@ -3,8 +3,8 @@
     python -m tests.recipes.config.figures --subscribers 1000 --processes 4 [--server zookeeper]
 
 Each subscriber has a client of its own, as it would in a program of its own, but that many of them
-share a process here, and the interpreter's lock: the figures are bounds from above. Time counts from
-before the publish until the last subscriber in any process has called its listener with the
+share a process here, and the interpreter's lock: the figures are bounds from above. Time counts
+from before the publish until the last subscriber in any process has called its listener with the
 new value. Requests are those that the server received meanwhile (its `srvr` counts them).
 """
 
@@ -139,13 +139,13 @@ def main() -> None:
     parser.add_argument("--server", default="zkpy")
     options = parser.parse_args()
     multiprocessing.set_start_method("spawn")
-    with tempfile.TemporaryDirectory() as directory:
-        with make_server(options.server, Path(directory)) as server:
-            for who in FOLLOW:
-                line = measure(
-                    server, who, options.subscribers, options.processes, options.rounds
-                )
-                sys.stdout.write(f"{line}, on {options.server}\n")
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        make_server(options.server, Path(directory)) as server,
+    ):
+        for who in FOLLOW:
+            line = measure(server, who, options.subscribers, options.processes, options.rounds)
+            sys.stdout.write(f"{line}, on {options.server}\n")
 
 
 if __name__ == "__main__":

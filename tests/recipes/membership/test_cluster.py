@@ -138,10 +138,10 @@ def test_everybody_vanishes_at_once(connect: Connect, proxy: FaultProxy, root: s
     proxy.refuse()
     proxy.expire()
     watched.alive()
-    assert watched.observer.stale
+    until(lambda: watched.observer.stale)
     watched.observer.accept()
     assert watched.observer.members == {}
-    assert not watched.observer.stale
+    until(lambda: not watched.observer.stale)
     watched.observer.stop()
     for member in members:
         member.leave(timeout=0)
