@@ -1,0 +1,193 @@
+"""`ClusterObserver`: who is a member now, and what happens to them."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final
+
+from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError
+
+from recipes.base import TimeUp, Wait
+from recipes.loop import Loop
+from recipes.membership.node import (
+    DEPARTED,
+    MEMBERS,
+    decode_departed,
+    decode_member,
+    newest_by_name,
+)
+from recipes.membership.view import SHARE, Event, Member, Seat, View, choose_master
+
+log = logging.getLogger(__name__)
+
+OnEvent = Callable[[Event], object]
+GRACE_S: Final = 10.0
+
+
+class ClusterObserver:
+    """One process's view of one cluster.  Listeners run in a thread of its own, and may block."""
+
+    def __init__(
+        self, client: KazooClient, path: str, *, grace: float = GRACE_S, share: float = SHARE
+    ) -> None:
+        """`grace`: seconds for which a member that has gone is suspect only. `share`: if more of
+        them are suspect at the same time, nobody is declared to have left (1.0: never)."""
+        self.client, self.path = client, path.rstrip("/")
+        self._view = View(round(grace * 1000), share)
+        self._seats: dict[str, Seat] = {}
+        self._stale = True
+        self._listeners: list[OnEvent] = []
+        self._mutex = threading.RLock()
+        self._news = threading.Condition()
+        self._known: dict[str, Member | None] = {}
+        """By node, as last read; a watch stands on each."""
+        self._changed: dict[str, None] = {}
+        """Nodes whose watch has rung."""
+        self._loop = Loop(client, f"cluster {self.path}", self._step, self._on_broken)
+
+    # --- what is known ----------------------------------------------------------------------
+
+    @property
+    def members(self) -> dict[str, Seat]:
+        """By name: member, and whether it is alive or suspect."""
+        return self._seats
+
+    @property
+    def stale(self) -> bool:
+        """Whether this is the last view before something that does not let it be trusted: no
+        connection, or too many that have vanished at once."""
+        return self._stale or not self.client.connected
+
+    @property
+    def master(self) -> Member | None:
+        """The oldest that is alive: an opinion, which other observers share a moment sooner or
+        later. Who acts on it alone wants an election, with a fencing token, instead."""
+        return choose_master(self._seats)
+
+    def add_listener(self, told: OnEvent) -> None:
+        """Call with each event from now on, in their order."""
+        self._listeners.append(told)
+
+    def wait(self, condition: Callable[[dict[str, Seat]], object], timeout: float | None) -> None:
+        """Until the members are such.  Raises TimeUp."""
+        with self._news:
+            if not self._news.wait_for(lambda: condition(self._seats), timeout):
+                raise TimeUp
+
+    def accept(self) -> None:
+        """Let all that are suspect have left: the way out of a stale view after a true loss."""
+        self._deal(self._view.accept)
+        self._loop.wake()
+
+    def start(self) -> None:
+        self._loop.start()
+
+    def stop(self) -> None:
+        """The last view stays, as stale."""
+        self._loop.stop()
+        self._stale = True
+
+    def __enter__(self) -> "ClusterObserver":
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: object, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # --- the loop -----------------------------------------------------------------------------
+
+    def _on_broken(self) -> None:
+        # With the connection went the watches.
+        self._known.clear()
+        self._deal(self._view.disconnect)
+
+    def _step(self, wait: Wait) -> float | None:
+        self._loop.sync(wait, self.path)
+        breaks = self._loop.breaks
+        nodes = self._read_nodes(wait)
+        self._read_members(wait, nodes)
+        present = newest_by_name(each for each in self._known.values() if each is not None)
+        gone = any(name not in present for name in self._seats)
+        departed = self._read_departed(wait) if gone else frozenset()
+        if breaks == self._loop.breaks:
+            self._deal(lambda: self._view.observe(now_ms(), present, departed))
+        return self._pause()
+
+    def _pause(self) -> float | None:
+        with self._mutex:
+            deadline = self._view.deadline()
+        return None if deadline is None else max(0, deadline - now_ms()) / 1000
+
+    def _deal(self, step: Callable[[], list[Event]]) -> None:
+        with self._mutex:
+            events = step()
+            with self._news:
+                self._seats, self._stale = dict(self._view.seats), self._view.is_stale
+                self._news.notify_all()
+            for event in events:
+                self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        for told in list(self._listeners):
+            try:
+                told(event)
+            except Exception:
+                log.exception("a listener of %s failed", self.path)
+
+    # --- reading ------------------------------------------------------------------------------
+
+    def _read_nodes(self, wait: Wait) -> list[str]:
+        path = f"{self.path}/{MEMBERS}"
+        while True:
+            try:
+                asked = self.client.get_children_async(path, watch=self._loop.wake)
+                found: list[str] = wait.result(asked)
+            except NoNodeError:
+                wait.result(self.client.ensure_path_async(path))
+            else:
+                return found
+
+    def _read_members(self, wait: Wait, nodes: list[str]) -> None:
+        """Those that are new, or whose watch has rung; all asked for before the first answer."""
+        for name in [each for each in self._known if each not in nodes]:
+            del self._known[name]
+        for name in [each for each in list(self._changed) if each not in nodes]:
+            self._changed.pop(name, None)
+        wanted = [each for each in nodes if each not in self._known or each in self._changed]
+        for name in wanted:
+            # Before it is asked for: what rings from here on is for the next step.
+            self._changed.pop(name, None)
+            self._known.pop(name, None)
+        asked = [(name, self._ask(name)) for name in wanted]
+        for name, answer in asked:
+            self._on_answer(name, wait, answer)
+
+    def _ask(self, name: str) -> Any:
+        return self.client.get_async(f"{self.path}/{MEMBERS}/{name}", watch=self._on_member)
+
+    def _on_member(self, event: Any) -> None:
+        self._changed[event.path.rpartition("/")[2] if event.path else ""] = None
+        self._loop.wake()
+
+    def _on_answer(self, name: str, wait: Wait, answer: Any) -> None:
+        try:
+            data, stat = wait.result(answer)
+        except NoNodeError:
+            return
+        self._known[name] = decode_member(data, int(stat.czxid))
+
+    def _read_departed(self, wait: Wait) -> frozenset[str]:
+        try:
+            data = wait.result(self.client.get_async(f"{self.path}/{DEPARTED}"))[0]
+        except NoNodeError:
+            return frozenset()
+        return frozenset(decode_departed(data))
+
+
+def now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
