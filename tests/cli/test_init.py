@@ -114,7 +114,7 @@ def test_a_server_alone_that_may_make_nothing_says_what_helps(members: Members) 
     alone.config.write_text(f"dataDir={alone.data}\nclientPort=0\ndb.autocreate=false\n")
     alone.start()
     alone.until(lambda lines: is_told("db.autocreate is false: `zkpy init` makes it", lines))
+    alone.end()  # it lets go of the directory only after its last line
     assert init(alone).exit_code == 0
-    alone.end()
     alone.start()
     alone.until(lambda lines: is_told(" serving on ", lines))
