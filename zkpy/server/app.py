@@ -174,7 +174,6 @@ def zab_options(config: Config, server_id: int) -> ZabOptions:
         resend_ms=min(150, max(20, tick_ms // 4)),
         resend_cap_ms=min(1000, max(100, 2 * tick_ms)),
         finalize_ms=min(200, max(20, tick_ms // 4)),
-        autocreate=config.ensemble_autocreate,
         named_only=config.reconfig_enabled,
         autocreate=founding.is_allowed(config),
         window_bytes_max=limits.window_bytes_max,
