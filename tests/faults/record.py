@@ -13,11 +13,13 @@ import attrs
 
 from wire import txn as txns
 from zkpy.effects import Entry, EntryKind
+from zkpy.replica.membership import shown
 from zkpy.state.apply import ReplicatedState
 from zkpy.storage import OsFileSystem
 from zkpy.storage.inspect import find_segments, open_segment
 from zkpy.testing.histories import Commit
 from zkpy.testing.world import Violation
+from zkpy.zab.quorum import VoterSet
 from zkpy.zxid import NONE, follows, show
 
 
@@ -76,6 +78,10 @@ def replay(entries: list[Entry], digests: Mapping[int, int]) -> tuple[list[Commi
         commit = Commit(entry.zxid, 0)
         if entry.kind == EntryKind.TXN:
             commit.header, commit.txn = txns.decode(entry.data)
+        elif entry.kind == EntryKind.CONFIG:
+            voters = VoterSet.decode(entry.data).at(entry.zxid)
+            commit.header, commit.txn = shown(voters) or (None, None)
+        if commit.header is not None and commit.txn is not None:
             state.apply(entry.zxid, commit.header, commit.txn)
         else:
             state.apply_other(entry.zxid)
