@@ -157,7 +157,13 @@ class Run:
         return steps, self._duel.play(steps, root)
 
 
-def write_junit(out: Path | None, outcome: str, message: str) -> None:
+def write_junit(
+    out: Path | None,
+    outcome: str,
+    message: str,
+    suite: str = "differential",
+    name: str = "same_answers",
+) -> None:
     """One test, for those who count."""
     if out is None:
         return
@@ -173,8 +179,8 @@ def write_junit(out: Path | None, outcome: str, message: str) -> None:
     skipped = int(outcome == "skipped")
     out.mkdir(parents=True, exist_ok=True)
     (out / "junit.xml").write_text(
-        f'<testsuites><testsuite name="differential" {counts} skipped="{skipped}">'
-        f'<testcase classname="differential" name="same_answers">{inner}</testcase>'
+        f'<testsuites><testsuite name="{suite}" {counts} skipped="{skipped}">'
+        f'<testcase classname="{suite}" name="{name}">{inner}</testcase>'
         "</testsuite></testsuites>\n",
         encoding="utf-8",
     )

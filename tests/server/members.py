@@ -21,6 +21,8 @@ class Member:
         self.number = number
         self.data = directory / f"data-{number}"
         self.config = directory / f"zoo-{number}.cfg"
+        self.log = directory / f"log-{number}"
+        """What all its processes said."""
         self.client_port, self.quorum_port, self.election_port = ports
         self.hosts = f"127.0.0.1:{self.client_port}"
         self.child: subprocess.Popen[str] | None = None
@@ -34,17 +36,21 @@ class Member:
         own = f"dataDir={self.data}\nclientPort={self.client_port}\nclientPortAddress=127.0.0.1\n"
         self.config.write_text(own + text)
 
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "zkpy", str(self.config)]
+
     def start(self) -> None:
-        command = [sys.executable, "-m", "zkpy", str(self.config)]
         self.lines = []
-        self.child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, bufsize=1)
+        self.child = subprocess.Popen(self.command(), stderr=subprocess.PIPE, text=True, bufsize=1)
         self._reader = threading.Thread(target=self._read, args=(self.child,))
         self._reader.start()
 
     def _read(self, child: subprocess.Popen[str]) -> None:
         assert child.stderr is not None
-        with child.stderr as stderr:
+        with child.stderr as stderr, self.log.open("a") as log:
             for line in stderr:
+                log.write(line)
+                log.flush()
                 self._note(line)
         self._note("")
 

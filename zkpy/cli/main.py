@@ -14,6 +14,7 @@ from zkpy import __version__
 
 COMMANDS: Final = {
     "ensemble": "zkpy.cli.ensemble",
+    "init": "zkpy.cli.init",
     "log": "zkpy.cli.log",
     "reconfig": "zkpy.cli.reconfig",
     "recover": "zkpy.cli.recover",

@@ -201,7 +201,7 @@ def run_seeds(seeds: list[int], choice: Choice) -> Total:
 def run_many(first: int, limits: Limits, choice: Choice, jobs: int) -> int:
     total = Total()
     with click.progressbar(length=_length(limits), label="simulating", file=sys.stderr) as bar:
-        for part in _run_all(first, limits, choice, jobs):
+        for part in run_parts(first, limits, choice, jobs):
             total.merge(part)
             bar.update(part.seeds if limits.runs is not None else 0)
             if limits.seconds is not None and limits.runs is None:
@@ -218,7 +218,7 @@ def _length(limits: Limits) -> int:
     return limits.runs if limits.runs is not None else int(limits.seconds or 0)
 
 
-def _run_all(first: int, limits: Limits, choice: Choice, jobs: int) -> Iterator[Total]:
+def run_parts(first: int, limits: Limits, choice: Choice, jobs: int) -> Iterator[Total]:
     """Parts as they are done; stops handing out work once the limits are reached."""
     if jobs == 1:
         done = 0

@@ -38,6 +38,7 @@ from zkpy.pipeline.prepare import Rules
 from zkpy.replica.core import Replica, ReplicaOptions
 from zkpy.replica.membership import VOTERS_MIN_STANDALONE, MembershipRules, founding_set
 from zkpy.replica.status import Details, LinkStatus, Status, details_of, status_of
+from zkpy.server import founding
 from zkpy.server.clients import ClientLink, Clients, bind
 from zkpy.server.clock import NS_PER_MS, entropy, monotonic_ms, wall_ms
 from zkpy.server.disk_thread import Worker
@@ -83,6 +84,7 @@ def run(config: Config) -> int:
         space = Space((config.data_dir, config.log_dir), config.segment_bytes)
         storage, recovered = open_storage(config, space)
         refuse_hopeless(config, recovered)
+        founding.forget(config, recovered)
         replica = build_replica(config, recovered)
         del recovered  # the whole log since the last image
 
@@ -131,8 +133,11 @@ def refuse_hopeless(config: Config, recovered: Recovered) -> None:
             f"{config.data_dir}: {recovered.suspect}; acknowledged writes may be missing, and "
             "there is no other server to fetch them from: bring the directory back from a copy"
         )
-    if recovered.identity is None and not config.ensemble_autocreate:
-        raise ConfigError(f"{config.data_dir}: it holds no data yet, and db.autocreate is false")
+    if recovered.identity is None and not founding.is_allowed(config):
+        raise ConfigError(
+            f"{config.data_dir}: it holds no data yet, and db.autocreate is false: "
+            "`zkpy init` makes it"
+        )
 
 
 def decides_alone(recovered: Recovered) -> bool:
@@ -169,8 +174,8 @@ def zab_options(config: Config, server_id: int) -> ZabOptions:
         resend_ms=min(150, max(20, tick_ms // 4)),
         resend_cap_ms=min(1000, max(100, 2 * tick_ms)),
         finalize_ms=min(200, max(20, tick_ms // 4)),
-        autocreate=config.ensemble_autocreate,
         named_only=config.reconfig_enabled,
+        autocreate=founding.is_allowed(config),
         window_bytes_max=limits.window_bytes_max,
     )
 

@@ -357,6 +357,8 @@ _FAULTS: Final[dict[str, Callable[[Nemesis], bool]]] = {
     "stall": Nemesis.stall,
     "client stall": Nemesis.stall_of_client,
 }
+KINDS: Final = tuple(_FAULTS)
+"""Every kind of fault there is."""
 
 
 class Reconfigurer:

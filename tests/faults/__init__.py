@@ -1,0 +1,1 @@
+"""Whole ensembles of real processes under faults: what simulation cannot show."""
