@@ -286,6 +286,23 @@ def test_stopping_waits_for_the_sync_under_way(tmp_path: Path) -> None:
     assert scene.read_back() == scene.history.last
 
 
+def test_a_failure_while_stopping_is_only_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kernel = FakeKernel()
+    kernel.failure = OSError(errno.EIO, "Input/output error")
+
+    async def act(scene: Scene) -> None:
+        scene.submit()
+        kernel.end()
+        scene.close()
+
+    scene = play(Scene(tmp_path, kernel), act)
+    assert kernel.closed
+    assert scene.told == []
+    assert "while stopping" in caplog.text
+
+
 def test_the_loop_writes_nothing_while_an_image_is_under_way(tmp_path: Path) -> None:
     async def act(scene: Scene) -> None:
         scene.disk.image_under_way = True

@@ -92,11 +92,18 @@ class LogDisk:
             select.select((self._kernel.event,), (), (), timeout_s)
             over, failure = self._kernel.take()
             if over:
-                self._disk.finish(failure)
+                self._finish_last(failure)
             ended = ended and over
         if ended:
             self._kernel.close()
         return ended
+
+    def _finish_last(self, failure: OSError | None) -> None:
+        """Nobody waits for it any more: that it failed is only told."""
+        try:
+            self._disk.finish(failure)
+        except StorageError as why:
+            log.error("while stopping: %s", why)
 
     # --- on the loop
 

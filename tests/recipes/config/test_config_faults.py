@@ -133,8 +133,9 @@ def meet_all(stage: Play, make: Callable[[int], Fault]) -> int:
 def test_a_fault_at_every_request(
     when: When, do: Callable[[Link], None] | None, stage: Play
 ) -> None:
-    assert stage(None) >= 6
-    assert meet_all(stage, lambda at: Fault(at, when, do=do)) >= 5
+    # Four requests are made in any case; watches that come together may save the others.
+    assert stage(None) >= 4
+    assert meet_all(stage, lambda at: Fault(at, when, do=do)) >= 4
 
 
 @pytest.mark.slow
