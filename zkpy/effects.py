@@ -27,6 +27,8 @@ class EntryKind(IntEnum):
     """A voter set, in force for counting from its proposal on."""
     EPOCH = 2
     """Opens an epoch: the first entry of a leader, the last act of synchronisation."""
+    PROOF = 3
+    """Changes nothing: that it is committed proves that its leader still leads (`zab.leader`)."""
 
 
 @attrs.define(eq=True)

@@ -80,6 +80,9 @@ SCENARIOS: dict[str, Callable[[], None]] = {
     "1675": leader.test_confirms_its_leadership_by_a_later_round,
     "1699": leader.test_a_joint_set_needs_both_quorums,
     "5010": sessions.test_t_watch_2_watches_and_ephemerals_end_with_their_sessions,
+    "amnesia": partial(
+        sync.test_t_amnesia_2_a_wiped_member_beside_a_leader_of_an_earlier_epoch, 20
+    ),
     "numbers": regressions.test_forward_numbers_go_on_through_a_change_of_role,
 }
 SEEN = (AssertionError, Violation, ScriptError, RemoteProtocolError)

@@ -8,7 +8,8 @@ import pytest
 from tests.sim.raw import TICK_MS, Raw
 from tests.sim.stages import begin, followers_of, leader_of, play, run, settle
 from wire import records
-from wire.codes import CreateMode, ErrorCode, OpCode
+from wire.client import WatchEvent
+from wire.codes import CreateMode, ErrorCode, EventType, OpCode
 from wire.records import OPEN_ACL
 from zkpy.testing.histories import Op
 from zkpy.testing.script import Stage
@@ -264,11 +265,20 @@ def test_t_watch_1_a_hundred_thousand_watches_come_back() -> None:
     run(stage, 500 * MS)
     watches = stage.ensemble.members[there].replica.clients.watches
     assert watches.count == 99_999
+    assert paths_of(second.events) == ["/n77777"]
     play(stage, "ask a create /n3", "run 100ms")
     assert watches.count == 99_998
+    assert paths_of(second.events) == ["/n77777", "/n3"]
     second.socket.close()
     run(stage, 100 * MS)
     assert watches.count == 0
+
+
+def paths_of(events: list[object]) -> list[str]:
+    """Of the znodes that were created, in the order in which that was told."""
+    told = [each for each in events if isinstance(each, WatchEvent)]
+    assert {each.event.type for each in told} <= {EventType.NODE_CREATED}
+    return [each.event.path for each in told]
 
 
 # --- what may be logged

@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from tests.sim.stages import begin, followers_of, leader_of, play, run, settle
-from wire.peer import Propose, UpToDate
+from wire.peer import Propose, Role, UpToDate
 from zkpy.testing.ensemble import Member
 from zkpy.testing.network import Socket
 from zkpy.testing.script import Stage
@@ -358,3 +358,38 @@ def test_t_role_1_nothing_is_left_waiting_when_roles_change() -> None:
     run(stage, 3 * SECOND)
     assert not [name for name, client in stage.clients.items() if client.is_busy]
     settle(stage)
+
+
+@pytest.mark.parametrize("sync_ticks", [5, 20])
+def test_t_amnesia_2_a_wiped_member_beside_a_leader_of_an_earlier_epoch(sync_ticks: int) -> None:
+    """It has forgotten whom it promised what, and the old leader, whose links are half-open, has
+    not noticed that the others went on without it."""
+    stage = begin(
+        "client a leader", "ask a create /x one", "run 300ms", voters=3, sync_ticks=sync_ticks
+    )
+    old = leader_of(stage).sid
+    others = followers_of(stage)
+    play(stage, "block " + " ".join(f"{old}>{sid} {sid}>{old}" for sid in others))
+    play(stage, *(f"kill {sid}" for sid in others), *(f"boot {sid}" for sid in others))
+    new = await_leader_among(stage, others)
+    wiped = next(sid for sid in others if sid != new)
+    play(stage, f"client b {new}", "ask b set /x acknowledged")
+    play(stage, f"kill {wiped}", f"wipe {wiped}", f"block {wiped}>{new} {new}>{wiped}")
+    play(stage, f"unblock {wiped}>{old} {old}>{wiped}", f"boot {wiped}", "run 300ms")
+    members = stage.ensemble.members
+    assert members[old].replica.zab.serving, "else this shows nothing"
+    assert members[wiped].replica.zab.leader == old, "else this shows nothing"
+    assert not members[wiped].replica.zab.serving
+    play(stage, "ask a set /x beside")
+    play(stage, "heal")
+    settle(stage)
+
+
+def await_leader_among(stage: Stage, sids: list[int]) -> int:
+    for _ in range(1000):
+        run(stage, 5 * MS)
+        for sid in sids:
+            zab = stage.ensemble.members[sid].replica.zab
+            if zab.serving and zab.role is Role.LEADING:
+                return sid
+    raise AssertionError("none of them leads")

@@ -25,6 +25,7 @@ from wire.peer import (
     decode_notification,
     encode_notification,
 )
+from zkpy.zab.election import ROUND_MAX
 from zkpy.zab.quorum import Members, VoterSet
 from zkpy.zab.zab import Zab
 
@@ -110,6 +111,51 @@ def test_elected_by_members_that_settled_before_it(age: int, takes_office: bool)
         voter.hear(sid, leader=1, role=Role.FOLLOWING, round=earlier)
     voter.pass_time(ELECTING.finalize_ms)
     assert (voter.zab.role is Role.LEADING) == takes_office
+
+
+def test_a_leader_that_was_started_again_is_not_put_back_by_its_followers() -> None:
+    """They have not noticed, and its rounds begin anew; of the epoch of its log they speak."""
+    voter = Voter()
+    for sid in (2, 3):
+        voter.hear(sid, leader=1, role=Role.FOLLOWING, epoch=1)
+    voter.pass_time(ELECTING.finalize_ms)
+    assert voter.zab.role is Role.LOOKING
+
+
+def test_no_number_of_forged_rounds_keeps_a_joiner_out() -> None:
+    voter = Voter()
+    for _ in range(5):
+        voter.hear(2, round=voter.zab._election.round + (1 << 32))
+    joiner = Voter()
+    later = voter.zab._election.round
+    for sid, role in ((2, Role.FOLLOWING), (3, Role.LEADING)):
+        joiner.hear(sid, role=role, leader=3, epoch=4, round=later)
+    joiner.pass_time(500)
+    assert joiner.zab.dial == 3
+
+
+def test_at_the_last_round_there_are_elections_still() -> None:
+    voter = Voter()
+    voter.hear(2, round=ROUND_MAX, zxid=LOG[2].zxid)
+    voter.hear(3, round=ROUND_MAX, zxid=LOG[2].zxid)
+    voter.zab._look(voter.now)
+    assert voter.zab._election.round == ROUND_MAX
+    for sid in (2, 3):
+        voter.hear(sid, round=ROUND_MAX, leader=3)
+    voter.pass_time(ELECTING.finalize_ms)
+    assert voter.zab.dial == 3
+
+
+def test_a_straggler_ends_nothing() -> None:
+    """Nor does a copy: what was received before is no news of a partner's mind."""
+    voter = Voter()
+    voter.hear(2, leader=3)
+    voter.hear(3, sequence=500)
+    assert voter.zab.dial == 3
+    voter.hear(3, round=9, sequence=500)
+    assert voter.zab.dial == 3
+    voter.hear(3, round=9, sequence=501)
+    assert voter.zab.role is Role.LOOKING
 
 
 def test_rounds() -> None:

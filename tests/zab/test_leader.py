@@ -277,15 +277,53 @@ def test_who_does_not_count_waits_until_it_is_established(standing: Standing) ->
 def test_a_joined_member_counts_from_then_on() -> None:
     driver = serving()
     join(driver, 3, standing=Standing.BLANK, cluster=bytes(16))
-    driver.save()
-    driver.tell(3, Ack(FIRST))
+    proof = prove(driver, 3)
+    assert told_up_to_date(acknowledged(driver, 2, proof))
     driver.zab.link_down(2, driver.now)
     zxid = driver.zab.propose(EntryKind.TXN, b"x")
     driver.save()
     driver.tell(3, Ack(zxid))
-    assert driver.zab.log.committed == FIRST
+    assert driver.zab.log.committed == proof
     driver.tell(3, Joined())
     assert driver.zab.log.committed == zxid
+
+
+def prove(driver: Driver, newcomer: int) -> int:
+    """It has all there is; the entry that the leader proposes then, durable here and there."""
+    before = driver.zab.log.last
+    assert not told_up_to_date(driver.tell(newcomer, Ack(before)))
+    proof = driver.zab.log.last
+    assert proof == before + 1
+    assert driver.zab.log.entries[-1].kind == EntryKind.PROOF
+    driver.save()
+    assert not told_up_to_date(driver.tell(newcomer, Ack(proof))), "its own word proves nothing"
+    assert driver.zab.log.committed == before
+    return proof
+
+
+def acknowledged(driver: Driver, sid: int, zxid: int) -> list[object]:
+    """What is sent to 3 when this one acknowledges that."""
+    driver.zab.receive(sid, Ack(zxid), driver.now)
+    return driver.sent(3)
+
+
+def told_up_to_date(sent: list[object]) -> bool:
+    return any(isinstance(message, UpToDate) for message in sent)
+
+
+def test_any_later_entry_proves_that_it_still_leads_but_no_earlier_one() -> None:
+    """A leader that is cut off could otherwise make a quorum of itself and one that was wiped."""
+    driver = serving()
+    under_way = driver.zab.propose(EntryKind.TXN, b"proposed before it came")
+    call(driver, 3, standing=Standing.BLANK, cluster=bytes(16))
+    later = driver.zab.propose(EntryKind.TXN, b"and after")
+    driver.save()
+    promise(driver, 3)
+    driver.save()
+    assert not told_up_to_date(acknowledged(driver, 3, later))
+    assert not told_up_to_date(acknowledged(driver, 2, under_way))
+    assert driver.zab.log.last == later, "there is one on its way already"
+    assert told_up_to_date(acknowledged(driver, 2, later))
 
 
 def test_joined_before_its_time_ends_the_link() -> None:

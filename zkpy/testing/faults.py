@@ -83,6 +83,8 @@ class Nemesis:
         self._partitions: dict[int, tuple[str, list[Direction]]] = {}
         self._last_partition = 0
         self.may_wipe: Callable[[], bool] = lambda: True
+        self.is_full: Callable[[Member], bool] = lambda member: False
+        """Whether its disk holds the record of a full member: whoever watches the disks knows."""
 
     def start(self) -> None:
         self._on = True
@@ -227,26 +229,20 @@ class Nemesis:
         return True
 
     def wipe(self) -> bool:
-        """Somebody empties a data directory: only where a quorum with records is left,
-        and all that were wiped before are full members again."""
+        """Somebody empties a data directory, whatever else is the matter: only where all other
+        voters have their records, so that each quorum's data is somewhere."""
         ensemble, leader = self._ensemble, self._ensemble.leader()
         counting = leader.replica.zab.voters if leader is not None else None
         if counting is None or counting.joint or not self.may_wipe():
             return False
         voters = [ensemble.members[sid] for sid in counting.voters()]
-        if len(voters) < 3 or not all(m.alive and m.replica.zab.serving for m in voters):
+        if len(voters) < 3 or not all(map(self.is_full, voters)):
             return False
-        if any(not self._is_full(member) for member in voters):
-            return False
-        member = self._rng.choice(voters)
+        member = self._rng.choice([voter for voter in voters if voter.alive])
         member.crash(power=False, why="to be wiped")
         member.wipe()
         ensemble.restart_later(member)
         return True
-
-    def _is_full(self, member: Member) -> bool:
-        identity = member.replica.zab.identity
-        return identity is not None and not identity.founding and any(identity.cluster_id)
 
     # --- network
 

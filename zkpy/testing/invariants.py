@@ -99,6 +99,12 @@ class Disk:
     wiped: bool = False
     """Emptied, and no full member since."""
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the record is that of a full member of an ensemble."""
+        identity = self.identity
+        return identity is not None and not identity.founding and any(identity.cluster_id)
+
 
 @attrs.define(eq=False)
 class Seen:
@@ -151,9 +157,9 @@ class Invariants(Watcher):
         log = DiskLog(recovered.image_zxid, recovered.image_chain)
         for entry in recovered.entries:
             log.append(entry)
-        identity = recovered.identity
-        full = identity is not None and not identity.founding and any(identity.cluster_id)
-        self.disks[sid] = Disk(log, identity, wiped=disk.wiped and not full)
+        found = Disk(log, recovered.identity)
+        found.wiped = disk.wiped and not found.is_full
+        self.disks[sid] = found
 
     def _forget_unsaid(self, sid: int, identity: Identity | None) -> None:
         """A sole voter opens an epoch and writes its promise in one batch: lost with it, the

@@ -202,6 +202,16 @@ def _plant_2959() -> list[tuple[Any, str, Any]]:
     return [(Leading, "_promise", promise)]
 
 
+def _plant_amnesia() -> list[tuple[Any, str, Any]]:
+    """zkpy's own: an established leader takes in whoever comes, though one that was wiped may have
+    promised a later epoch, and the leader be the one of an earlier one."""
+
+    def is_proven(self: Leading, sid: int, progress: Progress) -> bool:
+        return True
+
+    return [(Leading, "_is_proven", is_proven)]
+
+
 def _plant_335() -> list[tuple[Any, str, Any]]:
     """The epoch is taken from the log alone, not from what was promised."""
     honest = Member.write_identity
@@ -336,6 +346,7 @@ MUTANTS: Final = (
     Mutant("1675", "sync without a quorum", _plant_1675),
     Mutant("1699", "a change of voters without the quorum of the new ones", _plant_1699),
     Mutant("5010", "an ephemeral outlives its session", _plant_5010),
+    Mutant("amnesia", "a wiped member counts for a leader of an earlier epoch", _plant_amnesia),
     Mutant("numbers", "forward numbers used twice in one life", _plant_1175),
 )
 _BY_NAME: Final = {mutant.name: mutant for mutant in MUTANTS}

@@ -164,6 +164,7 @@ class Simulation:
         self.connections: list[Connection] = []
         self.clients = [self._client(number, mix) for number, mix in enumerate(plan.mixes, start=1)]
         self.nemesis = Nemesis(self.world, self.ensemble, self.clients, plan.faults)
+        self.nemesis.is_full = lambda member: self.invariants.disks[member.sid].is_full
         self.reconfigurer = self._reconfigurer() if plan.reconfig_interval else None
         self.oracle = None if plan.setup.elects else Oracle(self.world, self.ensemble)
         self.summary: Summary | None = None
@@ -277,6 +278,9 @@ class Simulation:
             self._admin.stop()
         self._await("sessions end", self._no_sessions, ticks=400)
         self._await("everyone holds the same", self._all_equal)
+        # One that was dialled and never said a word is borne for as long as a handshake may take.
+        patience = self.plan.setup.limits().handshake_ms // self.plan.setup.tick_ms + 2
+        self._await("connections end", self._no_links, ticks=patience)
         for member in self.ensemble.members.values():
             self._check_left(member)
 
@@ -340,15 +344,17 @@ class Simulation:
     def _no_sessions(self) -> bool:
         return all(not len(m.replica.state.sessions) for m in self.ensemble.members.values())
 
+    def _no_links(self) -> bool:
+        return not any(member.open_client_links for member in self.ensemble.members.values())
+
     def _check_left(self, member: Member) -> None:
         clients, lifetimes = member.replica.clients, member.replica.state.lifetimes
-        counts = clients.watches.count, lifetimes.ephemeral_count, len(clients.gate)
-        left = member.open_client_links, *counts
+        left = clients.watches.count, lifetimes.ephemeral_count, len(clients.gate)
         if any(left):
             raise Violation(
                 "leak",
-                f"server {member.sid} keeps {left} links, watches, ephemerals, requests of "
-                "clients that are gone",
+                f"server {member.sid} keeps {left} watches, ephemerals, requests of clients that "
+                "are gone",
             )
 
     # --- the end

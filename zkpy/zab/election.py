@@ -29,13 +29,15 @@ from typing import Final
 import attrs
 
 from wire.peer import NO_VOTE, Notification, Role, Standing
+from zkpy import zxid as zxids
 from zkpy.zab.member import Member
 from zkpy.zab.outlook import Word, despair
 
 FRESH_RESENDS: Final = 3
 """Answers and votes older than so many (longest) re-send periods are forgotten."""
-ROUNDS_AHEAD_MAX: Final = 1 << 32
-"""A round farther ahead than that is nobody's: a new one begins once per lost leader."""
+ROUND_MAX: Final = 1 << 62
+"""A later round is nobody's: a new one begins once per lost leader.  Should somebody forge this
+one, it is every later election's too, which then tells old votes by their sequence alone."""
 REMIND_MS: Final = 60_000
 """That no leader can be elected is said again so often."""
 Vote = tuple[int, int]
@@ -104,7 +106,7 @@ class Election:
         """Look for a leader: a new round, with a vote for oneself."""
         self.looking = True
         self._role, self._epoch = Role.LOOKING, 0
-        self.round += 1
+        self.round = min(self.round + 1, ROUND_MAX)
         self._interval = self.member.options.resend_ms
         self._words.clear()
         self.despair = None
@@ -129,21 +131,22 @@ class Election:
 
     # --- datagrams in
 
-    def receive(self, n: Notification, now: int) -> None:
+    def receive(self, n: Notification, now: int) -> bool:
+        """Whether it is news: from one that knows this process, and no copy or straggler."""
         member = self.member
         if n.sid == member.me:
-            return
+            return False
         if n.echo != member.incarnation:
             self._answer(n)
-            return
-        if n.round > self.round + ROUNDS_AHEAD_MAX:
+            return False
+        if n.role == Role.LOOKING and n.round > ROUND_MAX:
             # Adopted, it would leave no room to count on: the next round could not be encoded,
             # and one datagram would have ended this process (ZOOKEEPER-3769).
-            return
+            return False
         peer = self._peers.get(n.sid)
         known = peer is not None and peer.incarnation == n.incarnation
         if peer is not None and known and n.sequence <= peer.sequence:
-            return
+            return False
         self._peers[n.sid] = _Peer(n.incarnation, n.sequence)
         self._meet(n, now)
         asks = n.role == Role.LOOKING and not self.looking
@@ -151,6 +154,7 @@ class Election:
             asks = self._note(n, now)
         if asks or not known:
             self._answer(n)
+        return True
 
     def _meet(self, n: Notification, now: int) -> None:
         """The first who is not blank: whatever was agreed among blank members is void."""
@@ -322,16 +326,18 @@ class Election:
 
         Losing schedule without them: 1 and 2 elect 3 and follow it; 3, still waiting for a
         better vote, hears that they are settled, which takes their ballots away, and looks
-        until they give up.  Of this round only: followers that have not noticed yet that
-        their leader resigned would else put it back at once.
+        until they give up.  Of this round only, and of no epoch that is in the own log:
+        followers that have not noticed yet that their leader resigned, or was started
+        again (its rounds too), would else put it back at once.
         """
-        me = self.member.me
+        me, past = self.member.me, zxids.epoch_of(self.member.window.last)
         if self.vote[1] != me:
             return []
         return [
             sid
             for sid, claim in self._claims.items()
             if claim.role == Role.FOLLOWING and claim.leader == me and claim.round == self.round
+            if not 0 < claim.epoch <= past
         ]
 
     # --- datagrams out

@@ -110,6 +110,8 @@ class Progress:
     acked: int = 0
     told: int = 0
     """Commit watermark sent."""
+    since: int = 0
+    """The last entry that there was when it called."""
     up_to_date: bool = False
     answered: int = 0
     """The last ping round that it answered."""
@@ -159,6 +161,8 @@ class Leading:
         self._resumed_round = 0
         self._wanted_round = 0
         self._images: list[int] = []
+        self._unproven: dict[int, None] = {}
+        """Learners that have everything and must not count yet."""
         self._give_up_at = now + options.init_ms
         self._found_at = now + options.founding_wait_ms
         self._waits_to_found = True
@@ -186,6 +190,7 @@ class Leading:
 
     def link_down(self, sid: int) -> None:
         self.progress.pop(sid, None)
+        self._unproven.pop(sid, None)
         if sid in self._images:
             self._images.remove(sid)
 
@@ -247,6 +252,7 @@ class Leading:
         member.meet(info.standing)
         member.highest_epoch = max(member.highest_epoch, info.accepted_epoch)
         progress = Progress(info.accepted_epoch, info.standing, info.cluster_id, now)
+        progress.since = self.window.last
         self.progress[sid] = progress
         if not self.epoch:
             self.maybe_choose_epoch(now)
@@ -472,6 +478,8 @@ class Leading:
             if self.phase is Phase.SYNC:
                 self._establish()
             self._settle_voters()
+            for sid in list(self._unproven):
+                self.maybe_tell(sid, self.progress[sid])
         if not self.serving:
             self.maybe_serve()
 
@@ -489,11 +497,31 @@ class Leading:
         if self.phase is not Phase.BROADCAST or progress.up_to_date:
             return
         if progress.stage is Stage.STREAMING and progress.acked >= progress.target:
-            progress.up_to_date = True
-            self.member.send(sid, UpToDate(self.window.committed))
+            if self._is_proven(sid, progress):
+                progress.up_to_date = True
+                self.member.send(sid, UpToDate(self.window.committed))
+
+    def _is_proven(self, sid: int, progress: Progress) -> bool:
+        """Whether one whose word did not count may become a member, since this leader led without
+        it *after* it had called: an entry proposed since then is committed.
+
+        UPTODATE waits for that, since it is what makes the learner write down that it counts.
+        Losing schedule otherwise: L leads epoch 1 and hears nobody, for less than syncLimit; N
+        and W establish epoch 2 and acknowledge w; W is wiped, forgets its promise, and
+        reaches L only: L and W commit beside N, and w is on N alone.  With it: whoever
+        acknowledged the proof had promised nothing later, so whatever leader comes later, and
+        counts one of those, has the proof and what is before it, or gives up.
+        """
+        if progress.counts or self.window.committed > progress.since:
+            self._unproven.pop(sid, None)
+            return True
+        self._unproven[sid] = None
+        if self.window.last == progress.since and not self.full:
+            self.propose(int(EntryKind.PROOF), b"")
+        return False
 
     def on_joined(self, sid: int, _joined: Joined, _now: int) -> None:
-        """Synchronised by a leader established without it: from now on it counts (decision 8)."""
+        """Synchronised by a leader that led without it: from now on it counts (decision 8)."""
         progress = self.progress[sid]
         if not progress.up_to_date:
             self.drop(sid)

@@ -240,8 +240,8 @@ class Zab:
         self._notice(now)
         if notification.sid != sid:
             return
-        self._election.receive(notification, now)
-        if notification.role == Role.LOOKING:
+        news = self._election.receive(notification, now)
+        if news and notification.role == Role.LOOKING:
             self._see_looking(notification)
         self._settle(now)
 
@@ -256,7 +256,7 @@ class Zab:
         vote, for itself, and its own, and follows; 2 and 3 are for 3 by then, and wait for
         1's vote.
         """
-        if n.echo != self.member.incarnation or n.round < self._election.round:
+        if n.round < self._election.round:
             return
         learning, leading = self._learning, self._leading
         again = n.round > self._election.round
