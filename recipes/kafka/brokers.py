@@ -10,7 +10,6 @@ registered anew, under a new epoch.  SUSPENDED: it may be registered or not; `ep
 controller can know either.  LOST: `epoch` is None at once.
 """
 
-import contextlib
 import logging
 import threading
 import time
@@ -18,13 +17,12 @@ from collections.abc import Callable
 
 import attrs
 from kazoo.client import KazooClient
-from kazoo.exceptions import SessionExpiredError
 from kazoo.protocol.states import KazooState
 
 from recipes.kafka import paths
 from recipes.kafka.fields import FormatError
 from recipes.kafka.formats import Broker, decode_broker, encode_broker
-from recipes.kafka.znodes import SomebodyElse, Worker, Znode, Znodes
+from recipes.kafka.znodes import LEAVE_S, SomebodyElse, Worker, Znode, Znodes
 
 log = logging.getLogger(__name__)
 
@@ -66,12 +64,18 @@ class BrokerRegistration(Worker):
             super().stop()
             raise SomebodyElse(self.path, rival)
 
-    def stop(self) -> None:
-        """And take the registration away; without a connection, the session's end does that."""
-        super().stop()
+    def stop(self, timeout_s: float | None = LEAVE_S) -> None:
+        """And take the registration away; if there is no connection so soon, the session's end does
+        that."""
+        self.leave(self._deregister, timeout_s)
         self._set_epoch(None, self.losses)
-        with contextlib.suppress(SessionExpiredError):
-            Znodes(self.client).remove_own(self.path)
+
+    def _deregister(self) -> None:
+        """Behind a sync: a create whose answer was lost is seen."""
+        self._set_epoch(None, self.losses)
+        zk = Znodes(self.client)
+        zk.sync(self.path)
+        zk.remove_own(self.path)
 
     def wait(self, timeout_s: float | None = None, after: int = -1) -> bool:
         """Until it is registered, later than under the epoch `after`; whether it is in time."""
@@ -121,9 +125,10 @@ class BrokerRegistration(Worker):
                 self._on_rival(session)
 
     def _set_epoch(self, epoch: int | None, losses: int) -> None:
-        """Unless the session in which it was found has ended meanwhile."""
+        """Unless the session in which it was found has ended meanwhile, or it is to stop."""
         with self._news:
-            if losses != self.losses or epoch == self.epoch:
+            late = losses != self.losses or (epoch is not None and self._is_stopping())
+            if late or epoch == self.epoch:
                 return
             self.epoch = epoch
             self._news.notify_all()

@@ -49,6 +49,7 @@ from recipes.kafka.formats import (
 from recipes.kafka.group import GroupView, plan_change, wanted_by
 from recipes.kafka.paths import TopicPartition
 from recipes.kafka.znodes import (
+    LEAVE_S,
     MOST_OPERATIONS,
     UNKNOWN_OUTCOME,
     Worker,
@@ -151,21 +152,24 @@ class Consumer(Worker):
         """Whether what is owned may be consumed: not while the connection is lost."""
         return bool(self.client.connected)
 
-    def stop(self) -> None:
-        """Give all back, and leave; without a connection, the session's end does that."""
-        super().stop()
+    def stop(self, timeout_s: float | None = LEAVE_S) -> None:
+        """Give all back, and leave; if there is no connection so soon, the session's end does
+        that."""
+        self.leave(self._resign, timeout_s)
+        with self._lock:
+            self._owned = {}
+
+    def _resign(self) -> None:
+        """Behind a sync: a claim whose answer was lost is seen.  The thread has ended, and what
+        follows is not to be broken off."""
         self._stopping.clear()
         try:
-            if self.client.connected:
-                self._release(list(self._owned))
-                self._clear_up({})
-                self.zk.remove_own(self.path)
-        except SessionExpiredError:
-            log.info("%s: its session had ended", self.name)
+            self.zk.sync(paths.CONSUMERS)
+            self._release(list(self.owned))
+            self._clear_up({})
+            self.zk.remove_own(self.path)
         finally:
             self._stopping.set()
-            with self._lock:
-                self._owned = {}
 
     # Offsets.
 

@@ -22,7 +22,6 @@ not ZooKeeper's: `tell` gets these orders, `report_deleted` their answers.  With
 replica counts as deleted as soon as it is told.
 """
 
-import contextlib
 import logging
 import threading
 import time
@@ -37,7 +36,6 @@ from kazoo.exceptions import (
     NodeExistsError,
     NoNodeError,
     NotEmptyError,
-    SessionExpiredError,
 )
 
 from recipes.kafka import paths
@@ -77,6 +75,7 @@ from recipes.kafka.formats import (
 from recipes.kafka.paths import TopicPartition
 from recipes.kafka.topics import prepare
 from recipes.kafka.znodes import (
+    LEAVE_S,
     MOST_IN_FLIGHT,
     MOST_OPERATIONS,
     UNKNOWN_OUTCOME,
@@ -206,13 +205,22 @@ class Controller(Worker):
             if self.office is None:
                 self._refuse(self._take_news()[1])
 
-    def stop(self) -> None:
-        """Stand no more, and give the office up; without a connection, the session's end does."""
-        super().stop()
-        office, self.office = self.office, None
-        if office is not None and office.term.session == self.zk.session:
-            with contextlib.suppress(SessionExpiredError):
-                Znodes(self.client).remove_own(paths.CONTROLLER)
+    def stop(self, timeout_s: float | None = LEAVE_S) -> None:
+        """Stand no more, and give the office up; if there is no connection so soon, the session's
+        end does that."""
+        self.leave(self._vacate, timeout_s)
+        self.office = None
+
+    def _vacate(self) -> None:
+        """Also an office that was won without an answer, which a sync lets us see."""
+        self.office = None
+        if self._tried is None:
+            return
+        zk = Znodes(self.client)
+        zk.sync(paths.CONTROLLER)
+        found = zk.read(paths.CONTROLLER)
+        if found is not None and decode_controller(found.data).broker_id == self.broker_id:
+            zk.remove_own(paths.CONTROLLER)
 
     def _work(self, office: "Office") -> None:
         noted, asked = self._take_news()
@@ -354,9 +362,13 @@ class Office:
         self._settle()
 
     def give_up(self) -> None:
-        transaction = self._fenced()
-        transaction.delete(paths.CONTROLLER)
-        self._commit(transaction)
+        """Again, if that was lost on its way: /controller, still there, would be taken for ours.
+        If only the answer was, the next try is fenced off."""
+        resigned = False
+        while not resigned:
+            transaction = self._fenced()
+            transaction.delete(paths.CONTROLLER)
+            resigned = self._commit(transaction)
         raise ControllerMoved("it resigned")
 
     # Reading.

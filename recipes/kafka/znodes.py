@@ -16,6 +16,7 @@ from typing import Any, Final
 import attrs
 from kazoo.client import KazooClient, TransactionRequest
 from kazoo.exceptions import (
+    ConnectionClosedError,
     ConnectionLoss,
     NodeExistsError,
     NoNodeError,
@@ -25,6 +26,8 @@ from kazoo.exceptions import (
 from kazoo.protocol.states import KazooState
 from kazoo.retry import KazooRetry
 
+from recipes.base import TimeUp, Wait
+
 log = logging.getLogger(__name__)
 
 Watch = Callable[..., None]
@@ -33,6 +36,8 @@ MOST_IN_FLIGHT: Final = 500
 MOST_OPERATIONS: Final = 200
 """In one transaction, so that it stays far below a server's limit of a megabyte."""
 UNKNOWN_OUTCOME: Final = (ConnectionLoss, OperationTimeoutError)
+LEAVE_S: Final = 5.0
+"""How long a connection is waited for, to take away what is ours."""
 
 
 class SomebodyElse(Exception):
@@ -159,9 +164,12 @@ class Znodes:
     def remove_own(self, path: str, prefix: bytes = b"") -> None:
         """An ephemeral of the present session, and never what somebody else has made meanwhile.
 
-        Where several share a session, `prefix` is how the data of what is ours begins."""
+        Where several share a session, `prefix` is how the data of what is ours begins.
+        ConnectionLoss without a connection: it may be there, and stay."""
         session = self.session
-        while session is not None:
+        if session is None:
+            raise ConnectionLoss
+        while True:
             found = self.read(path)
             if found is None or found.owner != session or not found.data.startswith(prefix):
                 return
@@ -246,11 +254,29 @@ class Worker:
 
     def stop(self) -> None:
         """The thread has ended afterwards; what it wrote stays."""
+        self._end(None)
+
+    def _end(self, timeout_s: float | None) -> bool:
+        """Whether the thread has ended in time: without a connection, its request may wait."""
         self._stopping.set()
         self._awake.set()
         self.client.remove_listener(self._listen)
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+        if self._thread is None or self._thread is threading.current_thread():
+            return True
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def leave(self, give_back: Callable[[], None], timeout_s: float | None) -> None:
+        """Stop, and give back what is ours, for the session may live on without this worker, and
+        all that it has with it.  A connection is waited for, so many seconds; after them, or if the
+        client is stopped, the end of the session does it."""
+        try:
+            with Wait(self.client, timeout_s) as wait:
+                if not self._end(timeout_s):
+                    raise TimeUp
+                wait.persist(give_back)
+        except (TimeUp, ConnectionClosedError) as why:
+            log.info("%s: left to the end of its session: %r", self.name, why)
 
     def wake(self, *_: object) -> None:
         """Also a watch, and so called in kazoo's thread."""

@@ -16,7 +16,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -149,14 +149,20 @@ class RealServer:
 class RealEnsemble:
     """Voters 1 to `size` on loopback; a context manager that starts and stops all."""
 
-    def __init__(self, directory: Path, size: int = 3, command: Sequence[str] = ZKPY) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        size: int = 3,
+        command: Sequence[str] = ZKPY,
+        tick_ms: int = 2000,
+    ) -> None:
         ports = free_ports(3 * size)
         lines = [
             f"server.{i + 1}={HOST}:{ports[size + i]}:{ports[2 * size + i]}" for i in range(size)
         ]
         more = "\n".join([*lines, ""])
         self.servers = [
-            RealServer(directory, command, number=i + 1, more=more, port=ports[i])
+            RealServer(directory, command, i + 1, tick_ms, more=more, port=ports[i])
             for i in range(size)
         ]
 
@@ -166,11 +172,7 @@ class RealEnsemble:
 
     def find_leader(self) -> RealServer | None:
         """Of those that answer; None while there is none."""
-        for server in self.servers:
-            with contextlib.suppress(OSError):
-                if server.process is not None and "Mode: leader\n" in server.ask("srvr"):
-                    return server
-        return None
+        return leader_of(self.servers)
 
     def __enter__(self) -> "RealEnsemble":
         try:
@@ -186,6 +188,15 @@ class RealEnsemble:
     def __exit__(self, *failure: object) -> None:
         for server in self.servers:
             server.stop()
+
+
+def leader_of(servers: Iterable[RealServer]) -> RealServer | None:
+    """Of those that answer; None while there is none."""
+    for server in servers:
+        with contextlib.suppress(OSError):
+            if server.process is not None and "Mode: leader\n" in server.ask("srvr"):
+                return server
+    return None
 
 
 def free_ports(count: int) -> list[int]:

@@ -36,7 +36,7 @@ from recipes.kafka.topics import (
 )
 from recipes.kafka.znodes import Znode
 from tests.recipes.conftest import MakeProxy
-from tests.recipes.faults import LIMIT_S, FaultProxy
+from tests.recipes.faults import LIMIT_S, Fault, FaultProxy, When, until
 from tests.recipes.kafka.conftest import FAULT_NAMES, FAULTS, MakeFault, Place, Witness, sweep
 
 P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)
@@ -183,6 +183,23 @@ def test_deposed_while_it_slept(place: Place, proxy: FaultProxy, scene: Scene) -
     assert scene.until_led(P0, lambda led: True) == Leadership(2, (2,), 1, 2)
     second.stop()
     scene.until_controller(1)
+    controller.stop()
+
+
+@pytest.mark.parametrize("when", list(When), ids=lambda when: str(when.value))
+def test_resigns_though_that_was_lost(when: When, place: Place, proxy: FaultProxy) -> None:
+    """Before: it is asked again, or it would stay in office, under the same epoch."""
+    controller = Controller(place.client(proxy), 1)
+    controller.start()
+    until(lambda: controller.epoch == 1)
+    # Answered when all else is done: the next request is the one.
+    answer_of(controller.elect_unclean([]))
+    fault = proxy.arm(Fault(1, when))
+    with pytest.raises(NotController):
+        answer_of(controller.resign())
+    assert fault.seen is not None
+    assert fault.seen.operation == "multi"
+    until(lambda: controller.epoch == 2)
     controller.stop()
 
 

@@ -1,0 +1,110 @@
+"""What stops while there is no connection leaves nothing behind in a session that lives on."""
+
+from collections.abc import Callable
+
+import attrs
+import pytest
+from kazoo.client import KazooClient
+
+from recipes.kafka import paths
+from recipes.kafka.brokers import BrokerRegistration
+from recipes.kafka.consumer import Consumer
+from recipes.kafka.controller import Controller
+from recipes.kafka.formats import Broker, Subscription, encode_broker
+from recipes.kafka.paths import TopicPartition
+from recipes.kafka.topics import create_topic
+from tests.recipes.conftest import Spawn
+from tests.recipes.faults import LIMIT_S, Fault, FaultProxy, Link, until
+from tests.recipes.kafka.conftest import Place, Witness, until_connected
+
+Made = BrokerRegistration | Controller | Consumer
+
+
+@attrs.frozen
+class Kind:
+    make: Callable[[KazooClient], Made]
+    left: tuple[str, ...]
+    """Ephemerals that it has once it is at work, the last one last."""
+
+
+KINDS = {
+    "broker": Kind(
+        lambda client: BrokerRegistration(client, Broker.at(2, "h2", 9092)), (paths.broker(2),)
+    ),
+    "controller": Kind(lambda client: Controller(client, 2), (paths.CONTROLLER,)),
+    "consumer": Kind(
+        lambda client: Consumer(client, "g", Subscription({"t": 1}), consumer_id="g_a"),
+        (paths.group_id("g", "g_a"), paths.owner("g", TopicPartition("t", 0))),
+    ),
+}
+
+
+@attrs.define
+class Scene:
+    kind: Kind
+    witness: Witness
+    client: KazooClient
+    proxy: FaultProxy
+    made: Made
+
+    def cut_off(self) -> None:
+        self.proxy.refuse()
+        self.proxy.cut()
+        until(lambda: not self.client.connected)
+
+    def left(self) -> list[str]:
+        self.witness.zk.sync("/")
+        return [each for each in self.kind.left if self.witness.read(each) is not None]
+
+
+@pytest.fixture(params=list(KINDS))
+def scene(
+    request: pytest.FixtureRequest, place: Place, witness: Witness, proxy: FaultProxy
+) -> Scene:
+    """It is at work, and nothing is on its way."""
+    kind = KINDS[request.param]
+    data = encode_broker(Broker.at(1, "h1", 9092))
+    witness.client.create(paths.broker(1), data, makepath=True)
+    create_topic(witness.zk, "t", assignment={0: [1]})
+    client = place.client(proxy)
+    made = kind.make(client)
+    made.start()
+    for each in kind.left:
+        witness.until(each, lambda node: node is not None)
+    until(lambda: not isinstance(made, Controller) or made.office)
+    until(lambda: not isinstance(made, Consumer) or made.owned)
+    return Scene(kind, witness, client, proxy, made)
+
+
+def test_stop_waits_for_the_connection(scene: Scene, spawn: Spawn) -> None:
+    session = scene.client.client_id
+    scene.cut_off()
+    stopping = spawn(scene.made.stop, None)
+    scene.proxy.wait_refused()
+    assert not stopping.done()
+    assert scene.left() == list(scene.kind.left)
+    scene.proxy.admit()
+    stopping.result(LIMIT_S)
+    assert scene.left() == []
+    until_connected(scene.client)
+    assert scene.client.client_id == session
+
+
+def test_it_does_not_wait_for_ever(scene: Scene) -> None:
+    scene.cut_off()
+    scene.made.stop(0)
+    assert scene.left() == list(scene.kind.left)
+    scene.client.stop()
+    scene.made.stop()
+
+
+def test_nor_for_a_request_that_waits(scene: Scene, spawn: Spawn) -> None:
+    fault = scene.proxy.arm(Fault(1, do=Link.refuse))
+    if isinstance(scene.made, Controller):
+        scene.made.note(paths.BROKER_IDS)
+    scene.made.wake()
+    fault.wait()
+    # It was asked again, and kazoo keeps that for the next connection.
+    until(lambda: scene.client._queue)
+    spawn(scene.made.stop, 0).result(LIMIT_S)
+    scene.client.stop()
