@@ -296,5 +296,5 @@ def _start_again(peer: Peer) -> dict[str, Any]:
                 left.append(session.count_children(EPHEMERALS_ROOT))
                 session.close()
     except (DoesNotServe, OSError, RuntimeError) as error:
-        return {"restart_failed": str(error)[-1000:]}
+        return {"restart_failed": "\n".join([str(error)[-1000:], *peer.ended_by_themselves()])}
     return {"restart_s": seconds, "left": max(left)}

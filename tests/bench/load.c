@@ -4,8 +4,8 @@
  *     cc -O2 -o load load.c && ./load --hosts 127.0.0.1:2181 --mode get --connections 16
  *
  * One thread, one epoll set.  A run: make the key znodes (a session of its own), open the load's
- * sessions, warm up, measure, wait for what is in flight, close, remove every znode that was made,
- * print one line of JSON.  `--help` names the options.
+ * sessions, warm up, measure, wait for what is in flight, close, print one line of JSON, remove
+ * every znode that was made.  `--help` names the options.
  *
  * Closed loop: each connection has `--depth` requests in flight, and sends the next when one is
  * answered.  A server that stalls is asked less, so a stall costs few samples.  Open loop (--rate):
@@ -41,13 +41,15 @@ enum { XID_EVENT = -1, XID_PING = -2, NO_NODE = -101, ALL_PERMISSIONS = 31 };
 enum { FRAME_MAX = 64 << 20, DIALS_AT_ONCE = 64, SETUP_BATCH = 200, PATIENCE_S = 60, DRAIN_S = 20, HOSTS_MAX = 64 };
 
 static void die(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
+static int status_of_failure = 2; /* once there is a report: the report's */
+
 static void die(const char *format, ...) {
     va_list values;
     va_start(values, format);
     fputs("load: ", stderr);
     vfprintf(stderr, format, values);
     fputc('\n', stderr);
-    exit(2);
+    exit(status_of_failure);
 }
 
 static nanos clock_of(clockid_t id) {
@@ -820,7 +822,8 @@ int main(int argc, char **argv) {
     open_all();
     load();
     close_all();
-    remove_znodes();
     print_report();
-    return samples ? 0 : 1;
+    status_of_failure = samples ? 0 : 1;
+    remove_znodes();
+    return status_of_failure;
 }

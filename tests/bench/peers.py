@@ -138,6 +138,13 @@ class Peer:
         self.stop()
         shutil.rmtree(self.directory)
 
+    def ended_by_themselves(self) -> list[str]:
+        return [
+            f"{server.log_tail()}\n{self.name} ended by itself, status {server.process.returncode}"
+            for server in self.servers
+            if server.process.poll() is not None
+        ]
+
     def resident_mib(self) -> float:
         """Of all its servers together."""
         return sum(resident_mib(server.process.pid) for server in self.servers)
@@ -148,10 +155,12 @@ class Peer:
 
 @contextlib.contextmanager
 def removed_after(peer: Peer) -> Iterator[Peer]:
-    """Whatever happens, its servers end and its data goes."""
+    """Whatever happens, its servers end and its data goes; who ended before that is told."""
     try:
         yield peer
     finally:
+        for ended in peer.ended_by_themselves():
+            print(f"bench: {ended}", file=sys.stderr)
         peer.remove()
 
 

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     raise_open_files()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, end_in_order)
     with tempfile.TemporaryDirectory(prefix="data-", dir=options.out) as scratch:
         try:
             bench = Bench(options, compile_generator(Path(scratch)), Path(scratch))
@@ -121,6 +121,12 @@ def raise_open_files() -> None:
     """The servers inherit it; a thousand watchers are a thousand sockets."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def end_in_order(number: int, _: object) -> None:
+    """Servers are stopped and data removed on the way out, whatever comes meanwhile."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def say(text: str) -> None:
