@@ -21,6 +21,7 @@ Writer = asyncio.StreamWriter
 
 class FakeImages:
     paused = False
+    under_way = False
 
 
 class FakeCore:

@@ -116,6 +116,7 @@ class Scene:
     sync: Summary = attrs.Factory(Summary)
     changed: asyncio.Event = attrs.Factory(asyncio.Event)
     number: int = 0
+    writes_image: bool = False
     recorder: Recorder = attrs.field(init=False)
     disk: LogDisk = attrs.field(init=False)
 
@@ -133,6 +134,7 @@ class Scene:
             self.sync,
             self.warning_ms,
             kernel,  # type: ignore[arg-type]
+            lambda: self.writes_image,
         )
         self.disk.start()
 
@@ -266,6 +268,7 @@ def test_a_failed_sync_is_the_end(tmp_path: Path) -> None:
 
     scene = play(Scene(tmp_path, kernel), act)
     assert [type(each) for each in scene.told] == [StorageError, StorageError]
+    assert "log.0000000000000000: Input/output error" in str(scene.told[0])
     assert "refused after an earlier failure" in str(scene.told[1])
     assert len(kernel.begun) == 1
 
@@ -305,9 +308,9 @@ def test_a_failure_while_stopping_is_only_told(
 
 def test_the_loop_writes_nothing_while_an_image_is_under_way(tmp_path: Path) -> None:
     async def act(scene: Scene) -> None:
-        scene.disk.image_under_way = True
+        scene.writes_image = True
         await scene.write()
-        scene.disk.image_under_way = False
+        scene.writes_image = False
         await scene.write()
         scene.close()
 
@@ -331,7 +334,7 @@ def test_slow_log_writes_are_warned_of(
 ) -> None:
     async def act(scene: Scene) -> None:
         await scene.write()
-        scene.disk.image_under_way = True
+        scene.writes_image = True
         await scene.write()
         scene.close()
 

@@ -1,6 +1,7 @@
 """Scenarios of RELIABILITY 2.3 and part of 2.1: sessions, watches, what is logged."""
 
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -274,7 +275,7 @@ def test_t_watch_1_a_hundred_thousand_watches_come_back() -> None:
     assert watches.count == 0
 
 
-def paths_of(events: list[object]) -> list[str]:
+def paths_of(events: Sequence[object]) -> list[str]:
     """Of the znodes that were created, in the order in which that was told."""
     told = [each for each in events if isinstance(each, WatchEvent)]
     assert {each.event.type for each in told} <= {EventType.NODE_CREATED}

@@ -290,9 +290,12 @@ class Replica:
             self._office.touched(sid, payload)
         self._office.progress()
 
-    def _standing(self) -> tuple[Role, int | None, int, bool]:
+    def _standing(self) -> tuple[object, int | None, int, bool]:
+        """With another one, clients have to begin anew.  A change of voters that makes an observer
+        of a follower, or the other way round, is none: it serves as before, and the one who
+        asked for it may be waiting here."""
         zab = self.zab
-        return zab.role, zab.leader, zab.epoch, zab.serving
+        return _OFFICES[zab.role], zab.leader, zab.epoch, zab.serving
 
     def _enter_office(self) -> None:
         self._entered = self._standing()
@@ -568,6 +571,10 @@ class OwnImages:
         self._steps: list[ImageBegin | ImageChunk | ImageEnd] = []
         self.paused = False
         """Set by a shell whose image writer is behind: no slices until it is cleared."""
+
+    @property
+    def under_way(self) -> bool:
+        return self._writer is not None
 
     @property
     def busy(self) -> bool:

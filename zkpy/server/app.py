@@ -31,7 +31,7 @@ from zkpy.admin import fourletter
 from zkpy.admin.commands import ConnectionView, ServerView
 from zkpy.admin.metrics import Metrics
 from zkpy.config import ANY_ADDRESS, LOOPBACK, ClientAddress, Config
-from zkpy.effects import ImageEnd, ImageStep, Recovered
+from zkpy.effects import ImageStep, Recovered
 from zkpy.errors import ConfigError, StorageError
 from zkpy.pipeline.auth import Authenticator
 from zkpy.pipeline.prepare import Rules
@@ -270,6 +270,7 @@ class Server:
             self.metrics.sync,
             config.sync_warning_ms,
             KernelSync.open(),
+            self._writes_image,
         )
         self._image_worker = Worker(
             "zkpy-image", self._write_image_step, loop, self._image_saved, self._disk_failed
@@ -387,8 +388,10 @@ class Server:
 
     # --- images -----------------------------------------------------------------
 
+    def _writes_image(self) -> bool:
+        return self.core.images.under_way or self._image_worker.backlog > 0
+
     def _submit_image(self, step: ImageStep) -> bool:
-        self._log_disk.image_under_way = True
         self._image_worker.submit(step)
         self._image_behind = self._image_worker.backlog >= IMAGE_BACKLOG_MAX
         # Looked at again: the thread may have emptied the queue before it could see the flag.
@@ -398,8 +401,6 @@ class Server:
     def _write_image_step(self, step: ImageStep) -> int | None:
         """In the image thread.  Old images and logs go once a new image is durable."""
         zxid = self._disk.image_step(step)
-        if isinstance(step, ImageEnd):
-            self._log_disk.image_under_way = False
         if self._image_behind and not self._image_worker.backlog:
             self._image_behind = False
             self._loop.call_soon_threadsafe(self.driver.resume_image)

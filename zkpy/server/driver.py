@@ -29,6 +29,9 @@ class Images(Protocol):
     paused: bool
     """Set while the image thread is behind: no further slices until it is cleared."""
 
+    @property
+    def under_way(self) -> bool: ...
+
 
 class Core(Protocol):
     """What the shell needs of a `Replica`."""

@@ -1,7 +1,7 @@
 """Makes log batches durable: by the kernel's own sync where there is one, else in a thread.
 
 In: one batch at a time.  Out: its number on the event loop once it is durable, or the
-failure, once; nothing is written after it (rule D6).
+failure; nothing is written after one (rule D6), and who submits more is told so.
 
 The usual batch, entries behind the log, is written by the loop itself, which takes a
 few microseconds since the space is reserved and the write ends in memory; then the kernel
@@ -43,7 +43,8 @@ class Disk(Protocol):
 class LogDisk:
     """`done(number)` and `failed(exception)` are called on the loop.
 
-    `sync` sums up how long batches took; one of `warning_ms` or more is logged."""
+    `sync` sums up how long batches took; one of `warning_ms` or more is logged.
+    While `writes_image()`, the loop writes nothing itself."""
 
     def __init__(
         self,
@@ -54,6 +55,7 @@ class LogDisk:
         sync: Summary,
         warning_ms: int,
         kernel: KernelSync | None,
+        writes_image: Callable[[], bool],
     ) -> None:
         self._disk = disk
         self._loop = loop
@@ -65,8 +67,8 @@ class LogDisk:
         self._worker = Worker("zkpy-log", self._write, loop, done, failed)
         self._number = 0
         self._begun_ns = 0
-        self.image_under_way = False
-        """While it is set the loop writes nothing itself."""
+        self._writes_image = writes_image
+        self._file: File | None = None
 
     def start(self) -> None:
         self._worker.start()
@@ -89,8 +91,10 @@ class LogDisk:
             return ended
         self._loop.remove_reader(self._kernel.event)
         if self._kernel.busy:
-            select.select((self._kernel.event,), (), (), timeout_s)
-            over, failure = self._kernel.take()
+            waiting = select.poll()
+            waiting.register(self._kernel.event, select.POLLIN)
+            waiting.poll(timeout_s * 1000)
+            over, failure = self._take(self._kernel)
             if over:
                 self._finish_last(failure)
             ended = ended and over
@@ -108,18 +112,25 @@ class LogDisk:
     # --- on the loop
 
     def _begin(self, kernel: KernelSync, batch: DiskBatch) -> bool:
-        if self.image_under_way or not is_light(batch):
+        if self._writes_image() or not is_light(batch):
             return False
         begun_ns = monotonic_ns()
         file = self._disk.begin(batch)
         if file is None or file.descriptor is None or not kernel.begin(file.descriptor):
             return False  # if it was written, it is written once more, at the same place
-        self._number, self._begun_ns = batch.number, begun_ns
+        self._number, self._begun_ns, self._file = batch.number, begun_ns, file
         return True
+
+    def _take(self, kernel: KernelSync) -> tuple[bool, OSError | None]:
+        """As the kernel tells it, and which file it is about."""
+        over, failure = kernel.take()
+        if failure is not None and self._file is not None:
+            failure.filename = self._file.path
+        return over, failure
 
     def _on_event(self) -> None:
         assert self._kernel is not None
-        over, failure = self._kernel.take()
+        over, failure = self._take(self._kernel)
         if not over:
             return
         self._add(monotonic_ns() - self._begun_ns)

@@ -454,6 +454,7 @@ class TxnLog:
         None, with nothing changed, where that is not all: a new segment is due, or there is
         no room on the disk.  `append` can do it then.
         """
+        assert self._begun is None, "one batch at a time"
         header, payload = record.encode_batch(self._salt, self.last, self.chain, step)
         size = BATCH_HEADER_BYTES + len(payload)
         if self._is_full(size):

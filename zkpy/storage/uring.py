@@ -23,7 +23,7 @@ from typing import Final, Self
 import attrs
 
 _SETUP, _ENTER, _REGISTER = 425, 426, 427
-"""System calls; the same numbers on all machines."""
+"""System calls; the same numbers on all common machines."""
 _REGISTER_EVENTFD: Final = 4
 _SQES_AT: Final = 0x10000000
 _SINGLE_MMAP: Final = 1
