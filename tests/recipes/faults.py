@@ -377,3 +377,27 @@ def until(condition: Callable[[], object], limit_s: float = LIMIT_S) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         pause.wait(0.003)
+
+
+def meet_all(play: Callable[[Fault], object], make: Callable[[int], Fault], most: int) -> int:
+    """A play for each request, until one has no request of that number, or up to `most`; how many
+    met theirs.
+
+    Watches that come together make one read, so plays differ in their number of requests."""
+    for at in range(1, most + 1):
+        fault = make(at)
+        play(fault)
+        if fault.seen is None:
+            return at - 1
+    return most
+
+
+def behind_shut_doors(proxy: FaultProxy, restart: Callable[[], object]) -> Callable[[Link], None]:
+    """To do at a fault: the server is started again, and no client knocks meanwhile, neither the
+    one of the link nor those of `proxy`."""
+
+    def do(link: Link) -> None:
+        with link.proxy.doors_shut(), proxy.doors_shut():
+            restart()
+
+    return do

@@ -12,7 +12,16 @@ from kazoo.client import KazooClient
 
 from recipes.tasks import Job, Outcome, TaskBoard, TaskWorker, TimeUp, choose
 from tests.recipes.conftest import Connect
-from tests.recipes.faults import LIMIT_S, Fault, FaultProxy, Link, When, until
+from tests.recipes.faults import (
+    LIMIT_S,
+    Fault,
+    FaultProxy,
+    Link,
+    When,
+    behind_shut_doors,
+    meet_all,
+    until,
+)
 from zkpy.testing.realserver import RealServer
 
 LIMIT = 40
@@ -144,22 +153,13 @@ def play(
     return perform
 
 
-def meet_all(play: Play, make: Callable[[int], Fault]) -> int:
-    for at in range(1, LIMIT):
-        fault = make(at)
-        play(fault)
-        if fault.seen is None:
-            return at - 1
-    return LIMIT
-
-
 @pytest.mark.parametrize("do", [None, Link.expire], ids=["cut", "expired"])
 @pytest.mark.parametrize("when", list(When), ids=lambda when: str(when.value))
 @pytest.mark.parametrize("play", ["board", "worker"], indirect=True)
 def test_a_fault_at_every_request(
     when: When, do: Callable[[Link], None] | None, play: Play
 ) -> None:
-    assert meet_all(play, lambda at: Fault(at, when, do=do)) >= 10
+    assert meet_all(play, lambda at: Fault(at, when, do=do), LIMIT) >= 10
 
 
 @pytest.mark.slow
@@ -168,8 +168,5 @@ def test_a_fault_at_every_request(
 def test_the_server_restarts_at_every_request(
     when: When, play: Play, server: RealServer, proxy: FaultProxy
 ) -> None:
-    def restart(link: Link) -> None:
-        with link.proxy.doors_shut(), proxy.doors_shut():
-            server.restart()
-
-    assert meet_all(play, lambda at: Fault(at, when, do=restart)) >= 10
+    restart = behind_shut_doors(proxy, server.restart)
+    assert meet_all(play, lambda at: Fault(at, when, do=restart), LIMIT) >= 10

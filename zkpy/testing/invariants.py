@@ -121,6 +121,8 @@ class Seen:
     """Server id -> local ms of its last message."""
     touched: dict[int, int] = attrs.Factory(dict)
     """Of a leader: session -> local ms at which it learnt of life."""
+    serves_since: int | None = None
+    """Of a leader: local ms."""
 
 
 class Invariants(Watcher):
@@ -277,8 +279,10 @@ class Invariants(Watcher):
         seen.accepted = accepted
         epoch = replica.zab.epoch
         if epoch != seen.epoch:
-            seen.epoch = epoch
+            seen.epoch, seen.serves_since = epoch, None
             seen.touched.clear()
+        if seen.serves_since is None and replica.zab.serving:
+            seen.serves_since = member.clock.now_ms()
 
     # --- applied: A2, A3, A4, A5, A9, A11, A12
 
@@ -486,9 +490,10 @@ class Invariants(Watcher):
             self._check_silence(member, header)
 
     def _check_silence(self, member: Member, header: TxnHeader) -> None:
-        touched = self.seen[member.sid].touched.get(header.session)
-        if touched is None:
-            return
+        """A new leader gives every session its full time, whoever has heard of it before."""
+        seen = self.seen[member.sid]
+        assert seen.serves_since is not None, "only a leader that serves proposes"
+        touched = max(seen.touched.get(header.session, 0), seen.serves_since)
         silent = member.clock.now_ms() - touched
         if silent < self._timeouts[header.session]:
             raise Violation(

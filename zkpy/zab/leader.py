@@ -496,10 +496,10 @@ class Leading:
         """UPTODATE, with the leader's commit level (not the learner's)."""
         if self.phase is not Phase.BROADCAST or progress.up_to_date:
             return
-        if progress.stage is Stage.STREAMING and progress.acked >= progress.target:
-            if self._is_proven(sid, progress):
-                progress.up_to_date = True
-                self.member.send(sid, UpToDate(self.window.committed))
+        has_all = progress.stage is Stage.STREAMING and progress.acked >= progress.target
+        if has_all and self._is_proven(sid, progress):
+            progress.up_to_date = True
+            self.member.send(sid, UpToDate(self.window.committed))
 
     def _is_proven(self, sid: int, progress: Progress) -> bool:
         """Whether one whose word did not count may become a member, since this leader led without

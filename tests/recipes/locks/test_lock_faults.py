@@ -7,7 +7,7 @@ import pytest
 from kazoo.client import KazooClient
 
 from tests.recipes.conftest import Connect
-from tests.recipes.faults import Fault, FaultProxy, Link, When
+from tests.recipes.faults import Fault, FaultProxy, Link, When, behind_shut_doors
 from tests.recipes.locks.contest import (
     SCENARIOS,
     Contest,
@@ -87,10 +87,7 @@ def sweep(
 def test_the_server_restarts(
     when: When, stage: Stage, server: RealServer, proxy: FaultProxy
 ) -> None:
-    def restart(link: Link) -> None:
-        with link.proxy.doors_shut(), proxy.doors_shut():
-            server.restart()
-
+    restart = behind_shut_doors(proxy, server.restart)
     requests = stage("turns", None).requests
     for at in range(1 if when is When.BEFORE else 2, requests + 1, 3):
         outcome = stage("turns", Fault(at, when, do=restart))

@@ -11,7 +11,16 @@ from recipes.base import TimeUp
 from recipes.membership import ClusterMember, ClusterObserver, Event, Kind
 from recipes.membership.view import Seat, Status
 from tests.recipes.conftest import Connect
-from tests.recipes.faults import LIMIT_S, Fault, FaultProxy, Link, When, until
+from tests.recipes.faults import (
+    LIMIT_S,
+    Fault,
+    FaultProxy,
+    Link,
+    When,
+    behind_shut_doors,
+    meet_all,
+    until,
+)
 from zkpy.testing.realserver import RealServer
 
 LONG_S = 600.0
@@ -248,22 +257,13 @@ def scene(eye: KazooClient, first: KazooClient, second: KazooClient, path: str) 
     until(lambda: first.retry(first.get_children, f"{path}/members") == [])
 
 
-def meet_all(play: Play, make: Callable[[int], Fault]) -> int:
-    for at in range(1, LIMIT):
-        fault = make(at)
-        play(fault)
-        if fault.seen is None:
-            return at - 1
-    raise AssertionError("it never ends")
-
-
 @pytest.mark.parametrize("do", [None, Link.expire], ids=["cut", "expired"])
 @pytest.mark.parametrize("when", list(When), ids=lambda when: str(when.value))
 @pytest.mark.parametrize("play", ["member", "observer"], indirect=True)
 def test_a_fault_at_every_request(
     when: When, do: Callable[[Link], None] | None, play: Play
 ) -> None:
-    assert meet_all(play, lambda at: Fault(at, when, do=do)) >= 5
+    assert 5 <= meet_all(play, lambda at: Fault(at, when, do=do), LIMIT) < LIMIT
     assert threading.active_count() < 200
 
 
@@ -273,8 +273,5 @@ def test_a_fault_at_every_request(
 def test_the_server_restarts_at_every_request(
     when: When, play: Play, server: RealServer, proxy: FaultProxy
 ) -> None:
-    def restart(link: Link) -> None:
-        with link.proxy.doors_shut(), proxy.doors_shut():
-            server.restart()
-
-    assert meet_all(play, lambda at: Fault(at, when, do=restart)) >= 5
+    restart = behind_shut_doors(proxy, server.restart)
+    assert 5 <= meet_all(play, lambda at: Fault(at, when, do=restart), LIMIT) < LIMIT
