@@ -5,7 +5,7 @@ from collections.abc import Callable
 import attrs
 import pytest
 
-from wire.peer import Ack, LeaderInfo
+from wire.peer import Ack, AckEpoch, LeaderInfo
 from zkpy.effects import (
     Append,
     DiskBatch,
@@ -17,9 +17,10 @@ from zkpy.effects import (
     chain_next,
 )
 from zkpy.testing.ensemble import Member
-from zkpy.testing.invariants import Invariants
+from zkpy.testing.invariants import Invariants, is_quorum
 from zkpy.testing.script import Stage
 from zkpy.testing.world import Violation
+from zkpy.zab.quorum import Members, Voter, VoterSet
 
 
 class Scene:
@@ -169,6 +170,41 @@ def session_that_expires_too_early(scene: Scene) -> None:
     scene.stage.world.run_until(scene.stage.world.now + 5_000_000)
 
 
+def promise_given_twice(scene: Scene) -> None:
+    epoch = scene.leader.replica.zab.epoch
+    scene.watch.seen[scene.follower.sid].offered[9] = epoch
+    scene.watch.disks[9] = scene.watch.disks[scene.leader.sid]
+    promise = AckEpoch(True, [], 0)
+    scene.watch.asked(scene.follower, Ready(peers=[(9, promise)]))
+
+
+def epoch_opened_on_the_word_of_those_who_do_not_count(scene: Scene) -> None:
+    """As if all who called were damaged."""
+    for member in scene.stage.ensemble.alive:
+        scene.watch.disks[member.sid].rotten = True
+    scene.stage.play(f"kill {scene.leader.sid}")
+    scene.stage.world.run_until(scene.stage.world.now + 1_000_000)
+
+
+def answer_of_one_that_does_not_serve(scene: Scene) -> None:
+    scene.follower.replica.zab.serving = False
+    scene.watch.seen[scene.follower.sid].served -= 100_000
+    scene.watch.asked(scene.follower, Ready(clients=[(1, b"reply")]))
+
+
+def session_that_expires_by_a_pause_of_the_leader(scene: Scene) -> None:
+    scene.leader.replica._office._expiry.extend = lambda _pause_ms: None  # type: ignore[attr-defined]
+    scene.stage.play("ask a get /x")
+    scene.stage.clients["a"].connects = False
+    scene.stage.clients["a"].drop()
+    world, leader = scene.stage.world, scene.leader
+    world.run_until(world.now + 3_500_000)
+    leader.pause()
+    world.run_until(world.now + 900_000)
+    leader.resume()
+    world.run_until(world.now + 100_000)
+
+
 BROKEN: list[tuple[str, Callable[[Scene], None]]] = [
     ("A12", other_tree),
     ("A2", applied_goes_back),
@@ -190,6 +226,10 @@ BROKEN: list[tuple[str, Callable[[Scene], None]]] = [
     ("C13", answer_of_a_follower_that_is_cut_off),
     ("C13", answer_of_a_leader_that_is_cut_off),
     ("C11", session_that_expires_too_early),
+    ("A7", promise_given_twice),
+    ("A7", epoch_opened_on_the_word_of_those_who_do_not_count),
+    ("C13", answer_of_one_that_does_not_serve),
+    ("C11", session_that_expires_by_a_pause_of_the_leader),
 ]
 
 
@@ -209,4 +249,21 @@ def test_nothing_is_noticed_where_nothing_is_wrong() -> None:
         scene.watch.stepped(member)
         scene.watch.asked(member, Ready())
     assert scene.watch.acks_checked > 0
+    assert scene.watch.promises_checked > 0
     scene.watch.booted(scene.follower, scene.recovered(scene.follower, 100))
+
+
+def test_a_quorum_is_counted_here_as_zab_counts_it() -> None:
+    """By another formula: every set of present servers, with weights and groups."""
+    shapes = (
+        {1: Voter(), 2: Voter(), 3: Voter()},
+        {1: Voter(), 2: Voter(), 3: Voter(), 4: Voter()},
+        {1: Voter(3), 2: Voter(1), 3: Voter(1)},
+        {1: Voter(2), 2: Voter(0), 3: Voter(1), 4: Voter(2)},
+        {1: Voter(1, 1), 2: Voter(1, 1), 3: Voter(2, 2), 4: Voter(1, 3), 5: Voter(0, 4)},
+    )
+    for voters in shapes:
+        counting = VoterSet(Members(voters))
+        for bits in range(1 << 6):
+            present = [sid for sid in range(6) if bits >> sid & 1]
+            assert is_quorum(present, counting) == counting.won(present), (voters, present)

@@ -4,6 +4,8 @@ The seeds that found them are in docs/reliability.md; a seed is another run when
 simulator learns something new, so it is the scene that stays.
 """
 
+import attrs
+
 from tests.sim.raw import TICK_MS, Raw
 from wire import records
 from wire.codes import OpCode
@@ -184,3 +186,22 @@ def test_forward_numbers_go_on_through_a_change_of_role() -> None:
         raw.record.session = session
     assert "/x" in follower.state.tree.nodes
     check(stage.history)
+
+
+def test_a_damaged_member_makes_no_image_of_what_is_left() -> None:
+    """The sound beginning of its log, replayed, made an image due: the refusal of that ended the
+    process, at each start anew, before any leader could mend it."""
+    stage = begin("client a 1", voters=3)
+    for number in range(8):
+        stage.play(f"ask a create /{number} x")
+    stage.play("run 1s")
+    stage.play("kill 3")
+    member = stage.member("3")
+    path, offset, _ = member.places_to_rot()[-1]
+    member.fs.flip(path, offset)
+    stage.invariants.rotted(member)
+    member.setup = attrs.evolve(member.setup, snap_entries=2)
+    stage.play("boot 3")
+    assert member.replica.zab.suspect
+    stage.play("until serving")
+    assert not member.replica.zab.suspect

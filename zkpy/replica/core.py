@@ -494,7 +494,9 @@ class Replica:
         return Ready(clients=clients, closes=closes)
 
     def _ready_with_all(self) -> Ready:
-        if not self._diverged:  # an image of a wrong state would be believed after a restart
+        # An image of a wrong state would be believed after a restart; beside damage nothing is
+        # written but what a leader sends.
+        if not self._diverged and not self.zab.suspect:
             self.images.advance(self.state, self.zab.log)
         self._send_images()
         out = self.zab.ready(*self._vouched_digest())

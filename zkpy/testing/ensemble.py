@@ -34,12 +34,14 @@ from zkpy.pipeline.auth import Authenticator, digest_id
 from zkpy.replica.core import Replica, ReplicaOptions
 from zkpy.replica.membership import MembershipRules, founding_set
 from zkpy.storage import Storage, StorageOptions
+from zkpy.storage.identity import IDENTITY_NAME
+from zkpy.storage.inspect import find_segments, open_segment
 from zkpy.testing.memfs import MemFileSystem, PowerCut
 from zkpy.testing.network import CLIENT, PEER, Conditions, Network, Socket
 from zkpy.testing.timeline import NETWORK, Timeline
 from zkpy.testing.world import MS, SECOND, Violation, World, exponential
 from zkpy.zab.member import ZabOptions
-from zkpy.zab.quorum import VoterSet
+from zkpy.zab.quorum import Members, Voter, VoterSet
 from zkpy.zxid import COUNTER_MAX
 
 DATA_DIR: Final = "/data"
@@ -77,6 +79,10 @@ class Setup:
     fsync_spike: int = 300 * MS
     pass_delay: int = 100
     """Longest time from an input to the pass that answers it."""
+    weights: tuple[int, ...] = ()
+    """Of the voters, in their order; empty: one each."""
+    groups: tuple[int, ...] = ()
+    """Of the voters, in their order; empty: there are none."""
     drift_ppm: int = 0
     """Clocks go wrong by up to so much, each its own way."""
     elects: bool = True
@@ -98,10 +104,6 @@ class Setup:
         return self.reconfig or bool(self.strangers)
 
     @property
-    def quorum(self) -> int:
-        return len(self.voters) // 2 + 1
-
-    @property
     def configuration(self) -> Configuration:
         """Who founds the ensemble."""
         roles = dict.fromkeys(self.voters, False) | dict.fromkeys(self.observers, True)
@@ -110,7 +112,11 @@ class Setup:
     def founding_set(self) -> VoterSet:
         if self.changes:
             return founding_set(self.configuration, WALL_START_MS)
-        return VoterSet.of(self.voters, self.observers)
+        weights = self.weights or [1] * len(self.voters)
+        groups = self.groups or [0] * len(self.voters)
+        rows = zip(self.voters, weights, groups, strict=True)
+        voters = {sid: Voter(weight, group) for sid, weight, group in rows}
+        return VoterSet(Members(voters, self.observers))
 
     def zab_options(self) -> ZabOptions:
         return ZabOptions(
@@ -179,6 +185,7 @@ class Watcher:
     def heard(self, member: "Member", sid: int, message: object) -> None: ...
     def heard_client(self, member: "Member", link: int) -> None: ...
     def wiped(self, member: "Member") -> None: ...
+    def rotted(self, member: "Member") -> None: ...
 
 
 @attrs.define(eq=False)
@@ -221,6 +228,9 @@ class Member:
         self.unfinished: list[DiskStep] = []
         """Steps that were under way when the process ended: some of them may have happened."""
         self.passes = 0
+        self.pauses: list[tuple[int, int]] = []
+        """Of this process, which are over: local ms from, to."""
+        self._paused_at = 0
 
     # --- life and death
 
@@ -257,6 +267,7 @@ class Member:
         self._pass_due = False
         self._timer_at: int | None = None
         self._shown: tuple[object, ...] = ()
+        self.pauses = []
         suspect = f", suspect: {recovered.suspect}" if recovered.suspect else ""
         last = recovered.entries[-1].zxid if recovered.entries else recovered.image_zxid
         self.note("boot", f"last {last:#x}, committed {recovered.committed:#x}{suspect}")
@@ -340,10 +351,38 @@ class Member:
             self.watcher.wiped(self)
             self.note("fault", "data directory wiped")
 
+    def rot(self, rng: random.Random) -> bool:
+        """One bit of what a stopped server keeps turns over; whether there was anything.
+
+        Never in the last batch of the log: that cannot be told from a torn tail (RELIABILITY D5).
+        """
+        assert not self.alive
+        places = self.places_to_rot()
+        if not places:
+            return False
+        path, start, length = rng.choice(places)
+        self.fs.flip(path, start + rng.randrange(length), rng.randrange(8))
+        self.watcher.rotted(self)
+        self.note("fault", f"a bit of {path.removeprefix(DATA_DIR)} turned over")
+        return True
+
+    def places_to_rot(self) -> list[tuple[str, int, int]]:
+        """(path, offset, length): the record of who it is, and batches of its log."""
+        record = f"{DATA_DIR}/{IDENTITY_NAME}"
+        if not self.fs.exists(record):
+            return []
+        batches = [
+            (batch.path, batch.offset, batch.header.total_bytes)
+            for path in find_segments(self.fs, DATA_DIR)
+            for batch in open_segment(self.fs, path).batches()
+        ]
+        return [(record, 0, len(self.fs.get(record))), *batches[:-1]] if batches else []
+
     def pause(self) -> None:
         """SIGSTOP."""
         if self.alive and not self.paused:
             self.paused = True
+            self._paused_at = self.clock.now_ms()
             self.note("pause", "paused")
 
     def resume(self) -> None:
@@ -351,6 +390,7 @@ class Member:
         if not self.alive or not self.paused:
             return
         self.paused = False
+        self.pauses.append((self._paused_at, self.clock.now_ms()))
         self.note("resume", self._role_text() or "looking")
         backlog, self._backlog = self._backlog, []
         life = self.life

@@ -17,6 +17,7 @@ from wire import records
 from wire.codes import OpCode
 from wire.peer import Role
 from zkpy.testing.ensemble import Ensemble, Member, line_of
+from zkpy.testing.invariants import is_quorum
 from zkpy.testing.model import CONFIG
 from zkpy.testing.network import SHAPES, Conditions, Direction, Socket
 from zkpy.testing.workload import Client
@@ -44,7 +45,7 @@ def draw_faults(rng: random.Random, span: int) -> Faults:
     intervals = {
         kind: rng.choice((span // 30, span // 10, span // 5, span // 2))
         for kind in _FAULTS
-        if rng.random() < 0.4
+        if kind != "rot" and rng.random() < 0.4
     }
     return Faults(
         intervals,
@@ -53,6 +54,11 @@ def draw_faults(rng: random.Random, span: int) -> Faults:
         boot_crash_chance=rng.choice((0.0, 0.0, 0.1, 0.4)),
         aim_at_leader=rng.choice((0.0, 0.3, 0.8)),
     )
+
+
+def draw_rot(rng: random.Random, span: int) -> dict[str, int]:
+    """The interval of that kind, if it is among the seed's."""
+    return {"rot": rng.choice((span // 10, span // 5, span // 2))} if rng.random() < 0.3 else {}
 
 
 def draw_conditions(rng: random.Random) -> Conditions:
@@ -229,20 +235,38 @@ class Nemesis:
         return True
 
     def wipe(self) -> bool:
-        """Somebody empties a data directory, whatever else is the matter: only where all other
-        voters have their records, so that each quorum's data is somewhere."""
+        """Somebody empties a data directory, whatever else is the matter."""
+        member = self._stop_one_that_is_not_needed("wiped")
+        if member is None:
+            return False
+        member.wipe()
+        self._ensemble.restart_later(member)
+        return True
+
+    def rot(self) -> bool:
+        """A disk does not keep what it took."""
+        member = self._stop_one_that_is_not_needed("damaged")
+        if member is None:
+            return False
+        self._ensemble.restart_later(member)
+        return member.rot(self._rng)
+
+    def _stop_one_that_is_not_needed(self, what: str) -> Member | None:
+        """Only where all other voters have their records, and are a quorum, so that each quorum's
+        data is somewhere."""
         ensemble, leader = self._ensemble, self._ensemble.leader()
         counting = leader.replica.zab.voters if leader is not None else None
         if counting is None or counting.joint or not self.may_wipe():
-            return False
+            return None
         voters = [ensemble.members[sid] for sid in counting.voters()]
-        if len(voters) < 3 or not all(map(self.is_full, voters)):
-            return False
-        member = self._rng.choice([voter for voter in voters if voter.alive])
-        member.crash(power=False, why="to be wiped")
-        member.wipe()
-        ensemble.restart_later(member)
-        return True
+        if not all(map(self.is_full, voters)):
+            return None
+        alive = [voter for voter in voters if voter.alive]
+        member = self._rng.choice(alive) if alive else None
+        if member is None or not is_quorum([v.sid for v in voters if v is not member], counting):
+            return None
+        member.crash(power=False, why=f"to be {what}")
+        return member
 
     # --- network
 
@@ -343,6 +367,7 @@ _FAULTS: Final[dict[str, Callable[[Nemesis], bool]]] = {
     "slow disk": Nemesis.slow_disk,
     "disk error": Nemesis.disk_error,
     "wipe": Nemesis.wipe,
+    "rot": Nemesis.rot,
     "partition": Nemesis.partition,
     "client partition": Nemesis.partition_of_client,
     "isolated leader": Nemesis.isolate_leader,

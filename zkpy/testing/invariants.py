@@ -20,10 +20,12 @@ How the rules are checked:
     A9     committed: on a quorum of disks; never cut off again  on first application, on cuts
     A11    applied: durable on this very disk before             on every application
     A12    equal zxid, equal digest                              on every step
-    A13    no ack or promise of others counts: by A9 and A7
+    A7 A13 no epoch without a quorum's promises, one per voter   on every promise, on (e,1)
+    A13    no ack of others counts: by A9
     D1 D2  ACK, LEADERINFO, ACKEPOCH only of what is durable     on every send
     C11    expiry not before time-out after the last touch       on every expiry proposed
-    C13    no reply when the leader, or the quorum, was silent   on every send to a client
+    C13    no reply when the leader, or the quorum, was silent,
+           or the server has long ceased to serve                on every send to a client
 """
 
 import struct
@@ -56,7 +58,7 @@ from zkpy.replica.membership import shown
 from zkpy.testing.ensemble import Ensemble, Member, Setup, Watcher
 from zkpy.testing.histories import Commit
 from zkpy.testing.world import Violation
-from zkpy.zab.quorum import VoterSet
+from zkpy.zab.quorum import Members, VoterSet
 from zkpy.zxid import show
 
 SESSION: Final = struct.Struct(">q")
@@ -98,12 +100,24 @@ class Disk:
     """Of `pending`."""
     wiped: bool = False
     """Emptied, and no full member since."""
+    rotten: bool = False
+    """Damaged, and no image adopted since."""
+
+    @property
+    def cluster_id(self) -> bytes:
+        return self.identity.cluster_id if self.identity is not None else b""
 
     @property
     def is_full(self) -> bool:
-        """Whether the record is that of a full member of an ensemble."""
+        """Whether it is that of a full member of an ensemble, and sound."""
         identity = self.identity
-        return identity is not None and not identity.founding and any(identity.cluster_id)
+        sound = identity is not None and not identity.founding and not self.rotten
+        return sound and any(self.cluster_id)
+
+    @property
+    def may_have_held(self) -> bool:
+        """What it lacks it may have lost; it elects nobody until it is a full member again."""
+        return self.wiped or self.rotten
 
 
 @attrs.define(eq=False)
@@ -123,6 +137,8 @@ class Seen:
     """Of a leader: session -> local ms at which it learnt of life."""
     serves_since: int | None = None
     """Of a leader: local ms."""
+    served: int = 0
+    """Local ms at which it was last seen to serve; at first, of its start."""
 
 
 class Invariants(Watcher):
@@ -139,8 +155,11 @@ class Invariants(Watcher):
         self.leaders: dict[int, int] = {}
         """Epoch -> the one that put it into a zxid."""
         self.acks_checked = 0
+        self.promises_checked = 0
         self._sets: list[VoterSet] = [setup.founding_set()]
         """All voter sets ever proposed, by zxid."""
+        self._promises: dict[tuple[int, int], int] = {}
+        """Server id, epoch -> whom it promised that to."""
         self._order: list[int] = []
         self._chains: dict[int, int] = {zxids.NONE: CHAIN_START}
         self._made: dict[int, Entry] = {}
@@ -152,7 +171,7 @@ class Invariants(Watcher):
     def booted(self, member: Member, recovered: Recovered) -> None:
         """What a crash left: all that was durable, and nothing that was never asked for."""
         sid, disk = member.sid, self.disks[member.sid]
-        self.seen[sid] = Seen(applied=recovered.image_zxid)
+        self.seen[sid] = Seen(applied=recovered.image_zxid, served=member.clock.now_ms())
         self._forget_unsaid(sid, recovered.identity)
         if recovered.suspect is None:
             self._check_recovered(member, disk, recovered)
@@ -161,6 +180,7 @@ class Invariants(Watcher):
             log.append(entry)
         found = Disk(log, recovered.identity)
         found.wiped = disk.wiped and not found.is_full
+        found.rotten = recovered.suspect is not None
         self.disks[sid] = found
 
     def _forget_unsaid(self, sid: int, identity: Identity | None) -> None:
@@ -177,6 +197,11 @@ class Invariants(Watcher):
 
     def wiped(self, member: Member) -> None:
         self.disks[member.sid] = Disk(wiped=True)
+        for key in [key for key in self._promises if key[0] == member.sid]:
+            del self._promises[key]
+
+    def rotted(self, member: Member) -> None:
+        self.disks[member.sid].rotten = True
 
     def _check_recovered(self, member: Member, disk: Disk, recovered: Recovered) -> None:
         sid = member.sid
@@ -200,8 +225,9 @@ class Invariants(Watcher):
         """Whether a quorum of voters has one and the same entry there, durably."""
         chains = {sid: disk.log.chain_at(zxid) for sid, disk in self.disks.items()}
         sets = self._sets_around(zxid)
+        lost = [sid for sid, disk in self.disks.items() if disk.may_have_held]
         for chain in dict.fromkeys(chains.values()):
-            holders = [sid for sid, each in chains.items() if each == chain]
+            holders = lost + [sid for sid, each in chains.items() if each == chain]
             if chain is not None and any(is_quorum(holders, voters) for voters in sets):
                 return True
         return False
@@ -281,8 +307,10 @@ class Invariants(Watcher):
         if epoch != seen.epoch:
             seen.epoch, seen.serves_since = epoch, None
             seen.touched.clear()
-        if seen.serves_since is None and replica.zab.serving:
-            seen.serves_since = member.clock.now_ms()
+        if replica.zab.serving:
+            seen.served = member.clock.now_ms()
+            if seen.serves_since is None:
+                seen.serves_since = seen.served
 
     # --- applied: A2, A3, A4, A5, A9, A11, A12
 
@@ -319,9 +347,8 @@ class Invariants(Watcher):
         for each in entries:
             self._commit(self._made[each], now)
         holders = [s for s in self.disks if self._holds(self.disks[s].log, zxid)]
-        # One that was wiped may have held it; until it is a full member again it elects nobody.
-        wiped = [s for s in self.disks if self.disks[s].wiped and s not in holders]
-        if not any(is_quorum(holders + wiped, each) for each in self._sets_around(zxid)):
+        lost = [s for s in self.disks if self.disks[s].may_have_held and s not in holders]
+        if not any(is_quorum(holders + lost, each) for each in self._sets_around(zxid)):
             raise Violation("A9", f"{show(zxid)} is committed, but durable only on {holders}")
         self.ensemble.timeline.count_commits(now, len(entries))
 
@@ -370,7 +397,9 @@ class Invariants(Watcher):
             raise Violation("A7", f"servers {leader} and {member.sid} both propose in {epoch}")
         if self._made.setdefault(entry.zxid, entry).chain != entry.chain:
             raise Violation("A1", f"server {member.sid} makes {show(entry.zxid)} twice")
-        if entry.zxid == zxids.first_of(epoch) + 1:
+        if entry.zxid == zxids.first_of(epoch):
+            self._check_promised(member, epoch)
+        elif entry.zxid == zxids.first_of(epoch) + 1:
             # Not at (e,1): a candidate that stood still may append that when it has lost already.
             self._check_complete(member, zxids.first_of(epoch))
         if entry.kind == EntryKind.TXN:
@@ -436,6 +465,7 @@ class Invariants(Watcher):
         if disk.pending is not None and after.generation == disk.generation:
             self._check_adopted(sid, disk, disk.pending)
             disk.log = disk.pending
+            disk.rotten = False
         disk.pending = None
         disk.identity = after
         disk.wiped = disk.wiped and (after.founding or not any(after.cluster_id))
@@ -466,11 +496,19 @@ class Invariants(Watcher):
 
     def _on_leader_info(self, member: Member, sid: int, message: LeaderInfo) -> None:
         self._check_promise(member, message.epoch, "offers")
+        self._note_promise(member.sid, message.epoch, member.sid)
 
     def _on_ack_epoch(self, member: Member, sid: int, message: AckEpoch) -> None:
-        identity = self.disks[member.sid].identity
-        if message.fresh and identity is not None and not identity.founding:
-            self._check_promise(member, self.seen[member.sid].offered.get(sid, 0), "promises")
+        disk, epoch = self.disks[member.sid], self.seen[member.sid].offered.get(sid, 0)
+        if not message.fresh or disk.identity is None:
+            return
+        if not disk.identity.founding:
+            self._check_promise(member, epoch, "promises")
+        if not disk.rotten and any(disk.cluster_id) and disk.cluster_id == self._cluster_of(sid):
+            self._note_promise(member.sid, epoch, sid)
+
+    def _cluster_of(self, sid: int) -> bytes:
+        return self.disks[sid].cluster_id
 
     def _check_promise(self, member: Member, epoch: int, what: str) -> None:
         identity = self.disks[member.sid].identity
@@ -478,6 +516,24 @@ class Invariants(Watcher):
         if durable < epoch:
             raise Violation(
                 "D2", f"server {member.sid} {what} epoch {epoch}, its disk has {durable}"
+            )
+
+    def _note_promise(self, sid: int, epoch: int, leader: int) -> None:
+        """A promise that may count.  Half-founded members may begin anew, with epoch 1."""
+        self.promises_checked += 1
+        before = self._promises.setdefault((sid, epoch), leader)
+        identity = self.disks[sid].identity
+        if before != leader and identity is not None and not identity.founding:
+            raise Violation("A7", f"server {sid} promised epoch {epoch} to {before} and {leader}")
+        self._promises[sid, epoch] = leader
+
+    def _check_promised(self, member: Member, epoch: int) -> None:
+        """A7, A13: who opens an epoch has the promises of a quorum whose promises count."""
+        kept = self._promises.items()
+        promised = [sid for (sid, at), to in kept if (at, to) == (epoch, member.sid)]
+        if not is_quorum([member.sid, *promised], member.replica.zab.voters):
+            raise Violation(
+                "A7", f"server {member.sid} opens epoch {epoch}, promised by {promised} only"
             )
 
     # --- sessions: C11
@@ -494,21 +550,28 @@ class Invariants(Watcher):
         seen = self.seen[member.sid]
         assert seen.serves_since is not None, "only a leader that serves proposes"
         touched = max(seen.touched.get(header.session, 0), seen.serves_since)
-        silent = member.clock.now_ms() - touched
+        silent = member.clock.now_ms() - touched - self._stood_still(member, touched)
         if silent < self._timeouts[header.session]:
             raise Violation(
                 "C11", f"session {header.session:#x} expires {silent} ms after its last touch"
             )
 
+    def _stood_still(self, member: Member, since: int) -> int:
+        """What of that time the process did not live through, in ms, as far as it can tell: two
+        ticks of each pause may have been an ordinary wait for its timer."""
+        unnoticed = 2 * self.setup.tick_ms
+        pauses = [end - max(begin, since) - unnoticed for begin, end in member.pauses]
+        return sum(pause for pause in pauses if pause > 0)
+
     # --- staleness: C13
 
     def _check_not_cut_off(self, member: Member) -> None:
         zab = member.replica.zab
-        if not zab.serving:
-            return
         setup, heard = self.setup, self.seen[member.sid].heard
         oldest = member.clock.now_ms() - setup.tick_ms * (setup.sync_ticks + 1)
-        if zab.role is Role.LEADING:
+        if not zab.serving:
+            silent = self.seen[member.sid].served < oldest and not setup.read_only
+        elif zab.role is Role.LEADING:
             fresh = [sid for sid, at in heard.items() if at >= oldest]
             # Of a joint set, those that it would replace: without them nobody else can lead.
             silent = not is_quorum([member.sid, *fresh], VoterSet(zab.voters.members))
@@ -520,9 +583,20 @@ class Invariants(Watcher):
 
 
 def is_quorum(sids: list[int], voters: VoterSet) -> bool:
-    """Counted here, not by what is to be checked: more than half, of both sets in a joint one."""
+    """Counted here, not by what is to be checked: of both sets in a joint one."""
     sets = [voters.members] + ([voters.joining] if voters.joining is not None else [])
-    return all(2 * sum(sid in one.voters for sid in set(sids)) > len(one.voters) for one in sets)
+    return all(_is_majority(sids, one) for one in sets)
+
+
+def _is_majority(sids: list[int], members: Members) -> bool:
+    """More than half of the weight, in more than half of the groups that have any."""
+    present: dict[int, int] = {}
+    total: dict[int, int] = {}
+    for sid, voter in members.voters.items():
+        total[voter.group] = total.get(voter.group, 0) + voter.weight
+        present[voter.group] = present.get(voter.group, 0) + voter.weight * (sid in sids)
+    groups = [group for group, weight in total.items() if weight]
+    return 2 * sum(2 * present[group] > total[group] for group in groups) > len(groups)
 
 
 _ON_SEND: Final[dict[type, Callable[[Invariants, Member, int, Any], None]]] = {

@@ -30,6 +30,7 @@ from zkpy.testing.faults import (
     Reconfigurer,
     draw_conditions,
     draw_faults,
+    draw_rot,
 )
 from zkpy.testing.histories import Connection, History, Summary, linearizable, register_ops
 from zkpy.testing.invariants import Invariants
@@ -41,6 +42,7 @@ from zkpy.testing.world import MS, SECOND, Violation, World
 from zkpy.zxid import show
 
 RECONFIG_CHANCE: Final = 0.2
+WEIGHTS_CHANCE: Final = 0.25
 SMALL_WINDOW_BYTES: Final = 100_000
 LEADER_TICKS: Final = 40
 """After the last mending: a leader. Part of it is an attempt that has to run into its initLimit."""
@@ -107,10 +109,14 @@ def draw_plan(seed: int, choice: Choice = DRAWN) -> Plan:
     duration = (choice.seconds or rng.choice((4, 8, 8, 15, 30))) * SECOND
     setup = _draw_setup(rng, choice)
     faults = draw_faults(rng, duration) if choice.faults else Faults({})
+    if choice.faults:
+        faults.intervals.update(draw_rot(random.Random(f"{seed} rot"), duration))
     conditions = draw_conditions(rng)
     count = rng.choice((1, 2, 3, 3, 5, 8))
     mixes = [draw_mix(rng, 4 * setup.tick_ms) for _ in range(count)]
     setup, interval = _draw_reconfigs(seed, choice, setup, duration)
+    if not setup.changes:
+        setup = _draw_weights(random.Random(f"{seed} weights"), setup)
     return Plan(seed, setup, conditions, faults, tuple(mixes), duration, interval)
 
 
@@ -124,6 +130,17 @@ def _draw_reconfigs(seed: int, choice: Choice, setup: Setup, duration: int) -> t
     strangers = range(count + 1, count + 1 + rng.choice((0, 1, 2, 2)))
     interval = duration // rng.choice((5, 15, 40))
     return attrs.evolve(setup, strangers=tuple(strangers), reconfig=True), interval
+
+
+def _draw_weights(rng: random.Random, setup: Setup) -> Setup:
+    """Voters that count for more than others, or for nothing, and groups of them."""
+    count = len(setup.voters)
+    if count < 2 or rng.random() >= WEIGHTS_CHANCE:
+        return setup
+    weights = [rng.choice((0, 1, 1, 2, 3)) for _ in range(count)]
+    weights[rng.randrange(count)] = 1
+    groups = [rng.randrange(1, 4) for _ in range(count)] if rng.random() < 0.4 else []
+    return attrs.evolve(setup, weights=tuple(weights), groups=tuple(groups))
 
 
 def _draw_setup(rng: random.Random, choice: Choice) -> Setup:
@@ -384,6 +401,9 @@ def _only_learns(member: Member, leader: Member) -> bool:
 
 def _compare_trees(member: Member, model: Model) -> None:
     """C7: the tree is what all acknowledged writes, and some unknown ones, make."""
+    sessions = member.replica.state.sessions.sessions
+    if {session: each.timeout_ms for session, each in sessions.items()} != model.sessions:
+        raise Violation("C7", f"server {member.sid} knows other sessions than the history opens")
     nodes = member.replica.state.tree.nodes
     if sorted(nodes) != sorted(model.nodes):
         raise Violation("C7", f"server {member.sid} has other znodes than the history makes")

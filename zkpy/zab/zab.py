@@ -101,6 +101,11 @@ class Zab:
         return self.member.window
 
     @property
+    def suspect(self) -> bool:
+        """Recovery found damage, and no leader has mended it yet (D5)."""
+        return self.member.suspect
+
+    @property
     def voters(self) -> VoterSet:
         return self.member.voters
 
