@@ -83,9 +83,18 @@ def test_connection_is_asked_only_when_a_bucket_is_due() -> None:
 def test_own_pause_expires_nobody() -> None:
     expiry = SessionExpiry(TICK)
     expiry.track(ANN, 1500, 1, 0)
-    expiry.extend(60_000)
+    expiry.extend(60_000, heard_nothing)
     assert due(expiry, 61_000) == []
     assert due(expiry, 62_000) == [ANN]
+
+
+def test_a_pause_is_added_to_what_the_own_connection_heard_before_it() -> None:
+    expiry = SessionExpiry(TICK)
+    expiry.track(ANN, 4000, 1, 0)
+    expiry.extend(2000, lambda session: 3000)
+    assert expiry.due(8000, lambda session: 3000) == []
+    assert expiry.deadline() == 10_000
+    assert expiry.due(10_000, lambda session: 3000) == [ANN]
 
 
 def test_forgotten_session_never_expires() -> None:
@@ -154,7 +163,7 @@ def test_never_early_never_a_tick_late(actions: list[Any]) -> None:
             expiry.forget(session)
             table.pop(session, None)
         elif action == "pause":
-            expiry.extend(value)
+            expiry.extend(value, heard_nothing)
             table = {each: (heard + value, out) for each, (heard, out) in table.items()}
             now += value
         else:

@@ -193,7 +193,7 @@ def answer_of_one_that_does_not_serve(scene: Scene) -> None:
 
 
 def session_that_expires_by_a_pause_of_the_leader(scene: Scene) -> None:
-    scene.leader.replica._office._expiry.extend = lambda _pause_ms: None  # type: ignore[attr-defined]
+    scene.leader.replica._office._expiry.extend = lambda _pause_ms, _heard: None  # type: ignore[attr-defined]
     scene.stage.play("ask a get /x")
     scene.stage.clients["a"].connects = False
     scene.stage.clients["a"].drop()

@@ -60,10 +60,14 @@ class SessionExpiry:
     def forget(self, session: int) -> None:
         self._tracked.pop(session, None)
 
-    def extend(self, pause_ms: int) -> None:
-        """We ourselves stood still for so long: what was sent to us meanwhile is still unread."""
-        for tracked in self._tracked.values():
-            tracked.heard_ms += pause_ms
+    def extend(self, pause_ms: int, heard: Callable[[int], int]) -> None:
+        """We ourselves stood still for so long: what was sent to us meanwhile is still unread.
+
+        `heard` as for `due`: what connections here said before must be known first, or it
+        would take the place of a longer ago that was extended.
+        """
+        for session, tracked in self._tracked.items():
+            tracked.heard_ms = max(tracked.heard_ms, heard(session)) + pause_ms
 
     def deadline(self) -> int | None:
         """When `due` should be called next."""

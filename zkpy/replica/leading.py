@@ -339,7 +339,7 @@ class Leading:
 
     def paused(self, pause_ms: int) -> None:
         """What was sent to us meanwhile is still unread: nobody expires for that (C11)."""
-        self._expiry.extend(pause_ms)
+        self._expiry.extend(pause_ms, self._heard_ms)
 
     def deadline(self) -> int | None:
         expiry = self._expiry.deadline()
