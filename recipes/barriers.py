@@ -42,6 +42,9 @@ class Barrier:
         return True
 
     def _await(self, wait: Wait) -> None:
+        # A server that is behind may not know yet that it was closed: one that a new session came
+        # to, or another process that heard of it.
+        wait.result(self._client.sync_async(self._path))
         while True:
             alarm = Alarm(wait)
             try:

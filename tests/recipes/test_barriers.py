@@ -32,19 +32,25 @@ def test_barrier_with_a_fault_at_every_request(
     when: When, do: Do, connect: Connect, make_proxy: MakeProxy, root: str, spawn: Spawn
 ) -> None:
     client = connect()
-    for at in (1, 2):
+    for at in (1, 2, 3):
         proxy, path = make_proxy(), f"{root}-{at}"
         Barrier(client, path).put()
         fault = proxy.arm(Fault(at, when, do=do))
         waited = spawn(Barrier(connect(proxy.hosts), path).wait)
-        proxy.wait_until(lambda seen: seen)
-        if at == 1:
-            fault.wait()
-        else:
+        if at == 3:
+            proxy.wait_until(lambda seen: len(seen) == 2)
             proxy.cut()
-            fault.wait()
+        fault.wait()
         Barrier(client, path).lift()
         assert waited.result(LIMIT_S)
+
+
+def test_a_server_that_is_behind_is_asked_to_catch_up_first(
+    make_proxy: MakeProxy, connect: Connect, root: str
+) -> None:
+    proxy = make_proxy()
+    assert Barrier(connect(proxy.hosts), root).wait(LIMIT_S)
+    assert [seen.operation for seen in proxy.seen] == ["sync", "get"]
 
 
 def test_rounds(connect: Connect, root: str, spawn: Spawn) -> None:
