@@ -14,6 +14,7 @@ keeps what its dice say.
 import random
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import attrs
@@ -27,7 +28,7 @@ from wire.peer import (
     encode_notification,
 )
 from zkpy.effects import DiskBatch, DiskStep, ImageStep, Ready, Recovered
-from zkpy.errors import StorageError
+from zkpy.errors import CorruptionError, StorageError
 from zkpy.limits import Limits
 from zkpy.membership import Configuration, ServerSpec, parse_server
 from zkpy.pipeline.auth import Authenticator, digest_id
@@ -371,11 +372,13 @@ class Member:
         record = f"{DATA_DIR}/{IDENTITY_NAME}"
         if not self.fs.exists(record):
             return []
-        batches = [
-            (batch.path, batch.offset, batch.header.total_bytes)
-            for path in find_segments(self.fs, DATA_DIR)
-            for batch in open_segment(self.fs, path).batches()
-        ]
+        batches = []
+        for path in find_segments(self.fs, DATA_DIR):
+            with suppress(CorruptionError):  # a crash may have left half of a segment's header
+                segment = open_segment(self.fs, path)
+                batches += [
+                    (path, each.offset, each.header.total_bytes) for each in segment.batches()
+                ]
         return [(record, 0, len(self.fs.get(record))), *batches[:-1]] if batches else []
 
     def pause(self) -> None:
