@@ -18,12 +18,8 @@ import uuid
 from kazoo.client import KazooClient, TransactionRequest
 from kazoo.exceptions import BadVersionError, ConnectionLoss, NoNodeError, OperationTimeoutError
 
-from recipes.base import Wait, session_of
+from recipes.base import UnknownOutcomeError, Wait, session_of
 from recipes.locks.guard import raise_first
-
-
-class UnknownOutcomeError(Exception):
-    """The addition may have happened, or not, and it cannot be found out."""
 
 
 class Counter:
