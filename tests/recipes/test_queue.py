@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from kazoo.client import KazooClient
 from kazoo.exceptions import CancelledError, NodeExistsError
 from kazoo.recipe.queue import LockingQueue
+from kazoo.recipe.queue import Queue as KazoosQueue
 
 from recipes.base import Wait
 from recipes.locks.hold import Hold
@@ -33,6 +34,7 @@ from tests.recipes.faults import (
     meet_all,
     until,
 )
+from tests.recipes.locks.contest import surely
 from tests.recipes.queuing import SCENARIOS, Ours, Shift
 from zkpy.testing.realserver import RealServer
 
@@ -239,6 +241,21 @@ def test_an_item_that_kazoos_has_is_not_ended_by_ours(connect: Connect, root: st
     with pytest.raises(ItemLostError):
         item.done()
     assert theirs.consume()
+
+
+def test_kazoos_queues_under_two_faults(connect: Connect, proxy: FaultProxy, root: str) -> None:
+    """Why there is one of our own: an item lost, an item put twice (docs/recipes/queue.md has all
+    that happens)."""
+    client = connect(proxy.hosts)
+    plain = KazoosQueue(client, f"{root}/plain")
+    plain.put(b"x")
+    proxy.arm(Fault(3, When.AFTER))
+    assert plain.get() is None
+    locking = LockingQueue(client, f"{root}/locking")
+    assert len(locking) == 0
+    proxy.arm(Fault(1, When.AFTER))
+    surely(locking.put, b"x")
+    assert surely(locking.__len__) == 2
 
 
 # --- late ----------------------------------------------------------------------------------------

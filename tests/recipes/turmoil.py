@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final
 
 import attrs
 from kazoo.client import KazooClient
-from kazoo.exceptions import ConnectionLoss, NoNodeError
+from kazoo.exceptions import CancelledError, ConnectionLoss, NoNodeError
 from kazoo.protocol.states import KazooState
 
 from recipes.barriers import Barrier, DoubleBarrier
@@ -49,6 +49,7 @@ from recipes.locks.claim import Claim
 from recipes.locks.guard import Guard, LockLostError, LockSuspendedError
 from recipes.membership import ClusterMember, ClusterObserver, Event, Kind
 from recipes.membership.view import Status
+from recipes.queue import Queue
 from recipes.tasks import Job, TaskBoard, TaskWorker
 from tests.recipes.config.settings import Settings
 from tests.recipes.faults import LIMIT_S, until
@@ -737,6 +738,55 @@ class Tasks(Scenario):
         self.await_none("/it/tasks", "/it/claims", "/it/results")
 
 
+class Queueing(Scenario):
+    """One puts, two take; each item leaves one entry in the log, in the multi that ends it."""
+
+    def set_up(self) -> None:
+        self.witness.create(LOG)
+        self.queues = [Queue(client, "/it") for client in self.clients]
+        self.put = 0
+        self._all_done = threading.Event()
+
+    def ends(self, number: int) -> bool:
+        """Of those that take: when nothing is left."""
+        return self._all_done.is_set() if number else super().ends(number)
+
+    def turn(self, number: int) -> None:
+        if number:
+            self._take(self.queues[number])
+        else:
+            # Never much ahead of those that take, so that all is done soon in the end.
+            until(lambda: self.queues[0].size() < 10)
+            self.queues[0].put_all([b"%d" % each for each in range(self.put, self.put + 4)])
+            self.put += 4
+
+    def _take(self, queue: Queue) -> None:
+        try:
+            item = queue.take(LIMIT_S)
+        except CancelledError:
+            return
+        item.done(lambda writes: writes.create(f"{LOG}/{item.value.decode()}-", sequence=True))
+
+    def wind_up(self) -> None:
+        self._threads[0].join(LIMIT_S)
+        until(lambda: self.failures or not self.children("/it/entries"))
+        self._all_done.set()
+
+        def have_ended() -> bool:
+            for each in self.queues:
+                each.cancel()
+            return not any(thread.is_alive() for thread in self._threads)
+
+        until(have_ended)
+
+    def check(self) -> None:
+        done = sorted(int(name.split("-")[0]) for name in self.children(LOG))
+        assert done == list(range(self.put))
+        for each in self.queues:
+            each.close()
+        self.await_none("/it/entries", "/it/taken", "/it/takers", "/it/notes")
+
+
 def double(job: Job) -> Any:
     return job.payload * 2
 
@@ -755,4 +805,5 @@ SCENARIOS: Final[Mapping[str, type[Scenario]]] = {
     "configuration": Configurations,
     "membership": Members,
     "tasks": Tasks,
+    "queue": Queueing,
 }
