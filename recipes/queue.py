@@ -22,7 +22,7 @@ another one has by now, is refused, however late and convinced it comes.
 
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Final
@@ -40,6 +40,10 @@ from recipes.once import Fill, Once
 
 ENTRY: Final = re.compile(rf"entry-(\d{{3}})-({NUMBER.pattern})")
 PRIORITIES: Final = range(1000)
+MOST_BYTES: Final = 1_000_000
+"""Of one request; servers take 1,048,575, of which a claim needs some besides the value."""
+OVERHEAD: Final = 200
+"""Of each value."""
 NOT_MINE: Final = (BadVersionError, NoNodeError, NodeExistsError)
 OURS: Final = 1
 """Version of a node in `taken` that this recipe made: written once more right away, so that a claim
@@ -76,12 +80,15 @@ def priority_of(name: str) -> int:
     return int(name.split("-")[1])
 
 
-def check_put(values: Iterable[bytes], priority: int) -> None:
-    """Raises TypeError, ValueError."""
+def check_put(values: Sequence[bytes], priority: int) -> None:
+    """Raises TypeError, ValueError.  A server closes the connection on a request that is too large,
+    which to a client is one more lost answer: it would be sent again for ever."""
     if not all(isinstance(value, bytes) for value in values):
         raise TypeError("a value must be bytes")
     if priority not in PRIORITIES:
         raise ValueError("a priority is a number from 0 to 999")
+    if sum(len(value) + OVERHEAD for value in values) > MOST_BYTES:
+        raise ValueError(f"more than {MOST_BYTES} bytes do not fit into one request")
 
 
 def nothing(*ignored: object) -> None:
@@ -115,8 +122,8 @@ class Queue:
     def put_all(
         self, values: Iterable[bytes], priority: int = 100, *, timeout: float | None = None
     ) -> None:
-        """All or none, in this order, each once: also when answers are lost.  One request, which
-        has to fit into what a server accepts (1 MB).
+        """All or none, in this order, each once: also when answers are lost.  One request, of a
+        million bytes at most.
 
         Raises UnknownOutcomeError when the session ended just then, and TimeUp: both may have
         been put, or not."""

@@ -10,7 +10,7 @@ from tests.recipes.faults import until
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "recipes"
 EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-NAMES = ["locks", "election", "barriers", "counter", "config", "membership", "tasks"]
+NAMES = ["locks", "election", "barriers", "counter", "config", "membership", "tasks", "queue"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -15,6 +15,8 @@ from recipes.base import Wait
 from recipes.locks.hold import Hold
 from recipes.once import Once
 from recipes.queue import (
+    MOST_BYTES,
+    OVERHEAD,
     HoldState,
     Item,
     ItemLostError,
@@ -58,7 +60,7 @@ def names(priority: int, numbers: range) -> list[str]:
 # --- the decision ------------------------------------------------------------------------------
 
 
-@given(st.data(), st.sampled_from([0, (1 << 31) - 3, (1 << 32) - 3]))
+@given(st.data(), st.sampled_from([0, (1 << 31) - 2, (1 << 31) - 5, (1 << 32) - 2]))
 def test_free_entries(data: st.DataObject, first: int) -> None:
     """By priority, then as they came, also when their number overflows."""
     in_order = [*names(5, range(first + 3, first + 6)), *names(100, range(first, first + 3))]
@@ -93,8 +95,18 @@ def test_what_cannot_be_put(connect: Connect, root: str) -> None:
         queue.put("text")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="priority"):
         queue.put(b"", priority=1000)
+    with pytest.raises(ValueError, match="one request"):
+        queue.put_all([b"x" * 500_000] * 2)
     with pytest.raises(ValueError, match="once"):
         Queue(queue.client, root, attempts=0)
+
+
+def test_the_largest_value(connect: Connect, root: str) -> None:
+    """What can be put can be claimed, which takes a larger request."""
+    queue = Queue(connect(), root)
+    queue.put(b"x" * (MOST_BYTES - OVERHEAD))
+    queue.take(LIMIT_S).done()
+    assert queue.size() == 0
 
 
 def test_one_owner_at_a_time(connect: Connect, root: str) -> None:
