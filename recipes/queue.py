@@ -31,7 +31,6 @@ from kazoo.client import KazooClient, TransactionRequest
 from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError
 
 from recipes.base import NUMBER, Errand, TimeUp, UnknownOutcomeError, Wait, session_of
-from recipes.locks.claim import Alarm
 from recipes.locks.guard import raise_first
 from recipes.locks.hold import Hold, HoldState, News, OnChange
 from recipes.locks.lock import Lock
@@ -112,6 +111,8 @@ class Queue:
         self._attempts = attempts
         self._once = Once(client, f"{self.path}/notes")
         self._waits: dict[Wait, None] = {}
+        self._changes = 0
+        """That watches on the queue have told of."""
 
     # --- put ----------------------------------------------------------------------------------
 
@@ -203,26 +204,33 @@ class Queue:
 
     def _await_free(self, wait: Wait, on_change: OnChange) -> "Item":
         while True:
-            alarm = Alarm(wait)
-            item = self._take_free(wait, on_change, None, alarm)
+            seen = self._changes
+            item = self._take_free(wait, on_change, None, watch=True)
             if item is not None:
                 return item
-            wait.until(alarm.rings)
+            wait.until(lambda: self._changes != seen)  # noqa: B023
+
+    def _ring(self, event: object) -> None:
+        """The one watch of this object, of which kazoo keeps one, however often it is set: takers
+        whose time is up leave nothing behind.  It rings too when the connection breaks."""
+        self._changes += 1
+        for wait in list(self._waits):
+            wait.wake()
 
     def _take_free(
-        self, wait: Wait, on_change: OnChange, most: int | None, alarm: Alarm | None = None
+        self, wait: Wait, on_change: OnChange, most: int | None, watch: bool = False
     ) -> "Item | None":
         """None if there is none, or if others are faster at so many."""
-        for name in self._free(wait, alarm)[:most]:
+        for name in self._free(wait, watch)[:most]:
             item = self._take(wait, name, on_change)
             if item is not None:
                 return item
         return None
 
-    def _free(self, wait: Wait, alarm: Alarm | None) -> list[str]:
-        """Both lists are asked for at once.  What changes behind either rings."""
+    def _free(self, wait: Wait, watch: bool) -> list[str]:
+        """Both lists are asked for at once.  What changes behind either rings, if so wanted."""
         while True:
-            asked = [self._ask_children(place, alarm) for place in ("entries", "taken")]
+            asked = [self._ask_children(place, watch) for place in ("entries", "taken")]
             try:
                 entries, taken = [wait.result(each) for each in asked]
             except NoNodeError:
@@ -230,8 +238,9 @@ class Queue:
             else:
                 return free_entries(entries, taken)
 
-    def _ask_children(self, place: str, alarm: Alarm | None = None) -> Any:
-        return self.client.get_children_async(f"{self.path}/{place}", watch=alarm)
+    def _ask_children(self, place: str, watch: bool = False) -> Any:
+        ring = self._ring if watch else None
+        return self.client.get_children_async(f"{self.path}/{place}", watch=ring)
 
     def _children(self, wait: Wait, place: str) -> list[str]:
         try:
@@ -248,6 +257,8 @@ class Queue:
         if self._attempts is not None and stat.version >= self._attempts:
             self._bury(wait, name, value, stat.version)
             return None
+        # Somebody else's may be too large to be written once more.
+        check_put([value], priority_of(name))
         return self._claim(wait, Item(self, name, value, stat.version + 1), on_change)
 
     def _claim(self, wait: Wait, item: "Item", on_change: OnChange) -> "Item | None":
@@ -317,12 +328,15 @@ class Item:
         try:
             self._finish(also)
         except BaseException:
-            self._ending = False
-            self._tell(self.state)
+            self._end_of_ending()
             raise
         self._is_done, self._asked = True, False
         self._hold.release()
-        self._on_change(HoldState.RELEASED)
+        self._end_of_ending()
+
+    def _end_of_ending(self) -> None:
+        self._ending = False
+        self._hold._tell(self.state)
 
     def _finish(self, also: Fill) -> None:
         with Wait(self._client) as wait:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import count
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -164,6 +165,27 @@ def test_a_taker_waits_and_is_cancelled(connect: Connect, root: str, spawn: Spaw
     until(lambda: nodes(other.client, root, "takers") == [])
 
 
+def test_takers_who_give_up_leave_no_watches(connect: Connect, root: str, spawn: Spawn) -> None:
+    """As kazoo's do (its issue 175)."""
+    queue, looks = Queue(connect(), root), count()
+    look = queue._take_free
+
+    def looked(*arguments: Any, **options: Any) -> Item | None:
+        item = look(*arguments, **options)
+        next(looks)
+        return item
+
+    queue._take_free = looked  # type: ignore[method-assign]
+    for times in range(1, 4):
+        waiting = spawn(queue.take)
+        until(lambda: repr(looks) == f"count({2 * times})")  # noqa: B023
+        queue.cancel()
+        with pytest.raises(CancelledError):
+            waiting.result(LIMIT_S)
+    watches = queue.client._child_watchers
+    assert [len(those) for those in watches.values()] == [1, 1]
+
+
 def test_handed_out_in_vain_too_often(connect: Connect, root: str) -> None:
     queue = Queue(connect(), root, attempts=2)
     queue.put_all([b"bad", b"good"])
@@ -253,6 +275,13 @@ def test_an_item_that_kazoos_has_is_not_ended_by_ours(connect: Connect, root: st
     with pytest.raises(ItemLostError):
         item.done()
     assert theirs.consume()
+
+
+def test_kazoos_too_large_value(connect: Connect, root: str) -> None:
+    ours, theirs = Queue(connect(), root), LockingQueue(connect(), root)
+    theirs.put(b"x" * (MOST_BYTES + 48_000))
+    with pytest.raises(ValueError, match="one request"):
+        ours.take(1)
 
 
 def test_kazoos_queues_under_two_faults(connect: Connect, proxy: FaultProxy, root: str) -> None:
