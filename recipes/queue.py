@@ -317,6 +317,8 @@ class Item:
 
             item.done(lambda writes: writes.create("/sent/" + number))
 
+        It is called again each time that the multi has to be sent again.
+
         Waits for a connection. Raises ItemLostError: not done by this one. UnknownOutcomeError: the
         item is away, the session ended just then, and whether it was this one's doing is not
         known. If a write of `also` fails, what kazoo has for it: nothing was done, and it
@@ -344,6 +346,8 @@ class Item:
                 results = self._queue._once.commit(wait, partial(self._fill, also))
             except UnknownOutcomeError:
                 self._hold.take(News.GONE)
+                # Only the note may have gone, and the session lives on.
+                self._give_back()
                 if wait.persist(lambda: self._is_there(wait)):
                     raise ItemLostError(self._entry) from None
                 raise

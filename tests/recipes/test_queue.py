@@ -360,6 +360,25 @@ def test_a_session_that_ends_with_the_answer(
     assert [queue.take(LIMIT_S).token for _ in range(3)] == [2, 1, 1]
 
 
+def test_a_note_that_somebody_takes_away(connect: Connect, proxy: FaultProxy, root: str) -> None:
+    """With the answer out nobody can tell; the item is not kept for that."""
+    queue, other = Queue(connect(proxy.hosts), root), Queue(connect(), root)
+    queue.put(b"x")
+    item = queue.take(LIMIT_S)
+
+    def take_away(link: Link) -> None:
+        (name,) = nodes(other.client, root, "notes")
+        other.client.delete(f"{root}/notes/{name}")
+
+    proxy.arm(Fault(1, do=take_away))
+    with pytest.raises(ItemLostError):
+        item.done()
+    assert item.state is HoldState.LOST
+    other.take(LIMIT_S).done()
+    queue.put(b"y")
+    assert queue.take(LIMIT_S).value == b"y"
+
+
 def test_given_up_while_the_claim_is_on_its_way(
     connect: Connect, proxy: FaultProxy, root: str
 ) -> None:
