@@ -44,8 +44,8 @@ from zkpy.testing.realserver import RealServer
 FAULTS = pytest.mark.parametrize("do", [None, Link.expire], ids=["cut", "expired"])
 WHEN = pytest.mark.parametrize("when", list(When), ids=lambda when: str(when.value))
 SCENARIO = pytest.mark.parametrize("scenario", list(SCENARIOS))
-LEAST = {"put": 8, "take": 38}
-"""Requests that a play makes at least."""
+LEAST = {"put": 8, "take": 34}
+"""Requests that a play makes at least: up to the end of the last item."""
 
 
 def nodes(client: KazooClient, path: str, *places: str) -> list[str]:
