@@ -26,8 +26,9 @@ class States:
             self._news.notify_all()
 
     def wait(self, state: str) -> None:
+        """Until it has come to that; where it was at first does not count."""
         with self._news:
-            assert self._news.wait_for(lambda: self.all[-1] == state, LIMIT_S), self.all
+            assert self._news.wait_for(lambda: self.all[1:][-1:] == [state], LIMIT_S), self.all
 
 
 def test_requests_are_seen_in_order(connect: Connect, proxy: FaultProxy, root: str) -> None:
