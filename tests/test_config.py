@@ -322,7 +322,7 @@ def test_keys_of_the_administrators_guide_are_known() -> None:
     connectionDropIncrease digest.enabled
     emulate353TTLNodes fastleader.maxNotificationInterval fips-mode flushDelay jvm.pause.monitor
     kerberos.removeHostFromPrincipal largeRequestThreshold leader.maxConcurrentSnapSyncs
-    leaderServes learner.asyncSending localSessionsEnabled maxResponseCacheSize
+    leaderServes learner.asyncSending maxResponseCacheSize
     messageTracker.Enabled metricsProvider.httpPort multiAddress.enabled
     netty.server.earlyDropSecureConnectionHandshakes nio.numSelectorThreads
     observer.reconnectDelayMs observerMasterPort oraclePath portUnification

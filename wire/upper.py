@@ -23,15 +23,19 @@ import cbor2
 
 from wire.codes import OpCode
 from wire.errors import RemoteProtocolError
-from wire.jute import Record, int32, record
+from wire.jute import Record, buffer, int32, record
 from wire.records import REQUESTS
 
 
 @record
 class OpenSession(Record):
-    """Body of createSession, which no client sends as a request: the time-out negotiated."""
+    """Body of createSession, which no client sends as a request: the time-out negotiated.
+
+    A local session that becomes a global one has its password already; else it is null.
+    """
 
     timeout_ms: int32
+    password: buffer = None
 
 
 @attrs.define(eq=True, weakref_slot=False)

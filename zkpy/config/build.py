@@ -64,6 +64,9 @@ class Config:
     extended_types: bool = False
     enforce_quota: bool = False
     read_only_mode: bool = False
+    local_sessions: bool = False
+    """`localSessionsEnabled`: sessions begin as local ones, if there are other servers."""
+    local_sessions_upgrading: bool = False
     source: str = "the command line"
     properties: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     """Every key as written, without `zookeeper.`, whether it has an effect or not."""

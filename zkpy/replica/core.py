@@ -47,6 +47,7 @@ from zkpy.pipeline.prepare import Rules
 from zkpy.replica.clients import Clients
 from zkpy.replica.leading import Leading
 from zkpy.replica.learning import Learning
+from zkpy.replica.local import LocalClients, LocalSessionRules
 from zkpy.replica.membership import MembershipRules, shown, version_of
 from zkpy.replica.office import Office
 from zkpy.replica.reading import Reading
@@ -86,6 +87,8 @@ class ReplicaOptions:
     authenticator: Authenticator = attrs.Factory(Authenticator)
     read_only_mode: bool = False
     """`readonlymode.enabled`: without a quorum, serve reads to those who ask for no more."""
+    local_sessions: LocalSessionRules | None = None
+    """`localSessionsEnabled`: None if every session is replicated."""
 
 
 class Replica:
@@ -128,14 +131,7 @@ class Replica:
             suspect=recovered.suspect is not None,
         )
         self.incarnation = rng.getrandbits(63)
-        self.clients = Clients(
-            options.server_id,
-            self.incarnation,
-            self.state,
-            options.limits,
-            options.authenticator,
-            wall_clock(),
-        )
+        self.clients = self._make_clients()
         self.images = OwnImages(options.limits, rng)
         self.low_space = False
         """See `set_low_space`."""
@@ -152,6 +148,20 @@ class Replica:
         self.zab.set_ping_payload(lambda: self._office.ping_payload())
         self._enter_office()
         self._apply_committed()
+
+    def _make_clients(self) -> Clients:
+        options = self.options
+        arguments = (
+            options.server_id,
+            self.incarnation,
+            self.state,
+            options.limits,
+            options.authenticator,
+            self._wall_clock(),
+        )
+        if options.local_sessions is None:
+            return Clients(*arguments)
+        return LocalClients(*arguments, rules=options.local_sessions, rng=self._rng)
 
     # --- clients ---
 
@@ -270,7 +280,9 @@ class Replica:
         if self._unsettled:
             self._after_zab()
         if now > self._alarm:
-            self._office.paused(now - self._alarm + self.options.limits.tick_ms)
+            pause_ms = now - self._alarm + self.options.limits.tick_ms
+            self._office.paused(pause_ms)
+            self.clients.paused(pause_ms)
             self._alarm = _NEVER
         self._now = self._office.now = now
 

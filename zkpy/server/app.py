@@ -36,6 +36,7 @@ from zkpy.errors import ConfigError, StorageError
 from zkpy.pipeline.auth import Authenticator
 from zkpy.pipeline.prepare import Rules
 from zkpy.replica.core import Replica, ReplicaOptions
+from zkpy.replica.local import LocalSessionRules
 from zkpy.replica.membership import VOTERS_MIN_STANDALONE, MembershipRules, founding_set
 from zkpy.replica.status import Details, LinkStatus, Status, details_of, status_of
 from zkpy.server import founding
@@ -157,8 +158,16 @@ def build_replica(config: Config, recovered: Recovered) -> Replica:
         membership=membership_rules(config),
         authenticator=Authenticator(config.super_digest),
         read_only_mode=config.read_only_mode,
+        local_sessions=local_session_rules(config),
     )
     return Replica(options, recovered, rng=entropy(), wall_clock=wall_ms, now=monotonic_ms())
+
+
+def local_session_rules(config: Config) -> LocalSessionRules | None:
+    """On a server alone all sessions are global, as in ZooKeeper."""
+    if not config.local_sessions or not is_ensemble(config):
+        return None
+    return LocalSessionRules(config.local_sessions_upgrading)
 
 
 def zab_options(config: Config, server_id: int) -> ZabOptions:
