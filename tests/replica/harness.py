@@ -44,6 +44,7 @@ class World:
         rules: Rules | None = None,
         membership: Configuration | None = None,
         local_sessions: LocalSessionRules | None = None,
+        leader_serves: bool = True,
         **limits: int,
     ) -> None:
         """With a `membership` that may change, `super:test` may change it."""
@@ -66,6 +67,7 @@ class World:
                 rules=rules or Rules(),
                 read_only_mode=read_only_mode,
                 local_sessions=local_sessions,
+                leader_serves=leader_serves,
             ),
             recovered,
             rng=random.Random(7),

@@ -344,3 +344,15 @@ def test_t_size_1_the_end_of_a_session_does_not_grow_with_it() -> None:
     assert client.ask(OpCode.CLOSE_SESSION).error == OK
     assert len(world.log[-1].data) < 100
     assert world.replica.state.lifetimes.ephemeral_count == 0
+
+
+# --- leaderServes
+
+
+def test_a_leader_may_leave_clients_to_the_others() -> None:
+    world = World(leader_serves=False)
+    assert world.replica.zab.serving
+    raw = world.raw()
+    world.replica.receive_client(raw.link, encode_frame(CONNECT.encode()), world.now)
+    world.run()
+    assert (raw.data, raw.closed) == (b"", True)

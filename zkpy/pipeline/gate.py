@@ -56,14 +56,16 @@ class Gate:
     def admit_write(self, link: Queued, request: Request) -> int:
         """Queue a write; its forward number."""
         self.last_number += 1
-        return self._admit(link, request, self.last_number)
+        number = self.last_number
+        waiting = Waiting(link, request, number)
+        self._writes[number] = waiting
+        link.queue.append(waiting)
+        return number
 
     def admit_local_write(self, link: Queued, request: Request) -> int:
         """Likewise, of a session that this server alone knows: its number is negative."""
         self.last_number += 1
-        return self._admit(link, request, -self.last_number)
-
-    def _admit(self, link: Queued, request: Request, number: int) -> int:
+        number = -self.last_number
         waiting = Waiting(link, request, number)
         self._writes[number] = waiting
         link.queue.append(waiting)

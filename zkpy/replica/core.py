@@ -87,6 +87,8 @@ class ReplicaOptions:
     authenticator: Authenticator = attrs.Factory(Authenticator)
     read_only_mode: bool = False
     """`readonlymode.enabled`: without a quorum, serve reads to those who ask for no more."""
+    leader_serves: bool = True
+    """`leaderServes`: if not, a leader closes the connections of clients and takes no new ones."""
     local_sessions: LocalSessionRules | None = None
     """`localSessionsEnabled`: None if every session is replicated."""
 
@@ -320,7 +322,8 @@ class Replica:
         self._office.set_low_space(self.low_space)
         hidden = self._diverged or self.zab.is_left_out
         read_only = self.options.read_only_mode and not serving and not hidden
-        self.clients.enter(self._office, serving, read_only)
+        welcome = serving and (self.options.leader_serves or role is not Role.LEADING)
+        self.clients.enter(self._office, welcome, read_only)
         self._tell_standing()
 
     def _tell_standing(self) -> None:

@@ -158,6 +158,7 @@ def build_replica(config: Config, recovered: Recovered) -> Replica:
         membership=membership_rules(config),
         authenticator=Authenticator(config.super_digest),
         read_only_mode=config.read_only_mode,
+        leader_serves=config.leader_serves or not is_ensemble(config),
         local_sessions=local_session_rules(config),
     )
     return Replica(options, recovered, rng=entropy(), wall_clock=wall_ms, now=monotonic_ms())
