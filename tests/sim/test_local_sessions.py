@@ -18,7 +18,7 @@ from tests.sim.test_sessions import (
     set_data,
 )
 from wire import records
-from wire.codes import CreateMode, OpCode
+from wire.codes import CreateMode, ErrorCode, OpCode
 from zkpy.testing.script import Stage
 from zkpy.testing.world import MS, SECOND
 
@@ -215,3 +215,39 @@ def test_the_log_alone_gives_the_same_state_again() -> None:
     assert leader_of(stage).replica.state.digest == digest
     assert {each[:2] for each in everywhere(stage)} == {(1, 1)}
     settle(stage)
+
+
+def test_what_is_written_before_the_leader_serves_is_not_lost() -> None:
+    """Its own disk is behind that of a quorum, and nobody has to ask it whether a local session
+    may begin.  Lost, the first write would be missing when the second is done (C2)."""
+    stage = begin(voters=5, local_sessions=1)
+    first, *_, last = followers_of(stage)
+    raw = opened(stage, first)
+    play(stage, "until equal", "kill leader")
+    leader = stage.ensemble.members[last]
+    leader.slow_disk = 1500
+    follower = stage.ensemble.members[first].replica.zab
+    for _ in range(3000):
+        if follower.serving and follower.leader == last:
+            break
+        run(stage, MS)
+    assert follower.serving and not leader.replica.zab.serving
+    again = Raw(stage, -9, first, lambda new: new.connect(*known(raw), 0))
+    run(stage, 10 * MS)
+    again.ask(1, *create("/x", CreateMode.EPHEMERAL))
+    again.ask(2, *create("/x/y"))
+    run(stage, 10 * MS)
+    assert not leader.replica.zab.serving
+    leader.slow_disk = 1
+    run(stage, 2 * SECOND)
+    assert leader.replica.zab.serving
+    again.ask(3, *set_data("/x", b"z"))
+    run(stage, 100 * MS)
+    assert errors(again) == [0, ErrorCode.NO_CHILDREN_FOR_EPHEMERALS, 0]
+    settle(stage)
+
+
+def known(raw: Raw) -> tuple[int, bytes]:
+    assert raw.granted is not None
+    assert raw.granted.password is not None
+    return raw.granted.session_id, raw.granted.password

@@ -144,6 +144,8 @@ class Replica:
         self._received_state: ReplicatedState | None = None
         self._recorded = dict(recovered.digests)
         """zxid -> digest in the log's own batch headers: the replay must meet them again."""
+        self._early: list[tuple[int, upper.Message]] = []
+        """What learners asked of a leader that does not serve yet (see `_receive_upper`)."""
         self._told = ""
         self._diverged = False
         """The state here is not what it should be; it is served to nobody, and replaced."""
@@ -231,6 +233,7 @@ class Replica:
     def link_down(self, sid: int, now: int) -> None:
         self._advance(now)
         self.zab.link_down(sid, now)
+        self._early = [each for each in self._early if each[0] != sid]
         self._after_zab()
 
     def receive_peer(self, sid: int, message: object, now: int) -> None:
@@ -298,6 +301,8 @@ class Replica:
         if self._standing() != self._entered:
             self._enter_office()
         self._apply_committed()
+        if self._early and self.zab.serving:
+            self._receive_early()
         for sid, data in self.zab.take_upper():
             self._receive_upper(sid, data)
         for sid, payload in self.zab.take_pings():
@@ -316,6 +321,8 @@ class Replica:
         if self._withheld:
             self.clients.links.discard_output()
             self._withheld = False
+        if self.zab.role is not Role.LEADING:
+            self._early.clear()
         serving = self.zab.serving and not self._diverged
         role = self.zab.role if serving else Role.LOOKING
         self._office = _OFFICES[role](self)
@@ -367,11 +374,25 @@ class Replica:
         return Learning(leader, self.incarnation, self.zab, self.clients, links, self._now)
 
     def _receive_upper(self, sid: int, data: bytes) -> None:
+        """A learner may serve already while its leader's own disk is still behind (D3).
+
+        Then what it asks waits here: dropped, a write of a local session, which needs nobody's
+        consent to begin, would be missing when the next one is done (C2).  There is
+        no more of it than learners may have under way.
+        """
         try:
             message = upper.decode(data)
         except RemoteProtocolError as error:
             self.clients.notices.append(f"ignoring a message of server {sid}: {error}")
+            return
+        if self.zab.role is Role.LEADING and not self.zab.serving:
+            self._early.append((sid, message))
         else:
+            self._office.receive(sid, message)
+
+    def _receive_early(self) -> None:
+        early, self._early = self._early, []
+        for sid, message in early:
             self._office.receive(sid, message)
 
     # --- the state ---

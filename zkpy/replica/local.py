@@ -141,7 +141,7 @@ class LocalClients(Clients):
                 self._expire(session)
 
     def paused(self, pause_ms: int) -> None:
-        self._expiry.extend(pause_ms)
+        self._expiry.extend(pause_ms, self._heard_ms)
 
     def _heard_ms(self, session: int) -> int:
         """Of one that is gone no more is asked than that it leaves its bucket."""
