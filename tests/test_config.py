@@ -188,7 +188,7 @@ def test_honoured_keys() -> None:
     assert found.observer
     assert not found.data_dir_autocreate
     assert not found.ensemble_autocreate
-    assert found.warnings == ()
+    assert [each.split(": ")[1] for each in found.warnings] == ["leaderServes has no effect"]
 
 
 def test_session_timeouts_given_in_full() -> None:
@@ -227,6 +227,17 @@ def test_purge_interval_switches_purging(text: str, on: bool) -> None:
 @pytest.mark.parametrize("size", [0, -1])
 def test_images_may_have_no_bound_in_bytes(size: int) -> None:
     assert read(f"snapSizeLimitInKb={size}").limits.snap_bytes == 1 << 62
+
+
+@pytest.mark.parametrize("key", ["localSessionsEnabled=true", "leaderServes=no"])
+@pytest.mark.parametrize("reconfig", [False, True])
+def test_one_server_line_is_an_ensemble_if_there_may_be_more(key: str, reconfig: bool) -> None:
+    text = f"{key}\nreconfigEnabled={str(reconfig).lower()}\n{ONE}"
+    found = read(text, server_id=1)
+    assert found.is_ensemble is reconfig
+    assert [f"{key.partition('=')[0]} has no effect" in each for each in found.warnings] == (
+        [] if reconfig else [True]
+    )
 
 
 def test_local_sessions() -> None:
@@ -303,6 +314,7 @@ def test_what_a_file_must_hold(missing: str) -> None:
         ("snapcount=1", "snapcount is not a known key (did you mean snapCount?)"),
         ("colour=red", "colour is not a known key; it is kept as a property zookeeper.colour"),
         ("localSessionsEnabled=true", "localSessionsEnabled has no effect: this server is alone"),
+        ("leaderServes=no", "leaderServes has no effect: this server is alone"),
         ("localSessionsUpgradingEnabled=yes", "has no effect without localSessionsEnabled=true"),
         ("skipACL=yes", "skipACL has no effect: ACLs always hold"),
         ("leader.maxConcurrentSnapSyncs=2", "learners are synchronised in slices"),
@@ -324,6 +336,9 @@ def test_keys_without_effect_are_named_once(line: str, warning: str) -> None:
         "forceSync=true",
         "skipACL=no",
         "admin.enableServer=FALSE",
+        "admin.enableServer=no",
+        "digest.enabled=yes",
+        "tcpKeepAlive=no",
     ],
 )
 def test_keys_that_ask_for_what_is_done_anyway_are_not_named(line: str) -> None:
@@ -373,6 +388,7 @@ def test_keys_of_the_administrators_guide_are_known() -> None:
 
 # --- the ensemble ---------------------------------------------------------------------
 
+ONE = "server.1=zk1:2888:3888;2181"
 THREE = """
 server.1=zk1:2888:3888;2181
 server.2=zk2:2888:3888:participant;10.0.0.2:2182

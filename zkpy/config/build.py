@@ -75,9 +75,18 @@ class Config:
     warnings: tuple[str, ...] = ()
 
     @property
+    def is_ensemble(self) -> bool:
+        """Whether there are others, or may be."""
+        return _is_ensemble(len(self.servers), self.reconfig_enabled)
+
+    @property
     def membership(self) -> Configuration:
         """What the files say; the log has the last word (see `zkpy.server.ensemble`)."""
         return Configuration.of(self.servers, self.groups, self.weights)
+
+
+def _is_ensemble(servers: int, reconfig_enabled: object) -> bool:
+    return servers > 1 or (servers == 1 and bool(reconfig_enabled))
 
 
 @attrs.define
@@ -136,7 +145,7 @@ def parse(settings: Iterable[Setting], source: str, server_id: int | None = None
     own = _find_self(draft, server_id)
     client = _build_client(draft, own)
     _check_retained(draft)
-    _check_local_sessions(draft)
+    _check_effects(draft)
     if draft.values.get("listen_backlog") == -1:
         del draft.values["listen_backlog"]
     if own is not None:
@@ -252,10 +261,15 @@ def _check_retained(draft: _Draft) -> None:
         draft.warnings.append(setting.warning(f"is raised to {SNAPSHOTS_RETAINED_MIN}"))
 
 
-def _check_local_sessions(draft: _Draft) -> None:
-    if draft.values.get("local_sessions") and not draft.ensemble.servers:
-        setting = draft.latest["localSessionsEnabled"]
-        draft.warnings.append(setting.warning("has no effect: this server is alone"))
+def _check_effects(draft: _Draft) -> None:
+    """What asks for something that only an ensemble has, or another setting brings."""
+    ensemble = _is_ensemble(len(draft.ensemble.servers), draft.values.get("reconfig_enabled"))
+    for key, asked in (
+        ("localSessionsEnabled", draft.values.get("local_sessions")),
+        ("leaderServes", not draft.values.get("leader_serves", True)),
+    ):
+        if asked and not ensemble:
+            draft.warnings.append(draft.latest[key].warning("has no effect: this server is alone"))
     if draft.values.get("local_sessions_upgrading") and not draft.values.get("local_sessions"):
         setting = draft.latest["localSessionsUpgradingEnabled"]
         draft.warnings.append(setting.warning("has no effect without localSessionsEnabled=true"))

@@ -110,7 +110,7 @@ _REASONS: Final = {
     """,
     HTTP: "admin.enableServer=false",
     AUDIT: "audit.enable=false",
-    "ACLs always hold": "skipACL=false skipACL=no",
+    "ACLs always hold": "skipACL=false",
     "ACLs are checked by the leader alone": "enableEagerACLCheck=false",
     "a client's address is that of its connection": """
         IPAuthenticationProvider.usexforwardedfor=false
@@ -118,7 +118,7 @@ _REASONS: Final = {
     "the scheme digest is always there, with SHA-1": """
         DigestAuthenticationProvider.digestAlg=SHA1 DigestAuthenticationProvider.enabled=true
     """,
-    "a write is on disk before it is answered": "forceSync=yes forceSync=true",
+    "a write is on disk before it is answered": "forceSync=true",
     "what arrives together is written together, and nothing waits for more": """
         flushDelay=0 maxBatchSize maxWriteQueuePollTime
     """,
@@ -230,6 +230,12 @@ def ignored(key: str) -> Ignored | None:
     return IGNORED.get(key)
 
 
+def _plain(value: str) -> str:
+    """A flag has two spellings, in any case."""
+    low = value.lower()
+    return {"yes": "true", "no": "false"}.get(low, low)
+
+
 def judge(setting: Setting) -> str | None:
     """The warning for a key that is not in HONOURED; None if nothing is to be said."""
     key = setting.key
@@ -238,7 +244,7 @@ def judge(setting: Setting) -> str | None:
         hint = ALIASES.get(key.lower())
         meant = f" (did you mean {hint}?)" if hint else ""
         return setting.warning(f"is not a known key{meant}; it is kept as a property {PREFIX}{key}")
-    if setting.value.lower() in (found.harmless or "").lower().split():
+    if _plain(setting.value) in map(_plain, (found.harmless or "").split()):
         return None
     loud = ": THE PROTECTION IT ASKS FOR IS NOT IN FORCE" if key.startswith(PROTECTION) else ""
     return setting.warning(f"has no effect: {found.why}{loud}")
