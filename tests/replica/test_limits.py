@@ -192,7 +192,7 @@ def test_the_refusal_goes_to_the_member_that_forwarded_the_write() -> None:
     office._zab = SimpleNamespace(
         serving=True, send=lambda sid, data: sent.append((sid, upper.decode(data)))
     )
-    body = records.SetDataRequest("/zookeeper", b"", -1).encode()
+    body = records.SetDataRequest("/zookeeper", b"", -1)
     forwarded = upper.ForwardedWrite(7, OpCode.SET_DATA, 1, 1, body, ())
     office.receive(2, upper.Forward(5, [forwarded]))
     assert sent == [(2, upper.Refused(7, THROTTLED))]
@@ -349,10 +349,7 @@ def test_t_size_1_the_end_of_a_session_does_not_grow_with_it() -> None:
 # --- leaderServes
 
 
-def test_a_leader_may_leave_clients_to_the_others() -> None:
+def test_a_leader_alone_leaves_clients_to_nobody() -> None:
+    """The others: tests/sim/test_leader_serves.py."""
     world = World(leader_serves=False)
-    assert world.replica.zab.serving
-    raw = world.raw()
-    world.replica.receive_client(raw.link, encode_frame(CONNECT.encode()), world.now)
-    world.run()
-    assert (raw.data, raw.closed) == (b"", True)
+    assert world.connect().create("/a").error == OK

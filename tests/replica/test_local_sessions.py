@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from tests.replica.harness import Client, World
-from wire import records, txn
+from wire import records, txn, upper
 from wire.codes import CreateMode, ErrorCode, OpCode
 from wire.jute import Record
 from wire.records import OPEN_ACL
@@ -189,10 +189,11 @@ def test_another_role_ends_the_connections_only(world: World, client: Client) ->
     world.run()
     assert client.closed
     world.advance(60_000)
-    assert local_sessions(world) == 1
+    assert local_sessions(world) == 0, "they are kept, but none is in use"
     deadline = clients.deadline()
     assert deadline is None or deadline > world.now, "else it would be asked again and again"
     clients.enter(world.replica.office, True)
+    assert local_sessions(world) == 1
     world.advance(9_000)
     assert again(world, client).granted.timeout_ms == 10_000
 
@@ -330,6 +331,32 @@ def test_a_reconfig_is_not_overtaken() -> None:
     assert [len(link.queue), len(link.held)] == [1, 1]
 
 
+def peer_says(world: World, sid: int, epoch_behind: int, path: str) -> None:
+    body = create(path)[1]
+    write = upper.ForwardedWrite(-1, OpCode.CREATE, 99, 1, body, ())
+    epoch = world.replica.zab.epoch - epoch_behind
+    world.replica._early.append((epoch, sid, upper.Forward(7, [write])))
+
+
+def test_what_was_kept_for_an_earlier_leadership_is_not_done(world: World) -> None:
+    peer_says(world, 2, 1, "/of-the-one-before")
+    peer_says(world, 3, 0, "/of-this-one")
+    world.replica.handle_timer(world.now)
+    world.run()
+    assert list(world.replica.state.tree.nodes)[-1] == "/of-this-one"
+    assert "/of-the-one-before" not in world.replica.state.tree.nodes
+
+
+def test_what_was_kept_of_a_link_goes_with_it(world: World) -> None:
+    """The answer would go to the next link, where its numbers mean something else."""
+    peer_says(world, 2, 0, "/of-a-link-that-is-gone")
+    peer_says(world, 3, 0, "/of-another")
+    world.replica.link_down(2, world.now)
+    world.run()
+    assert "/of-another" in world.replica.state.tree.nodes
+    assert "/of-a-link-that-is-gone" not in world.replica.state.tree.nodes
+
+
 def test_read_only_nothing_becomes_global() -> None:
     world = World(
         voters=(1, 2, 3), read_only_mode=True, local_sessions=LocalSessionRules(upgrading=True)
@@ -340,6 +367,29 @@ def test_read_only_nothing_becomes_global() -> None:
     assert local_sessions(world) == 0
     close(client)
     assert client.closed and logged(world) == []
+
+
+LOCAL, GLOBAL_ONLY = LocalSessionRules(upgrading=True), None
+
+
+@pytest.mark.parametrize(
+    ("rules", "password", "told"),
+    [
+        (GLOBAL_ONLY, b"x" * 16, []),
+        (GLOBAL_ONLY, bytes(16), [0]),
+        (LOCAL, b"x" * 16, [0]),
+    ],
+    ids=["may be too new", "was opened read-only", "is likely another server's"],
+)
+def test_read_only_a_session_that_is_not_known(
+    rules: LocalSessionRules | None, password: bytes, told: list[int]
+) -> None:
+    """That a global one has expired, only a leader may say (C11)."""
+    world = World(voters=(1, 2, 3), read_only_mode=True, local_sessions=rules)
+    claiming = world.connect(session_id=77, password=password, read_only=True)
+    answers = [each for each in claiming.events if isinstance(each, records.ConnectResponse)]
+    assert [each.timeout_ms for each in answers] == told
+    assert claiming.closed
 
 
 def test_read_only_a_local_session_may_be_read_with() -> None:

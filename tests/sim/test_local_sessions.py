@@ -3,6 +3,7 @@
 import itertools
 from typing import Any
 
+import cbor2
 import pytest
 
 from tests.sim.raw import TICK_MS, Raw
@@ -19,6 +20,9 @@ from tests.sim.test_sessions import (
 )
 from wire import records
 from wire.codes import CreateMode, ErrorCode, OpCode
+from wire.peer import Upper
+from zkpy.replica.local import LocalClients
+from zkpy.testing.ensemble import SUPERUSER, line_of
 from zkpy.testing.script import Stage
 from zkpy.testing.world import MS, SECOND
 
@@ -199,6 +203,136 @@ def test_t_ses_3_what_is_left_behind_in_an_upgrade_is_void() -> None:
     assert errors(again) == [0]
     assert b"left behind" not in leader.replica.state.tree.nodes["/e"]
     settle(stage)
+
+
+@pytest.mark.parametrize("password", ["its own", "another"])
+def test_t_ses_3_a_member_without_a_quorum_does_not_end_an_upgrade(password: str) -> None:
+    """The leader has the session, and its ephemeral; the member has not heard of that yet."""
+    stage = begin(voters=3, local_sessions=1, read_only=1)
+    server, _ = followers_of(stage)
+    member = stage.ensemble.members[server]
+    raw = opened(stage, server)
+    run(stage, 500 * MS)
+    for each in stage.ensemble.members.values():
+        each.slow_disk = 100
+    raw.ask(1, *EPHEMERAL)
+    run(stage, 5 * MS)
+    play(stage, f"isolate {server}", "run 3s")
+    session, secret = known(raw)
+    assert session in leader_of(stage).replica.state.sessions
+    assert session not in member.replica.state.sessions
+    secret = secret if password == "its own" else bytes(16)
+    again = Raw(stage, -9, server, lambda new: new.connect(session, secret, 0, read_only=True))
+    run(stage, 100 * MS)
+    assert again.granted is not None
+    granted = password == "its own"
+    assert (again.granted.session_id == session, again.granted.read_only) == (granted, granted)
+    if granted:
+        again.ask(2, OpCode.GET_DATA, records.GetDataRequest("/", False))
+        run(stage, 100 * MS)
+        assert errors(again) == [0]
+    assert session in leader_of(stage).replica.state.sessions
+    stage.connections.remove(again.record)  # it reads what is old
+    play(stage, "heal", "until equal")
+    settle(stage)
+
+
+def test_an_upgrade_is_remembered_until_its_outcome_is_known() -> None:
+    stage = begin(voters=3, local_sessions=1)
+    server, _ = followers_of(stage)
+    clients = stage.ensemble.members[server].replica.clients
+    assert isinstance(clients, LocalClients)
+    raw = opened(stage, server)
+    raw.ask(1, *EPHEMERAL)
+    run(stage, 200 * MS)
+    assert errors(raw) == [0] and clients._upgrading == {}
+    lost = opened(stage, server)
+    leader = leader_of(stage)
+    (socket,) = [s for s in stage.ensemble.network.sockets_of(server) if s.remote == leader.sid]
+    socket.stall(300 * MS)
+    lost.ask(1, *create("/lost", CreateMode.EPHEMERAL))
+    run(stage, 20 * MS)
+    assert list(clients._upgrading) == [known(lost)[0]]
+    play(stage, f"kill {leader.sid}", "until leader", f"boot {leader.sid}", "until serving")
+    assert clients._upgrading == {}
+    settle(stage)
+
+
+BODY = create("/x")[1].encode()
+
+
+@pytest.mark.parametrize(
+    "writes",
+    [
+        [[1, OpCode.CREATE, 5, 1, BODY[:-1], []]],
+        [[1, OpCode.CREATE, 5, 1, BODY + b"x", []]],
+        [[1, OpCode.CREATE_SESSION, 5, 1, b"\0\0\x0f", []]],
+        [[-1, OpCode.CREATE, 1 << 63, 1, BODY, []]],
+        [[-1, OpCode.CREATE, 5, 1, BODY]],
+    ],
+)
+def test_a_malformed_write_of_a_peer_ends_its_link_and_no_process(writes: list[Any]) -> None:
+    stage = begin(voters=3)
+    server, _ = followers_of(stage)
+    raw = opened(stage, server)
+    member, leader = stage.ensemble.members[server].replica, leader_of(stage)
+    behind = [[-2, OpCode.CREATE, 6, 1, create("/behind")[1].encode(), []]]
+    for each in (writes, behind):
+        assert member.zab.send(leader.sid, cbor2.dumps([1, 9, each]))
+    member.handle_timer(stage.ensemble.members[server].clock.now_ms())
+    run(stage, 400 * MS)
+    assert not raw.socket.open, "the member had to begin anew"
+    assert "/behind" not in leader.replica.state.tree.nodes
+    assert leader_of(stage) is leader
+    settle(stage)
+
+
+def test_a_leader_that_is_not_understood_is_left() -> None:
+    stage = begin(voters=3)
+    server, _ = followers_of(stage)
+    raw = opened(stage, server)
+    member = stage.ensemble.members[server]
+    member.replica.receive_peer(leader_of(stage).sid, Upper(b"\xff"), member.clock.now_ms())
+    assert not member.replica.clients.links.by_id, "it does not follow any more, and serves nobody"
+    run(stage, 400 * MS)
+    assert not raw.socket.open
+    settle(stage)
+
+
+@pytest.mark.parametrize("global_by_then", [False, True])
+def test_a_reconfig_that_waits_is_not_vouched_for_once_its_session_is_global(
+    global_by_then: bool,
+) -> None:
+    """It waits for the change before it.  Both that and the close are committed at once: the
+    session is unknown when its turn comes, as a local one would be."""
+    stage = begin(voters=3, strangers=1, local_sessions=1)
+    leader = leader_of(stage)
+    zab = leader.replica.zab
+    quick, slow = followers_of(stage)
+    first, second = opened(stage, leader.sid), opened(stage, leader.sid)
+    for raw in (first, second):
+        raw.ask(1, OpCode.AUTH, records.AuthPacket(0, "digest", SUPERUSER))
+    run(stage, 100 * MS)
+    for server, factor in ((quick, 100), (slow, 600)):
+        stage.ensemble.members[server].slow_disk = factor
+    line = f"server.4={line_of(4, True)}"
+    first.ask(2, OpCode.RECONFIG, records.ReconfigRequest(line, "", "", -1))
+    run(stage, MS)
+    while not zab.changing_voters or zab.deciding_voters:
+        run(stage, MS // 20)
+    (socket,) = [s for s in stage.ensemble.network.sockets_of(quick) if s.remote == leader.sid]
+    socket.stall(600 * MS)  # and the other one's next batch has all that follows
+    second.ask(2, OpCode.RECONFIG, records.ReconfigRequest("", "4", "", -1))
+    run(stage, 10 * MS)
+    assert zab.changing_voters and not errors(second)[1:]
+    again = back(stage, second, leader.sid)
+    if global_by_then:
+        again.ask(3, *EPHEMERAL)
+    again.ask(4, *CLOSE)
+    run(stage, SECOND)
+    assert errors(again) == [0] * (1 + global_by_then)
+    assert (4 in zab.voters.everyone()) == global_by_then
+    del again.record.stream[-1], again.record.ops[-1]
 
 
 def test_the_log_alone_gives_the_same_state_again() -> None:

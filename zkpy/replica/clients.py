@@ -439,6 +439,19 @@ class Clients:
         else:
             self._deny(link)
 
+    def unheard_of(self, link_id: int, session: int) -> None:
+        """The word of a member without a quorum on a session that it does not know.
+
+        It may be too new to have arrived here, and that one is over is for a leader to say
+        (C11): closed without a word, the client asks another server.  A session that was
+        opened without a quorum, as its password shows, was its connection's alone.
+        """
+        link = self.links.by_id.get(link_id)
+        if link is not None and link.password != _PASSWORD_NONE:
+            self._close(link)
+        else:
+            self.claimed(link_id, session, 0)
+
     def _grant(self, link: ClientLink, session: int, timeout_ms: int, password: bytes) -> None:
         left = self._attach(link, session, timeout_ms)
         if left is not None:

@@ -14,7 +14,8 @@ An upgrade is one step: the session leaves the table here, and its createSession
 way to the leader before the write that needs it.  From then on only the leader knows
 whether it lives, also if it never hears of it; so there is no moment at which a
 session is both, and what ends a global session takes its ephemerals along
-(ZOOKEEPER-2725, 3471).
+(ZOOKEEPER-2725, 3471).  Until the outcome is known here, a member without a quorum takes
+the session's client back to read: it must not say that a session is gone which may live.
 """
 
 import random
@@ -33,6 +34,7 @@ from zkpy.pipeline.request import NO_NUMBER
 from zkpy.replica.clients import Clients
 from zkpy.replica.links import ClientLink
 from zkpy.replica.office import Office
+from zkpy.state.apply import Applied
 
 _CLOSE_SESSION: Final = int(OpCode.CLOSE_SESSION)
 _RECONFIG: Final = int(OpCode.RECONFIG)
@@ -61,18 +63,23 @@ class LocalClients(Clients):
         self._rules = rules
         self._rng = rng
         self._local: dict[int, _Local] = {}
+        self._upgrading: dict[int, _Local] = {}
+        """Whose createSession is neither applied here nor known to be lost."""
         super().__init__(*arguments)
         self._expiry = SessionExpiry(self._limits.tick_ms)
 
     @property
     def local_sessions(self) -> int:
-        return len(self._local)
+        """While nobody is served here, they are only kept for their clients to come back."""
+        return len(self._local) if self._serving or self._read_only else 0
 
     def enter(self, office: Office, serving: bool, read_only: bool = False) -> None:
         """The sessions outlive the role.  While it did not serve, nobody could be heard: so
         all have their full time again, as global ones have with a new leader (C11)."""
         super().enter(office, serving, read_only)
         if serving:
+            # The log in force has what came of each; what it lacks was lost with its leader.
+            self._upgrading.clear()
             for session, held in self._local.items():
                 self._expiry.track(session, held.timeout_ms, self._server_id, office.now)
 
@@ -90,12 +97,19 @@ class LocalClients(Clients):
 
     def _claim(self, link: ClientLink, session: int) -> None:
         held = self._local.get(session)
+        if held is None and not self._serving and session not in self._state.sessions:
+            held = self._upgrading.get(session)
         if held is None:
             super()._claim(link, session)
         elif compare_digest(held.password, link.password):
             self._grant(link, session, held.timeout_ms, held.password)
         else:
             self._deny(link)
+
+    def unheard_of(self, link_id: int, session: int) -> None:
+        """Most likely a local session of another server, whose client would wait for that one
+        in vain: it is told "expired", as by any server but its own."""
+        self.claimed(link_id, session, 0)
 
     def _attach(self, link: ClientLink, session: int, timeout_ms: int) -> ClientLink | None:
         """Not in the table of links by session: what is there is told to the leader."""
@@ -180,10 +194,23 @@ class LocalClients(Clients):
         link.barred = request.opcode == _RECONFIG  # as of any session
         self._office.submit(header, request.opcode, request.body, link.identities)
 
+    def applied(self, zxid: int, header: TxnHeader, applied: Applied) -> None:
+        if header.session in self._upgrading and self._is_upgrade(header):
+            del self._upgrading[header.session]
+        super().applied(zxid, header, applied)
+
+    def _is_upgrade(self, header: TxnHeader) -> bool:
+        """No other transaction of ours is without a number."""
+        gate = self.gate
+        ours = (gate.server, gate.incarnation, NO_NUMBER)
+        return (header.origin, header.incarnation, header.number) == ours
+
     def _upgrade(self, link: ClientLink) -> None:
         session = link.session
         held = self._drop(session)
         assert held.link is link, "a session is on one connection"
+        held.link = None
+        self._upgrading[session] = held
         self.links.attach(link, session, held.timeout_ms)
         link.password = held.password
         gate = self.gate

@@ -96,6 +96,8 @@ class Setup:
     """zxids of one epoch; few, to reach its end."""
     read_only: bool = False
     """Without a quorum, serve reads to those who ask for no more."""
+    leader_serves: bool = True
+    """The leader takes clients, too."""
     local_sessions: bool = False
     """Sessions begin as local ones, and become global with their first ephemeral."""
 
@@ -297,6 +299,7 @@ class Member:
             standalone=len(self.setup.ids) == 1,
             limits=self.setup.limits(),
             read_only_mode=self.setup.read_only,
+            leader_serves=self.setup.leader_serves,
             membership=MembershipRules(self.setup.changes, 1, self.setup.configuration),
             authenticator=Authenticator(digest_id(SUPERUSER)),
             local_sessions=LocalSessionRules(True) if self.setup.local_sessions else None,
