@@ -42,7 +42,8 @@ class TxnHeader:
 
     `origin` is the server that took it from its client, -1 for the leader's own;
     `incarnation` (0 to 2^64 - 1) tells that server's lives apart; `number` counts what it
-    forwarded, 0 for none.  `time_ms` is the leader's wall clock, ms since 1970.
+    forwarded, 0 for none, negative if only that server knows the session (a local
+    session).  `time_ms` is the leader's wall clock, ms since 1970.
     """
 
     session: int

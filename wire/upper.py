@@ -11,9 +11,14 @@ In and out: `encode(message)` and `decode(bytes)`, one CBOR array each:
     5 Synced    leader -> learner   once you have applied this zxid
     6 Refused   leader -> learner   that write is not done, and will not be: its error code
 
+The body of a forwarded write is the request's record in jute.  That of a createSession is
+the time-out alone unless a password goes with it: so it was before there were local
+sessions, and so servers of both kinds understand each other while they are restarted in turn.
+
 zab carries them as opaque bytes; they die with the leadership that they were sent under.
 """
 
+import struct
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
@@ -23,26 +28,37 @@ import cbor2
 
 from wire.codes import OpCode
 from wire.errors import RemoteProtocolError
-from wire.jute import Record, int32, record
+from wire.jute import Record, buffer, int32, record
 from wire.records import REQUESTS
+
+_CREATE_SESSION: Final = int(OpCode.CREATE_SESSION)
+_TIMEOUT_BYTES: Final = 4
+_NO_PASSWORD: Final = b"\xff\xff\xff\xff"
+_NAME: Final = struct.Struct(">qiq")
+"""Session, cxid and number, as a transaction holds them."""
+_INCARNATION: Final = struct.Struct(">Q")
 
 
 @record
 class OpenSession(Record):
-    """Body of createSession, which no client sends as a request: the time-out negotiated."""
+    """Body of createSession, which no client sends as a request: the time-out negotiated.
+
+    A local session that becomes a global one has its password already; else it is null.
+    """
 
     timeout_ms: int32
+    password: buffer = None
 
 
 @attrs.define(eq=True, weakref_slot=False)
 class ForwardedWrite:
-    """One write: `number` names it on its server, `body` is the request's record in jute."""
+    """One write: `number` names it on its server, `body` is the request's record if it has one."""
 
     number: int
     opcode: int
     session: int
     cxid: int
-    body: bytes
+    body: Any
     identities: tuple[tuple[str, str], ...]
 
 
@@ -102,24 +118,46 @@ def decode(data: bytes) -> Message:
     try:
         kind, *fields = cbor2.loads(data)
         message = _DECODERS[kind](*fields)
-    except (cbor2.CBORDecodeError, KeyError, TypeError, ValueError) as error:
+    except (cbor2.CBORDecodeError, KeyError, TypeError, ValueError, struct.error) as error:
         raise RemoteProtocolError(f"unreadable message of a peer: {error}") from error
     if not all(isinstance(value, _TYPES[type(message)]) for value in fields):
         raise RemoteProtocolError(f"wrong types in {type(message).__name__}")
     return message
 
 
-def parse_body(opcode: int, body: bytes) -> Any:
-    """The request's record in a ForwardedWrite; RemoteProtocolError if it is none."""
-    shape = OpenSession if opcode == OpCode.CREATE_SESSION else REQUESTS.get(opcode)
-    return shape.parse(body, 0, len(body)) if shape is not None else None
+def _encode_body(body: Any) -> bytes:
+    if body is None:
+        return b""
+    data: bytes = body.encode()
+    short = type(body) is OpenSession and body.password is None
+    return data[:_TIMEOUT_BYTES] if short else data
+
+
+def _parse_body(opcode: int, body: bytes) -> Any:
+    if opcode != _CREATE_SESSION:
+        shape = REQUESTS.get(opcode)
+        return shape.parse(body, 0, len(body)) if shape is not None else None
+    if len(body) == _TIMEOUT_BYTES:
+        body += _NO_PASSWORD
+    return OpenSession.parse(body, 0, len(body))
 
 
 def _forward_fields(message: Forward) -> tuple[object, ...]:
-    return message.incarnation, [attrs.astuple(write, recurse=False) for write in message.writes]
+    return message.incarnation, [
+        (
+            each.number,
+            each.opcode,
+            each.session,
+            each.cxid,
+            _encode_body(each.body),
+            each.identities,
+        )
+        for each in message.writes
+    ]
 
 
 def _make_forward(incarnation: int, writes: list[Any]) -> Forward:
+    _INCARNATION.pack(incarnation)
     return Forward(incarnation, [_make_write(*write) for write in writes])
 
 
@@ -127,11 +165,10 @@ def _make_write(
     number: int, opcode: int, session: int, cxid: int, body: bytes, identities: Any
 ) -> ForwardedWrite:
     named = tuple((str(scheme), str(name)) for scheme, name in identities)
-    if not isinstance(body, bytes) or not all(
-        isinstance(value, int) for value in (number, opcode, session, cxid)
-    ):
+    if not isinstance(body, bytes) or not isinstance(opcode, int):
         raise ValueError("wrong types in a forwarded write")
-    return ForwardedWrite(number, opcode, session, cxid, body, named)
+    _NAME.pack(session, cxid, number)  # else the transaction could not be written
+    return ForwardedWrite(number, opcode, session, cxid, _parse_body(opcode, body), named)
 
 
 _ENCODERS: Final[dict[type, tuple[int, Callable[[Any], tuple[object, ...]]]]] = {

@@ -24,7 +24,7 @@ from wire.txn import (
     Txn,
     TxnHeader,
 )
-from zkpy.cli.log import describe, describe_txn
+from zkpy.cli.log import _show_text, describe, describe_txn
 from zkpy.cli.main import zkpy
 from zkpy.cli.shown import quote_data, show_session, show_time
 from zkpy.effects import (
@@ -287,6 +287,15 @@ def test_entry_that_cannot_be_read_is_named() -> None:
     chain = chain_next(0, FIRST, EntryKind.TXN, b"junk")
     found = describe(Entry(FIRST, int(EntryKind.TXN), b"junk", chain), False)
     assert found["type"] == "unreadable"
+
+
+@pytest.mark.parametrize(("number", "local"), [(3, False), (0, False), (-3, True)])
+def test_a_write_of_a_local_session_is_told(number: int, local: bool) -> None:
+    data = txns.encode(txns.TxnHeader(SESSION, 7, 1, 2, number, 0), DeleteTxn("/a"))
+    fields = describe(Entry(FIRST, int(EntryKind.TXN), data, 0), False)
+    assert fields.get("local", False) is local
+    text = _show_text(fields)
+    assert text.endswith("cxid 7  local session  delete /a" if local else "cxid 7  delete /a")
 
 
 def test_every_transaction_is_described() -> None:

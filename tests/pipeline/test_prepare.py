@@ -20,6 +20,7 @@ from tests.pipeline.leader import (
     DAN,
     JANE,
     NOBODY,
+    SERVER,
     SUPER,
     Preparing,
     Step,
@@ -40,6 +41,7 @@ from wire.txn import (
     MultiTxn,
     SetACLTxn,
     SetDataTxn,
+    TxnHeader,
 )
 from wire.upper import OpenSession
 from zkpy.pipeline.prepare import Rules
@@ -863,3 +865,45 @@ def test_a_session_is_opened_once_even_while_the_first_is_pending() -> None:
 def test_an_opcode_that_no_client_can_write_with_is_refused() -> None:
     leader = Preparing()
     assert leader.propose((OpCode.DELETE_CONTAINER, None)) == ErrorTxn(ErrorCode.UNIMPLEMENTED)
+
+
+# Local sessions: their server vouches for them, by a negative number.
+
+
+def prepared(leader: Preparing, step: Step, session: int, number: int) -> int:
+    header = TxnHeader(session, 1, SERVER, 7, number, 0)
+    return code_of(leader.preparer.prepare(header, *step, NOBODY))
+
+
+def test_a_local_session_may_write() -> None:
+    leader = Preparing()
+    stranger = 0x0100_0000_0000_0099
+    assert prepared(leader, ask.create("/a"), stranger, -1) == ErrorCode.OK
+    assert prepared(leader, ask.create("/b"), stranger, 2) == ErrorCode.SESSION_EXPIRED
+
+
+def test_a_local_session_owns_no_ephemeral() -> None:
+    """Whatever else is wrong with it, but for flags that mean nothing."""
+    leader = Preparing()
+    refused = ErrorCode.EPHEMERAL_ON_LOCAL_SESSION
+    assert prepared(leader, ask.ephemeral("/e"), 99, -1) == refused
+    assert prepared(leader, ask.ephemeral("no path"), 99, -2) == refused
+    multi = ask.multi(ask.create("/a"), ask.ephemeral("/e"))
+    txn = leader.preparer.prepare(TxnHeader(99, 1, SERVER, 7, -3, 0), *multi, NOBODY)
+    assert codes_of(txn) == [0, refused]
+    assert leader.pending.view("/a") is None
+
+
+def test_a_session_that_ends_is_no_local_one() -> None:
+    leader = Preparing()
+    leader.propose(CLOSE)
+    assert prepared(leader, ask.create("/a"), ANN, -1) == ErrorCode.SESSION_EXPIRED
+
+
+def test_an_upgrade_brings_its_password() -> None:
+    leader = Preparing()
+    txn = leader.propose((OpCode.CREATE_SESSION, OpenSession(6000, b"p" * 16)), 7)
+    assert txn == CreateSessionTxn(6000, b"p" * 16)
+    assert prepared(leader, ask.ephemeral("/e"), 7, 5) == ErrorCode.SESSION_MOVED
+    leader.owners[7] = SERVER
+    assert prepared(leader, ask.ephemeral("/e"), 7, 6) == ErrorCode.OK

@@ -13,6 +13,7 @@ from zkpy.membership import Configuration
 from zkpy.pipeline.auth import Authenticator, digest_id
 from zkpy.pipeline.prepare import Rules
 from zkpy.replica.core import Replica, ReplicaOptions
+from zkpy.replica.local import LocalSessionRules
 from zkpy.replica.membership import MembershipRules, founding_set
 from zkpy.zab.member import ZabOptions
 from zkpy.zab.quorum import VoterSet
@@ -42,6 +43,8 @@ class World:
         read_only_mode: bool = False,
         rules: Rules | None = None,
         membership: Configuration | None = None,
+        local_sessions: LocalSessionRules | None = None,
+        leader_serves: bool = True,
         **limits: int,
     ) -> None:
         """With a `membership` that may change, `super:test` may change it."""
@@ -63,6 +66,8 @@ class World:
                 limits=Limits(**limits),
                 rules=rules or Rules(),
                 read_only_mode=read_only_mode,
+                local_sessions=local_sessions,
+                leader_serves=leader_serves,
             ),
             recovered,
             rng=random.Random(7),

@@ -192,7 +192,7 @@ def test_the_refusal_goes_to_the_member_that_forwarded_the_write() -> None:
     office._zab = SimpleNamespace(
         serving=True, send=lambda sid, data: sent.append((sid, upper.decode(data)))
     )
-    body = records.SetDataRequest("/zookeeper", b"", -1).encode()
+    body = records.SetDataRequest("/zookeeper", b"", -1)
     forwarded = upper.ForwardedWrite(7, OpCode.SET_DATA, 1, 1, body, ())
     office.receive(2, upper.Forward(5, [forwarded]))
     assert sent == [(2, upper.Refused(7, THROTTLED))]
@@ -344,3 +344,12 @@ def test_t_size_1_the_end_of_a_session_does_not_grow_with_it() -> None:
     assert client.ask(OpCode.CLOSE_SESSION).error == OK
     assert len(world.log[-1].data) < 100
     assert world.replica.state.lifetimes.ephemeral_count == 0
+
+
+# --- leaderServes
+
+
+def test_a_leader_alone_leaves_clients_to_nobody() -> None:
+    """The others: tests/sim/test_leader_serves.py."""
+    world = World(leader_serves=False)
+    assert world.connect().create("/a").error == OK

@@ -175,7 +175,7 @@ def monitor(view: ServerView) -> Answer:
         "ephemerals_count": status.ephemerals,
         "approximate_data_size": status.data_bytes,
         "global_sessions": status.sessions,
-        "local_sessions": 0,
+        "local_sessions": status.local_sessions,
         "open_file_descriptor_count": _count_descriptors(),
         "max_file_descriptor_count": _limit_descriptors(),
         **_leadership(view),

@@ -125,6 +125,7 @@ def describe(entry: Entry, with_data: bool) -> Fields:
         "time": header.time_ms,
         "session": header.session,
         "cxid": header.cxid,
+        **({"local": True} if header.number < 0 else {}),
         **describe_txn(txn, with_data),
     }
 
@@ -196,6 +197,8 @@ def _show_text(fields: Fields) -> str:
     if "time" in fields:
         parts += [show_time(fields["time"]), show_session(fields["session"])]
         parts.append(f"cxid {fields['cxid']}")
+    if "local" in fields:
+        parts.append("local session")
     return "  ".join([*parts, _show_txn(fields)])
 
 

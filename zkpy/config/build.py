@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 import attrs
 
 from zkpy.config.ensemble import MEMBER, Ensemble
-from zkpy.config.keys import HONOURED, UNSUPPORTED, judge
+from zkpy.config.keys import HONOURED, IGNORED, judge
 from zkpy.config.properties import Setting, read_properties
 from zkpy.config.values import parse_setting
 from zkpy.errors import ConfigError
@@ -64,15 +64,29 @@ class Config:
     extended_types: bool = False
     enforce_quota: bool = False
     read_only_mode: bool = False
+    leader_serves: bool = True
+    """`leaderServes`: whether a leader takes clients."""
+    local_sessions: bool = False
+    """`localSessionsEnabled`: sessions begin as local ones, if there are other servers."""
+    local_sessions_upgrading: bool = False
     source: str = "the command line"
     properties: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     """Every key as written, without `zookeeper.`, whether it has an effect or not."""
     warnings: tuple[str, ...] = ()
 
     @property
+    def is_ensemble(self) -> bool:
+        """Whether there are others, or may be."""
+        return _is_ensemble(len(self.servers), self.reconfig_enabled)
+
+    @property
     def membership(self) -> Configuration:
         """What the files say; the log has the last word (see `zkpy.server.ensemble`)."""
         return Configuration.of(self.servers, self.groups, self.weights)
+
+
+def _is_ensemble(servers: int, reconfig_enabled: object) -> bool:
+    return servers > 1 or (servers == 1 and bool(reconfig_enabled))
 
 
 @attrs.define
@@ -98,7 +112,7 @@ class _Draft:
             if key in HONOURED:
                 field, parser = HONOURED[key]
                 self.values[field] = parse_setting(setting, parser)
-            elif member is not None and key not in UNSUPPORTED:
+            elif member is not None and key not in IGNORED:
                 self.ensemble.add(setting, member[1], member[2])
             elif (warning := judge(setting)) is not None:
                 self.warnings.append(warning)
@@ -131,6 +145,7 @@ def parse(settings: Iterable[Setting], source: str, server_id: int | None = None
     own = _find_self(draft, server_id)
     client = _build_client(draft, own)
     _check_retained(draft)
+    _check_effects(draft)
     if draft.values.get("listen_backlog") == -1:
         del draft.values["listen_backlog"]
     if own is not None:
@@ -246,6 +261,20 @@ def _check_retained(draft: _Draft) -> None:
         draft.warnings.append(setting.warning(f"is raised to {SNAPSHOTS_RETAINED_MIN}"))
 
 
+def _check_effects(draft: _Draft) -> None:
+    """What asks for something that only an ensemble has, or another setting brings."""
+    ensemble = _is_ensemble(len(draft.ensemble.servers), draft.values.get("reconfig_enabled"))
+    for key, asked in (
+        ("localSessionsEnabled", draft.values.get("local_sessions")),
+        ("leaderServes", not draft.values.get("leader_serves", True)),
+    ):
+        if asked and not ensemble:
+            draft.warnings.append(draft.latest[key].warning("has no effect: this server is alone"))
+    if draft.values.get("local_sessions_upgrading") and not draft.values.get("local_sessions"):
+        setting = draft.latest["localSessionsUpgradingEnabled"]
+        draft.warnings.append(setting.warning("has no effect without localSessionsEnabled=true"))
+
+
 # --- files --------------------------------------------------------------------------
 
 ZOOKEEPER_TICK: Final = Setting("tickTime", "3000", "default")
@@ -299,7 +328,7 @@ def _read_text(path: str) -> str:
 def _read_dynamic(dynamic: Setting, static: list[Setting]) -> list[Setting]:
     """The `server.`, `group.` and `weight.` lines, which then may not be in the static file."""
     for setting in static:
-        if MEMBER.fullmatch(setting.key) and setting.key not in UNSUPPORTED:
+        if MEMBER.fullmatch(setting.key) and setting.key not in IGNORED:
             raise setting.error(f"it belongs in {dynamic.value}, since dynamicConfigFile is set")
     settings = [setting for setting in _read_settings(dynamic.value) if setting.key != "version"]
     for setting in settings:

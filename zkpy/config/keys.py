@@ -2,6 +2,8 @@
 
 from typing import Final
 
+import attrs
+
 from zkpy.config.properties import PREFIX, Setting
 from zkpy.config.values import (
     Parser,
@@ -11,6 +13,7 @@ from zkpy.config.values import (
     parse_election,
     parse_flag,
     parse_purge_interval,
+    parse_snapshot_size,
     parse_text,
     parse_words,
     port,
@@ -46,6 +49,9 @@ HONOURED: Final[dict[str, tuple[str, Parser]]] = {
     "initLimit": ("limits.init_ticks", whole(1, 2**31 - 1, "ticks")),
     "jute.maxbuffer": ("limits.frame_bytes_max", whole(1024, 2**31 - 1, "bytes")),
     "jute.maxbuffer.extrasize": ("extra_bytes", whole(0, 2**31 - 1, "bytes")),
+    "leaderServes": ("leader_serves", parse_flag),
+    "localSessionsEnabled": ("local_sessions", parse_flag),
+    "localSessionsUpgradingEnabled": ("local_sessions_upgrading", parse_flag),
     "maxClientCnxns": ("limits.connections_per_address_max", count),
     "maxCnxns": ("limits.connections_max", count),
     "maxSessionTimeout": ("max_session_ms", whole(-1, 2**31 - 1, "milliseconds")),
@@ -59,6 +65,7 @@ HONOURED: Final[dict[str, tuple[str, Parser]]] = {
     "requestThrottleLimit": ("requests_max", count),
     "request_throttle_max_requests": ("requests_max", count),
     "snapCount": ("limits.snap_entries", whole(2, 2**31 - 1, "transactions")),
+    "snapSizeLimitInKb": ("limits.snap_bytes", parse_snapshot_size),
     "standaloneEnabled": ("standalone_enabled", parse_flag),
     "syncLimit": ("limits.sync_ticks", whole(1, 2**31 - 1, "ticks")),
     "tickTime": ("limits.tick_ms", ms),
@@ -68,112 +75,137 @@ HONOURED: Final[dict[str, tuple[str, Parser]]] = {
 }
 """Key -> (field, parser).  Fields that `Config` lacks are combined in `build`."""
 
-UNSUPPORTED: Final[dict[str, str | None]] = {
-    "admin.enableServer": "false",
-    "audit.enable": "false",
-    "client.portUnification": "false",
-    "closeSessionTxn.enabled": "true",
-    "digest.enabled": "true",
-    "DigestAuthenticationProvider.enabled": "true",
-    "enableEagerACLCheck": "false",
-    "enforce.auth.enabled": "false",
-    "forceSync": "yes",
-    "IPAuthenticationProvider.usexforwardedfor": "false",
-    "largeRequestThreshold": "-1",
-    "leaderServes": "yes",
-    "localSessionsEnabled": "false",
-    "localSessionsUpgradingEnabled": "false",
-    "observer.syncEnabled": "true",
-    "portUnification": "false",
-    "quorum.auth.enableSasl": "false",
-    "quorum.auth.learnerRequireSasl": "false",
-    "quorum.auth.serverRequireSasl": "false",
-    "serializeLastProcessedZxid.enabled": "true",
-    "requestStaleConnectionCheck": "true",
-    "requestStaleLatencyCheck": "false",
-    "requestThrottleDropStale": "true",
-    "request_stale_connection_check": "true",
-    "request_stale_latency_check": "false",
-    "request_throttle_drop_stale": "true",
-    "sessionRequireClientSASLAuth": "false",
-    "skipACL": "false",
-    "snapshot.trust.empty": "false",
-    "sslQuorum": "false",
-    "syncEnabled": "true",
-    "tcpKeepAlive": "false",
-    "throttledOpWaitTime": "0",
-    "throttled_op_wait_time": "0",
+
+@attrs.frozen
+class Ignored:
+    """Why a key has no effect, and the value, if there is one, that asks for no more than
+    what zkpy does anyhow."""
+
+    why: str
+    harmless: str | None = None
+
+
+TLS: Final = "TLS is not supported yet"
+SASL: Final = "SASL is not supported yet"
+METRICS: Final = "there is no HTTP server for metrics yet; `mntr` has them"
+HTTP: Final = "there is no HTTP server yet; four-letter words answer instead"
+AUDIT: Final = "there is no audit log yet"
+JAVA: Final = "it concerns ZooKeeper's Java server"
+TIMED: Final = "it follows from tickTime"
+
+_REASONS: Final = {
+    TLS: """
+        client.portUnification=false outstandingHandshake.limit portUnification=false
+        secureClientPort secureClientPortAddress sslQuorum=false sslQuorumReloadCertFiles
+        X509AuthenticationProvider.superUser
+    """,
+    SASL: """
+        allowSaslFailedClients java.security.auth.login.config letAnySaslUserDoX
+        quorum.auth.enableSasl=false quorum.auth.learnerRequireSasl=false
+        quorum.auth.serverRequireSasl=false SASLAuthenticationProvider.superPassword
+        server.principal server.realm sessionRequireClientSASLAuth=false superUser
+    """,
+    "clients need not authenticate themselves yet": """
+        enforce.auth.enabled=false enforce.auth.schemes ensembleAuthName
+    """,
+    HTTP: "admin.enableServer=false",
+    AUDIT: "audit.enable=false",
+    "ACLs always hold": "skipACL=false",
+    "ACLs are checked by the leader alone": "enableEagerACLCheck=false",
+    "a client's address is that of its connection": """
+        IPAuthenticationProvider.usexforwardedfor=false
+    """,
+    "the scheme digest is always there, with SHA-1": """
+        DigestAuthenticationProvider.digestAlg=SHA1 DigestAuthenticationProvider.enabled=true
+    """,
+    "a write is on disk before it is answered": "forceSync=true",
+    "what arrives together is written together, and nothing waits for more": """
+        flushDelay=0 maxBatchSize maxWriteQueuePollTime
+    """,
+    "a log file ends at preAllocSize": "txnLogSizeLimitInKb=-1",
+    "images are of a format of their own, not compressed": "snapshot.compression.method",
+    "an image always names its zxid": "serializeLastProcessedZxid.enabled=true",
+    "a log names what it follows, so that a missing image is noticed": """
+        snapshot.trust.empty=false
+    """,
+    "the state's digest is always kept and compared": "digest.enabled=true",
+    "the end of a session is always replayed exactly": "closeSessionTxn.enabled=true",
+    "what is kept for learners is bounded in bytes": "commitLogCount",
+    "learners are synchronised in slices, any number at a time": """
+        leader.maxConcurrentDiffSyncs leader.maxConcurrentSnapSyncs maxConcurrentDiffSyncs
+        maxConcurrentSnapSyncs
+    """,
+    "observers keep log and images as voters do": """
+        observer.syncEnabled=true syncEnabled=true
+    """,
+    "observers learn from the leader": "observerMasterPort observerMaster.sizeLimit",
+    "there is no oracle: of two voters both are needed": "oraclePath",
+    "initLimit bounds it": "connectToLearnerMasterLimit",
+    TIMED: """
+        cnxTimeout fastleader.maxNotificationInterval fastleader.minNotificationInterval
+        leader.maxTimeToWaitForEpoch maxTimeToWaitForEpoch quorumCnxnTimeoutMs
+    """,
+    "a port that is taken ends the start": "electionPortBindRetry",
+    "members notice by their pings that a link is dead": "tcpKeepAlive=false",
+    "jute.maxbuffer bounds requests": "largeRequestMaxBytes largeRequestThreshold=-1",
+    "clients are not read for a while, and what was read is done": """
+        requestStaleConnectionCheck=true requestStaleLatencyCheck=false
+        requestThrottleDropStale=true requestThrottleStallTime request_stale_connection_check=true
+        request_stale_latency_check=false request_throttle_drop_stale=true
+        request_throttle_stall_time throttledOpWaitTime=0 throttled_op_wait_time=0
+    """,
+    "TTL znodes have one format": "emulate353TTLNodes=false",
+    "replies are kept as they are sent": "maxGetChildrenResponseCacheSize maxResponseCacheSize",
+    JAVA: """
+        advancedFlowControlEnabled bitHashCacheSize configuration controllerPort fips-mode
+        follower.nodelay follower.skipLearnerRequestToNextProcessor forceSnapshotSync
+        forward_learner_requests_to_commit_processor_disabled intBufferStartingSizeBytes kinit
+        leader.ackLoggingFrequency leader.closeSocketAsync leader.nodelay
+        leaderConnectDelayDuringRetryMs learner.asyncSending learner.closeSocketAsync log.dir
+        log.file maxInProcessingDeadWatchers quorum.cnxn.threads.size request.timeout
+        request_throttler.shutdownTimeout requireKerberosConfig root.logger console.threshold
+        serverCnxnFactory snapshotSizeFactor watchManagerName watcherCleanIntervalInSeconds
+        watcherCleanThreadsNum watcherCleanThreshold
+    """,
+}
+"""Why -> the keys, each with the value that asks for nothing, if there is one (or two)."""
+
+
+def _ignored() -> dict[str, Ignored]:
+    found: dict[str, Ignored] = {}
+    for why, keys in _REASONS.items():
+        for key, _, harmless in (each.partition("=") for each in keys.split()):
+            also = found.get(key)
+            values = f"{also.harmless} {harmless}" if also is not None else harmless
+            found[key] = Ignored(why, values or None)
+    return found
+
+
+IGNORED: Final = _ignored()
+
+IGNORED_FAMILIES: Final = {
+    "admin.": HTTP,
+    "audit.": AUDIT,
+    "authProvider": "providers in Java cannot be loaded",
+    "client.certReload": TLS,
+    "connection": "a handshake takes one token, and none is dropped at random",
+    "kerberos.": SASL,
+    "metricsProvider.": METRICS,
+    "multiAddress.": "a member tries all addresses of another one, in turn",
+    "observer.": TIMED,
+    "pathStats.": "there are no figures by path",
+    "quorum.auth.": SASL,
+    "sasl.": SASL,
+    "security.": SASL,
+    "ssl.": TLS,
 } | dict.fromkeys(
     """
-    DigestAuthenticationProvider.digestAlg SASLAuthenticationProvider.superPassword
-    X509AuthenticationProvider.superUser allowSaslFailedClients cnxTimeout commitLogCount
-    connectToLearnerMasterLimit electionPortBindRetry emulate353TTLNodes enforce.auth.schemes
-    ensembleAuthName fastleader.maxNotificationInterval fastleader.minNotificationInterval
-    flushDelay largeRequestMaxBytes leader.maxConcurrentDiffSyncs
-    leader.maxConcurrentSnapSyncs leader.maxTimeToWaitForEpoch letAnySaslUserDoX maxBatchSize
-    maxConcurrentDiffSyncs maxConcurrentSnapSyncs maxTimeToWaitForEpoch maxWriteQueuePollTime
-    observerMasterPort observerMaster.sizeLimit oraclePath outstandingHandshake.limit
-    quorumCnxnTimeoutMs secureClientPort secureClientPortAddress
-    server.principal server.realm snapSizeLimitInKb snapshot.compression.method
-    sslQuorumReloadCertFiles superUser
-    txnLogSizeLimitInKb java.security.auth.login.config
-    """.split()
+    commitProcessor. com.sun. file. java. javax. jdk. jmx. jvm. log4j logback messageTracker.
+    netty. nio. org. sun. user.
+    """.split(),
+    JAVA,
 )
-"""Keys with a meaning that zkpy does not act on yet -> the value, if there is one, that asks
-for no more than what zkpy does anyhow."""
-
-UNSUPPORTED_FAMILIES: Final = (
-    "admin.",
-    "audit.",
-    "authProvider",
-    "client.certReload",
-    "connection",
-    "kerberos.",
-    "metricsProvider.",
-    "multiAddress.",
-    "observer.",
-    "pathStats.",
-    "quorum.auth.",
-    "sasl.",
-    "security.",
-    "ssl.",
-)
-
-MEANINGLESS: Final = frozenset(
-    """
-    advancedFlowControlEnabled bitHashCacheSize configuration controllerPort fips-mode
-    follower.nodelay follower.skipLearnerRequestToNextProcessor forceSnapshotSync
-    forward_learner_requests_to_commit_processor_disabled intBufferStartingSizeBytes kinit
-    leader.ackLoggingFrequency leader.closeSocketAsync leader.nodelay
-    leaderConnectDelayDuringRetryMs learner.asyncSending learner.closeSocketAsync log.dir
-    log.file maxGetChildrenResponseCacheSize maxInProcessingDeadWatchers maxResponseCacheSize
-    quorum.cnxn.threads.size request.timeout requestThrottleStallTime
-    request_throttle_stall_time request_throttler.shutdownTimeout
-    requireKerberosConfig root.logger console.threshold serverCnxnFactory
-    snapshotSizeFactor watchManagerName watcherCleanIntervalInSeconds watcherCleanThreadsNum
-    watcherCleanThreshold
-    """.split()
-)
-"""Keys about the insides of the Java server: its threads, caches and libraries."""
-
-MEANINGLESS_FAMILIES: Final = (
-    "commitProcessor.",
-    "com.sun.",
-    "file.",
-    "java.",
-    "javax.",
-    "jdk.",
-    "jmx.",
-    "jvm.",
-    "log4j",
-    "logback",
-    "messageTracker.",
-    "netty.",
-    "nio.",
-    "org.",
-    "sun.",
-    "user.",
-)
+"""Beginning of a key -> why it has no effect; what is in `IGNORED` or `HONOURED` goes by that."""
 
 PROTECTION: Final = (
     "enforce.auth.",
@@ -186,23 +218,33 @@ PROTECTION: Final = (
 )
 """Keys that an operator sets for safety: ignoring them deserves a louder word."""
 
-ALIASES: Final = {key.lower(): key for key in (*HONOURED, *UNSUPPORTED, *sorted(MEANINGLESS))}
+ALIASES: Final = {key.lower(): key for key in (*HONOURED, *IGNORED)}
 """For a hint when only the case of a key is wrong: Java's properties are case-sensitive."""
+
+
+def ignored(key: str) -> Ignored | None:
+    """Of a key that is known, and not honoured."""
+    for family, why in IGNORED_FAMILIES.items():
+        if key.startswith(family):
+            return IGNORED.get(key, Ignored(why))
+    return IGNORED.get(key)
+
+
+def _plain(value: str) -> str:
+    """A flag has two spellings, in any case."""
+    low = value.lower()
+    return {"yes": "true", "no": "false"}.get(low, low)
 
 
 def judge(setting: Setting) -> str | None:
     """The warning for a key that is not in HONOURED; None if nothing is to be said."""
     key = setting.key
-    if key in UNSUPPORTED or key.startswith(UNSUPPORTED_FAMILIES):
-        if setting.value.lower() == UNSUPPORTED.get(key, None):
-            return None
-        if key.startswith(PROTECTION):
-            return setting.warning(
-                "is not supported yet: THE PROTECTION IT ASKS FOR IS NOT IN FORCE"
-            )
-        return setting.warning("is not supported yet and has no effect")
-    if key in MEANINGLESS or key.startswith(MEANINGLESS_FAMILIES):
-        return setting.warning("concerns ZooKeeper's Java server and has no effect here")
-    hint = ALIASES.get(key.lower())
-    meant = f" (did you mean {hint}?)" if hint else ""
-    return setting.warning(f"is not a known key{meant}; it is kept as a property {PREFIX}{key}")
+    found = ignored(key)
+    if found is None:
+        hint = ALIASES.get(key.lower())
+        meant = f" (did you mean {hint}?)" if hint else ""
+        return setting.warning(f"is not a known key{meant}; it is kept as a property {PREFIX}{key}")
+    if _plain(setting.value) in map(_plain, (found.harmless or "").split()):
+        return None
+    loud = ": THE PROTECTION IT ASKS FOR IS NOT IN FORCE" if key.startswith(PROTECTION) else ""
+    return setting.warning(f"has no effect: {found.why}{loud}")

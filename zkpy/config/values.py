@@ -39,6 +39,13 @@ def kilobytes(low: int) -> Parser:
     return scaled
 
 
+def parse_snapshot_size(text: str) -> int:
+    """Bytes; without a bound, as in ZooKeeper, if the number of kilobytes is not positive."""
+    size = whole(-(2**40), 2**40, "kilobytes")(text)
+    assert isinstance(size, int)
+    return size * 1024 if size > 0 else 2**62
+
+
 def parse_flag(text: str) -> bool:
     try:
         return {"true": True, "yes": True, "false": False, "no": False}[text.lower()]

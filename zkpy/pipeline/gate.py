@@ -31,7 +31,8 @@ class Waiting:
     link: Queued
     request: Request
     number: int
-    """Forward number of a write; 0 for a read that waits behind one."""
+    """Forward number of a write, negative for one of a local session; 0 for a read that
+    waits behind one."""
 
 
 class Gate:
@@ -56,6 +57,15 @@ class Gate:
         """Queue a write; its forward number."""
         self.last_number += 1
         number = self.last_number
+        waiting = Waiting(link, request, number)
+        self._writes[number] = waiting
+        link.queue.append(waiting)
+        return number
+
+    def admit_local_write(self, link: Queued, request: Request) -> int:
+        """Likewise, of a session that this server alone knows: its number is negative."""
+        self.last_number += 1
+        number = -self.last_number
         waiting = Waiting(link, request, number)
         self._writes[number] = waiting
         link.queue.append(waiting)

@@ -157,6 +157,8 @@ class Preparer:
         session, pending = header.session, self._pending
         known = session in self._sessions or session in pending.opening
         if not known or session in pending.closing:
+            if header.number < 0 and not known:
+                return  # local to the server of origin, which vouches for it
             raise ZkError(ErrorCode.SESSION_EXPIRED)
         if header.origin != LEADER and header.origin != self._owner_of(session):
             raise ZkError(ErrorCode.SESSION_MOVED)
@@ -165,7 +167,8 @@ class Preparer:
         session = header.session
         if session in self._sessions or session in self._pending.opening:
             raise ZkError(ErrorCode.SYSTEM_ERROR)
-        txn = CreateSessionTxn(body.timeout_ms, self._rng.randbytes(PASSWORD_BYTES))
+        password = body.password or self._rng.randbytes(PASSWORD_BYTES)
+        txn = CreateSessionTxn(body.timeout_ms, password)
         self._pending.opening[session] = txn
         return txn
 
@@ -189,6 +192,8 @@ class Preparer:
     ) -> Txn:
         mode = _mode_of(body.flags)
         owner = header.session if mode.ephemeral else 0
+        if owner and header.number < 0:
+            raise ZkError(ErrorCode.EPHEMERAL_ON_LOCAL_SESSION)
         return self._create_as(body, identities, mode, owner)
 
     def _create_container(
@@ -401,6 +406,17 @@ def _bad_arguments(ensemble: Ensemble) -> Iterator[None]:
     except ValueError as why:
         ensemble.tell(f"refusing a reconfig: {why}")
         raise ZkError(ErrorCode.BAD_ARGUMENTS) from None
+
+
+def makes_ephemeral(opcode: int, body: object) -> bool:
+    """Whether a write asks for an ephemeral znode, for which a session has to be global."""
+    if isinstance(body, records.MultiRequest):
+        return any(makes_ephemeral(*each) for each in body.ops)
+    if opcode not in (OpCode.CREATE, OpCode.CREATE2):  # others go by the opcode, not by flags
+        return False
+    assert isinstance(body, records.CreateRequest)
+    mode = _MODES.get(body.flags)
+    return mode is not None and mode.ephemeral
 
 
 def _mode_of(flags: int) -> _Mode:

@@ -122,6 +122,14 @@ class Clients:
             self.notices.append(f"closing the connection of {link.address}: it asks for nothing")
             self._close(link)
 
+    def paused(self, pause_ms: int) -> None:
+        """This process stood still for so long; no session's time is counted here."""
+
+    @property
+    def local_sessions(self) -> int:
+        """How many sessions only this server knows."""
+        return 0
+
     def receive(self, link_id: int, data: bytes, now: int) -> bool:
         """Whether the link is overloaded now."""
         link = self.links.by_id.get(link_id)
@@ -392,10 +400,13 @@ class Clients:
             self._close(link)
         elif request.session_id:
             link.password = request.password or b""
-            self._leave_old_link(request.session_id, link.password)
-            self._office.claim(link, request.session_id, link.password)
+            self._claim(link, request.session_id)
         else:
-            self._open_session(link, request.timeout_ms)
+            self._open_session(link, self._negotiate(request.timeout_ms))
+
+    def _claim(self, link: ClientLink, session: int) -> None:
+        self._leave_old_link(session, link.password)
+        self._office.claim(link, session, link.password)
 
     def _leave_old_link(self, session: int, password: bytes) -> None:
         """The session's client is here again: what still comes by its old connection is void.
@@ -410,10 +421,11 @@ class Clients:
         if old is not None and held is not None and compare_digest(held.password, password):
             self._close(old)
 
-    def _open_session(self, link: ClientLink, asked_ms: int) -> None:
+    def _negotiate(self, asked_ms: int) -> int:
         limits = self._limits
-        timeout_ms = max(asked_ms, limits.session_timeout_min_ms)
-        timeout_ms = min(timeout_ms, limits.session_timeout_max_ms)
+        return min(max(asked_ms, limits.session_timeout_min_ms), limits.session_timeout_max_ms)
+
+    def _open_session(self, link: ClientLink, timeout_ms: int) -> None:
         link.session = self._session_ids.draw(self._state)
         self._on_write(link, Request(0, OpCode.CREATE_SESSION, OpenSession(timeout_ms)))
 
@@ -427,14 +439,31 @@ class Clients:
         else:
             self._deny(link)
 
+    def unheard_of(self, link_id: int, session: int) -> None:
+        """The word of a member without a quorum on a session that it does not know.
+
+        It may be too new to have arrived here, and that one is over is for a leader to say
+        (C11): closed without a word, the client asks another server.  A session that was
+        opened without a quorum, as its password shows, was its connection's alone.
+        """
+        link = self.links.by_id.get(link_id)
+        if link is not None and link.password != _PASSWORD_NONE:
+            self._close(link)
+        else:
+            self.claimed(link_id, session, 0)
+
     def _grant(self, link: ClientLink, session: int, timeout_ms: int, password: bytes) -> None:
-        left = self.links.attach(link, session, timeout_ms)
+        left = self._attach(link, session, timeout_ms)
         if left is not None:
             self._close(left)
         response = ConnectResponse(0, timeout_ms, session, password, self._read_only)
         self.links.emit(link, link.connection.send(response))
         link.password = b""
         self._take_events(link, b"")  # what a hasty client has sent already
+
+    def _attach(self, link: ClientLink, session: int, timeout_ms: int) -> ClientLink | None:
+        """The session is on this link from now on; the link that it leaves, if it was here."""
+        return self.links.attach(link, session, timeout_ms)
 
     def _deny(self, link: ClientLink) -> None:
         """Time-out 0 tells the client that its session is gone."""

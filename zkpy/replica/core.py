@@ -47,6 +47,7 @@ from zkpy.pipeline.prepare import Rules
 from zkpy.replica.clients import Clients
 from zkpy.replica.leading import Leading
 from zkpy.replica.learning import Learning
+from zkpy.replica.local import LocalClients, LocalSessionRules
 from zkpy.replica.membership import MembershipRules, shown, version_of
 from zkpy.replica.office import Office
 from zkpy.replica.reading import Reading
@@ -86,6 +87,10 @@ class ReplicaOptions:
     authenticator: Authenticator = attrs.Factory(Authenticator)
     read_only_mode: bool = False
     """`readonlymode.enabled`: without a quorum, serve reads to those who ask for no more."""
+    leader_serves: bool = True
+    """`leaderServes`: if not, a leader closes the connections of clients and takes no new ones."""
+    local_sessions: LocalSessionRules | None = None
+    """`localSessionsEnabled`: None if every session is replicated."""
 
 
 class Replica:
@@ -128,14 +133,9 @@ class Replica:
             suspect=recovered.suspect is not None,
         )
         self.incarnation = rng.getrandbits(63)
-        self.clients = Clients(
-            options.server_id,
-            self.incarnation,
-            self.state,
-            options.limits,
-            options.authenticator,
-            wall_clock(),
-        )
+        self.clients = self._make_clients()
+        self._welcome = False
+        """Whether clients are served, for all that zab says."""
         self.images = OwnImages(options.limits, rng)
         self.low_space = False
         """See `set_low_space`."""
@@ -146,12 +146,29 @@ class Replica:
         self._received_state: ReplicatedState | None = None
         self._recorded = dict(recovered.digests)
         """zxid -> digest in the log's own batch headers: the replay must meet them again."""
+        self._early: list[tuple[int, int, upper.Message]] = []
+        """(epoch, server, message): asked of a leader that does not serve yet; see
+        `_receive_upper`."""
         self._told = ""
         self._diverged = False
         """The state here is not what it should be; it is served to nobody, and replaced."""
         self.zab.set_ping_payload(lambda: self._office.ping_payload())
         self._enter_office()
         self._apply_committed()
+
+    def _make_clients(self) -> Clients:
+        options = self.options
+        arguments = (
+            options.server_id,
+            self.incarnation,
+            self.state,
+            options.limits,
+            options.authenticator,
+            self._wall_clock(),
+        )
+        if options.local_sessions is None:
+            return Clients(*arguments)
+        return LocalClients(*arguments, rules=options.local_sessions, rng=self._rng)
 
     # --- clients ---
 
@@ -219,6 +236,7 @@ class Replica:
     def link_down(self, sid: int, now: int) -> None:
         self._advance(now)
         self.zab.link_down(sid, now)
+        self._forget_early(sid)
         self._after_zab()
 
     def receive_peer(self, sid: int, message: object, now: int) -> None:
@@ -270,7 +288,9 @@ class Replica:
         if self._unsettled:
             self._after_zab()
         if now > self._alarm:
-            self._office.paused(now - self._alarm + self.options.limits.tick_ms)
+            pause_ms = now - self._alarm + self.options.limits.tick_ms
+            self._office.paused(pause_ms)
+            self.clients.paused(pause_ms)
             self._alarm = _NEVER
         self._now = self._office.now = now
 
@@ -284,8 +304,12 @@ class Replica:
         if self._standing() != self._entered:
             self._enter_office()
         self._apply_committed()
+        if self._early and self.zab.serving:
+            self._receive_early()
         for sid, data in self.zab.take_upper():
             self._receive_upper(sid, data)
+        if self._standing() != self._entered:
+            self._enter_office()
         for sid, payload in self.zab.take_pings():
             self._office.touched(sid, payload)
         self._office.progress()
@@ -308,8 +332,21 @@ class Replica:
         self._office.set_low_space(self.low_space)
         hidden = self._diverged or self.zab.is_left_out
         read_only = self.options.read_only_mode and not serving and not hidden
-        self.clients.enter(self._office, serving, read_only)
+        self._welcome = serving and (role is not Role.LEADING or self._leader_serves())
+        self.clients.enter(self._office, self._welcome, read_only)
         self._tell_standing()
+
+    def _leader_serves(self) -> bool:
+        """A leader without another voter serves in any case, or nobody might."""
+        return self.options.leader_serves or self.zab.configured.alone(self.options.server_id)
+
+    def _judge_welcome(self) -> None:
+        """The voters have changed: the leader may be alone now, or not any more.  It leads on, so
+        that only its clients begin anew."""
+        welcome = self._leader_serves()
+        if isinstance(self._office, Leading) and welcome != self._welcome:
+            self._welcome = welcome
+            self.clients.enter(self._office, welcome)
 
     def _tell_standing(self) -> None:
         """A line for the operator's log; of a server alone there is nothing to tell."""
@@ -352,12 +389,36 @@ class Replica:
         return Learning(leader, self.incarnation, self.zab, self.clients, links, self._now)
 
     def _receive_upper(self, sid: int, data: bytes) -> None:
+        """A learner may serve already while its leader's own disk is still behind (D3).
+
+        Then what it asks waits here: dropped, a write of a local session, which needs nobody's
+        consent to begin, would be missing when the next one is done (C2).  There is
+        no more of it than learners may have under way.
+
+        For the same reason the link ends with a message that is not to be understood.
+        """
         try:
             message = upper.decode(data)
         except RemoteProtocolError as error:
-            self.clients.notices.append(f"ignoring a message of server {sid}: {error}")
+            self.clients.notices.append(f"closing the link with server {sid}: {error}")
+            self.zab.drop_link(sid, "the leader is not to be understood", self._now)
+            return
+        if self.zab.role is Role.LEADING and not self.zab.serving:
+            self._early.append((self.zab.epoch, sid, message))
         else:
             self._office.receive(sid, message)
+
+    def _forget_early(self, sid: int) -> None:
+        """An answer would go to whoever is there next, and numbers of its own may mean other
+        connections there (a claim's does)."""
+        self._early = [each for each in self._early if each[1] != sid]
+
+    def _receive_early(self) -> None:
+        """What was asked of an earlier leadership died with it: its clients were told so."""
+        early, self._early = self._early, []
+        for epoch, sid, message in early:
+            if epoch == self.zab.epoch:
+                self._office.receive(sid, message)
 
     # --- the state ---
 
@@ -399,6 +460,7 @@ class Replica:
         if not voters.joint and not self.options.standalone:
             self.clients.notices.append(f"the configuration is now {_describe_voters(voters)}")
             self._tell_standing()
+        self._judge_welcome()
         return change is not None
 
     def _check_digest(self, zxid: int, expected: int | None) -> None:

@@ -168,6 +168,17 @@ class Leading:
         self._prepared[zxid] = header, txn
         if type(txn) is CreateSessionTxn:
             self._expiry.track(header.session, txn.timeout_ms, header.origin, self.now)
+            self._drop_waiting(header.session)
+
+    def _drop_waiting(self, session: int) -> None:
+        """A change that waits is of the time when the session was a local one.
+
+        Its connection is gone, or it would hold back what made the session global; and a
+        server's word for a local session says nothing of a global one, which may be closed,
+        or elsewhere, when the change's turn comes (C10, C12).
+        """
+        if self._reconfigs:
+            self._reconfigs = [each for each in self._reconfigs if each[0].session != session]
 
     def _must_wait(self, header: TxnHeader, body: object, identities: Identities) -> bool:
         """The change before it is decided, and answered, but not yet all through the log.
@@ -318,8 +329,7 @@ class Leading:
     def _on_forward(self, sid: int, message: upper.Forward) -> None:
         for each in message.writes:
             header = TxnHeader(each.session, each.cxid, sid, message.incarnation, each.number, 0)
-            body = upper.parse_body(each.opcode, each.body)
-            self.submit(header, each.opcode, body, each.identities)
+            self.submit(header, each.opcode, each.body, each.identities)
 
     def _on_claim(self, sid: int, message: upper.Claim) -> None:
         timeout_ms = self._judge_claim(sid, message.session, message.password)

@@ -48,7 +48,7 @@ class Learning:
                 opcode,
                 header.session,
                 header.cxid,
-                b"" if body is None else body.encode(),
+                body,
                 identities,
             )
         )

@@ -20,6 +20,9 @@ class ClientSide(Protocol):
     def claimed(self, link_id: int, session: int, timeout_ms: int) -> None:
         """The session may go on here; time-out 0: it may not."""
 
+    def unheard_of(self, link_id: int, session: int) -> None:
+        """No quorum is asked, and the session is not known here: it may live or not."""
+
     def synced(self, number: int, barrier: int) -> None:
         """The sync of that number is done once `barrier` is applied here."""
 

@@ -41,8 +41,11 @@ class Reading:
     def claim(self, link: ClientLink, session: int, password: bytes) -> None:
         """A session of the ensemble may be read with, as long as its client knows it."""
         held = self._state.sessions.get(session)
-        known = held is not None and compare_digest(held.password, password)
-        self._clients.claimed(link.id, session, held.timeout_ms if held and known else 0)
+        if held is None:
+            self._clients.unheard_of(link.id, session)
+        else:
+            known = compare_digest(held.password, password)
+            self._clients.claimed(link.id, session, held.timeout_ms if known else 0)
 
     def sync(self, number: int) -> None:
         self._clients.refused(number, ErrorCode.NOT_READ_ONLY)

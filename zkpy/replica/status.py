@@ -47,6 +47,7 @@ class Status:
     ephemerals: int
     watches: int
     sessions: int
+    """Those that all members know."""
     outstanding: int
     packets_received: int
     packets_sent: int
@@ -66,6 +67,8 @@ class Status:
     """The disk is nearly full: writes that need room are refused."""
     despair: str | None = None
     """Why no leader can be elected until an operator does something."""
+    local_sessions: int = 0
+    """Those that this member alone knows."""
 
 
 @attrs.define(frozen=True)
@@ -118,6 +121,7 @@ def status_of(replica: Replica) -> Status:
         membership=_membership_of(replica),
         low_space=replica.low_space,
         despair=replica.zab.despair,
+        local_sessions=replica.clients.local_sessions,
     )
 
 

@@ -36,6 +36,7 @@ from zkpy.errors import ConfigError, StorageError
 from zkpy.pipeline.auth import Authenticator
 from zkpy.pipeline.prepare import Rules
 from zkpy.replica.core import Replica, ReplicaOptions
+from zkpy.replica.local import LocalSessionRules
 from zkpy.replica.membership import VOTERS_MIN_STANDALONE, MembershipRules, founding_set
 from zkpy.replica.status import Details, LinkStatus, Status, details_of, status_of
 from zkpy.server import founding
@@ -79,7 +80,7 @@ def run(config: Config) -> int:
         log.warning("%s", warning)
     raise_descriptor_limit()
     with ExitStack() as stack:
-        ports = bind_ports(config, stack) if is_ensemble(config) else None
+        ports = bind_ports(config, stack) if config.is_ensemble else None
         sockets = [stack.enter_context(each) for each in bind_clients(config.client)]
         space = Space((config.data_dir, config.log_dir), config.segment_bytes)
         storage, recovered = open_storage(config, space)
@@ -97,11 +98,6 @@ def run(config: Config) -> int:
 
         runner = stack.enter_context(asyncio.Runner(loop_factory=find_loop_factory()))
         return runner.run(serve())
-
-
-def is_ensemble(config: Config) -> bool:
-    """Whether there are others, or may be."""
-    return len(config.servers) > 1 or (bool(config.servers) and config.reconfig_enabled)
 
 
 def bind_clients(address: ClientAddress) -> list[socket.socket]:
@@ -124,7 +120,7 @@ def open_storage(config: Config, space: Space | None = None) -> tuple[Storage, R
 
 def refuse_hopeless(config: Config, recovered: Recovered) -> None:
     """What a server alone can never serve from: nobody is there to synchronise it anew."""
-    if is_ensemble(config) and not decides_alone(recovered):
+    if config.is_ensemble and not decides_alone(recovered):
         if recovered.suspect is not None:
             log.warning("%s; the data will be fetched anew from a leader", recovered.suspect)
         return
@@ -151,14 +147,23 @@ def build_replica(config: Config, recovered: Recovered) -> Replica:
     options = ReplicaOptions(
         server_id,
         zab_options(config, server_id),
-        standalone=not is_ensemble(config),
+        standalone=not config.is_ensemble,
         limits=config.limits,
         rules=Rules(config.extended_types, config.enforce_quota),
         membership=membership_rules(config),
         authenticator=Authenticator(config.super_digest),
         read_only_mode=config.read_only_mode,
+        leader_serves=config.leader_serves,
+        local_sessions=local_session_rules(config),
     )
     return Replica(options, recovered, rng=entropy(), wall_clock=wall_ms, now=monotonic_ms())
+
+
+def local_session_rules(config: Config) -> LocalSessionRules | None:
+    """On a server alone all sessions are global; one that may get others has local ones, too."""
+    if not config.local_sessions or not config.is_ensemble:
+        return None
+    return LocalSessionRules(config.local_sessions_upgrading)
 
 
 def zab_options(config: Config, server_id: int) -> ZabOptions:
@@ -202,7 +207,7 @@ def propose_voters(config: Config, server_id: int) -> VoterSet:
 
 def membership_rules(config: Config) -> MembershipRules:
     """A server without a line of its own has no address that others could be told."""
-    enabled = config.reconfig_enabled and is_ensemble(config)
+    enabled = config.reconfig_enabled and config.is_ensemble
     voters_min = VOTERS_MIN_STANDALONE if config.standalone_enabled else 1
     return MembershipRules(enabled, voters_min, config.membership)
 
@@ -489,7 +494,7 @@ def banner(config: Config, address: ClientAddress) -> str:
 
 def describe_place(config: Config) -> str:
     """What this server is in its ensemble, up to the address where it serves."""
-    if not is_ensemble(config):
+    if not config.is_ensemble:
         return "serving on"
     voters = sum(not spec.observer for spec in config.servers)
     part = "observer beside" if config.observer else "one of"

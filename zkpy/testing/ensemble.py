@@ -33,6 +33,7 @@ from zkpy.limits import Limits
 from zkpy.membership import Configuration, ServerSpec, parse_server
 from zkpy.pipeline.auth import Authenticator, digest_id
 from zkpy.replica.core import Replica, ReplicaOptions
+from zkpy.replica.local import LocalSessionRules
 from zkpy.replica.membership import MembershipRules, founding_set
 from zkpy.storage import Storage, StorageOptions
 from zkpy.storage.identity import IDENTITY_NAME
@@ -95,6 +96,10 @@ class Setup:
     """zxids of one epoch; few, to reach its end."""
     read_only: bool = False
     """Without a quorum, serve reads to those who ask for no more."""
+    leader_serves: bool = True
+    """The leader takes clients, too."""
+    local_sessions: bool = False
+    """Sessions begin as local ones, and become global with their first ephemeral."""
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -294,8 +299,10 @@ class Member:
             standalone=len(self.setup.ids) == 1,
             limits=self.setup.limits(),
             read_only_mode=self.setup.read_only,
+            leader_serves=self.setup.leader_serves,
             membership=MembershipRules(self.setup.changes, 1, self.setup.configuration),
             authenticator=Authenticator(digest_id(SUPERUSER)),
+            local_sessions=LocalSessionRules(True) if self.setup.local_sessions else None,
         )
 
     def crash(self, *, power: bool, why: str = "") -> None:

@@ -240,6 +240,15 @@ class Zab:
             self._learning.fail("the link to the leader is gone")
         self._settle(now)
 
+    def drop_link(self, sid: int, why: str, now: int) -> None:
+        """What the replica there has sent by `send` is not to be understood."""
+        self._notice(now)
+        if self._leading:
+            self._leading.drop(sid)
+        elif self._learning and sid == self._learning.leader:
+            self._learning.fail(why)
+        self._settle(now)
+
     def receive_vote(self, sid: int, notification: Notification, now: int) -> None:
         """An election datagram.  `sid` is the sender as the transport knows it."""
         self._notice(now)
