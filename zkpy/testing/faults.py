@@ -235,7 +235,10 @@ class Nemesis:
         return True
 
     def wipe(self) -> bool:
-        """Somebody empties a data directory, whatever else is the matter."""
+        """Somebody empties a data directory, whatever else is the matter.  Not where an ensemble
+        began as one server: emptied, that would begin anew, as its configuration says."""
+        if self._ensemble.setup.founding_set().alone(1):
+            return False
         member = self._stop_one_that_is_not_needed("wiped")
         if member is None:
             return False

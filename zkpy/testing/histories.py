@@ -17,7 +17,7 @@ C11 (expiry) and C13 (staleness) need the members' clocks: `zkpy.testing.invaria
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any, Final
 
 import attrs
@@ -38,6 +38,8 @@ from zkpy.testing.world import Violation
 from zkpy.zxid import show
 
 UNKNOWN: Final = -1
+LOCAL: Final = 0
+"""The time-out of a local session, as far as the log knows."""
 READS: Final = (OpCode.GET_DATA, OpCode.EXISTS, OpCode.GET_CHILDREN, OpCode.GET_CHILDREN2)
 WRITES: Final = (
     *(OpCode.CREATE, OpCode.CREATE2, OpCode.CREATE_CONTAINER, OpCode.DELETE),
@@ -137,7 +139,7 @@ def check(history: History) -> Summary:
     """Raises Violation for the first thing that must not be."""
     replay = _Replay(history)
     replay.run()
-    _count_acknowledged(history, replay.summary)
+    _count_acknowledged(history, replay.summary, replay.opened)
     _check_real_time(history)
     for connections in sessions_of(history).values():
         _check_session(connections)
@@ -166,6 +168,8 @@ class _Replay:
         self.model = self.summary.model
         self.found: list[tuple[Connection, Op]] = []
         """Client writes, in log order."""
+        self.opened: dict[int, None] = {}
+        """Sessions of which the log tells."""
         self.happenings: dict[int, list[Happening]] = {}
         self._commits = history.commits
         self._requests: dict[tuple[int, int], tuple[Connection, Op]] = {}
@@ -194,8 +198,10 @@ class _Replay:
             raise Violation("C4", f"{_name(ops[0])} shows {show(zxid)}, which was never committed")
 
     def _commit(self, commit: Commit, header: TxnHeader, txn: Txn | None) -> None:
+        if header.number < 0:
+            self._commit_of_a_local_session(header.session)
         if isinstance(txn, CreateSessionTxn):
-            self.model.open_session(header.session, txn.timeout_ms)
+            self._open(header.session, txn.timeout_ms)
             return
         match = self._requests.get((header.session, header.cxid))
         if match is None:
@@ -220,6 +226,21 @@ class _Replay:
         _compare_with_log(commit, op, txn, outcome)
         _compare_with_reply(op, outcome)
         self._check_sequences(op, outcome)
+
+    def _commit_of_a_local_session(self, session: int) -> None:
+        """Of such a session the log tells nothing but this: its server vouches for a write.  It
+        may become a global one, but never goes back."""
+        if session in self.opened:
+            raise Violation("C10", f"session {session:#x} is global, and yet vouched for")
+        if session not in self.model.sessions:
+            self.model.open_session(session, LOCAL)
+
+    def _open(self, session: int, timeout_ms: int) -> None:
+        self.opened[session] = None
+        if self.model.sessions.get(session) == LOCAL:
+            self.model.sessions[session] = timeout_ms
+        else:
+            self.model.open_session(session, timeout_ms)
 
     def _commit_of_the_house(self, commit: Commit, header: TxnHeader, txn: Txn | None) -> None:
         """No client asked for it: an expiry, the refusal of a session, or the founding."""
@@ -354,10 +375,13 @@ def _missed(model: Model, body: Any) -> list[Happening]:
     return missed
 
 
-def _count_acknowledged(history: History, summary: Summary) -> None:
-    """C7: whatever was answered with a zxid is in the log under that zxid."""
+def _count_acknowledged(history: History, summary: Summary, opened: Container[int]) -> None:
+    """C7: whatever was answered with a zxid is in the log under that zxid; but for the end of a
+    session that was never more than a local one."""
     for connection in history.connections:
         for op in connection.ops:
+            if op.opcode == OpCode.CLOSE_SESSION and connection.session not in opened:
+                continue
             if op.opcode not in WRITES:
                 summary.syncs += op.is_known and op.opcode == OpCode.SYNC
                 continue

@@ -44,11 +44,10 @@ import attrs
 from wire import records
 from wire.codes import CreateMode, ErrorCode, EventType, OpCode
 from wire.records import OPEN_ACL
-from wire.txn import CreateSessionTxn
 from zkpy.storage.record import BATCH_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from zkpy.testing import histories
 from zkpy.testing.ensemble import DATA_DIR, SUPERUSER, Ensemble, Member, Setup, line_of
-from zkpy.testing.histories import Commit, Connection, Event, History, Op
+from zkpy.testing.histories import Connection, Event, History, Op
 from zkpy.testing.invariants import Invariants
 from zkpy.testing.network import Conditions, Direction
 from zkpy.testing.timeline import Mark
@@ -80,33 +79,6 @@ def run_script(text: str) -> str:
         played = any(line.strip() and not line.startswith("#") for line in commands)
         out.append("\n".join([*commands, *([RULE, *printed] if played else [])]))
     return "\n\n".join(out) + "\n"
-
-
-def with_local_sessions(commits: list[Commit]) -> list[Commit]:
-    """What the model shall be told: it opens a local session, of which the log tells
-    nothing, at its first write, and not again where it becomes a global one.
-
-    A session goes that way once: a write that its server vouches for behind it is a fault.
-    """
-    told: list[Commit] = []
-    local: set[int] = set()
-    upgraded: set[int] = set()
-    for commit in commits:
-        header = commit.header
-        if header is not None and header.number < 0:
-            session = header.session
-            if session in upgraded:
-                raise Violation("C10", f"session {session:#x} is global, and yet vouched for")
-            if session not in local:
-                local.add(session)
-                opening = attrs.evolve(header, number=0)
-                told.append(Commit(-session, commit.at, opening, CreateSessionTxn(0, b"")))
-        if header is not None and isinstance(commit.txn, CreateSessionTxn):
-            upgraded.add(header.session)
-            if header.session in local:
-                commit = Commit(commit.zxid, commit.at)
-        told.append(commit)
-    return told
 
 
 class Stage:
@@ -148,7 +120,7 @@ class Stage:
 
     @property
     def history(self) -> History:
-        return History(self.connections, with_local_sessions(self.invariants.commits))
+        return History(self.connections, self.invariants.commits)
 
     # --- the ensemble
 

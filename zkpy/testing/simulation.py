@@ -43,6 +43,7 @@ from zkpy.zxid import show
 
 RECONFIG_CHANCE: Final = 0.2
 WEIGHTS_CHANCE: Final = 0.25
+LOCAL_CHANCE: Final = 0.15
 SMALL_WINDOW_BYTES: Final = 100_000
 LEADER_TICKS: Final = 40
 """After the last mending: a leader. Part of it is an attempt that has to run into its initLimit."""
@@ -117,6 +118,8 @@ def draw_plan(seed: int, choice: Choice = DRAWN) -> Plan:
     setup, interval = _draw_reconfigs(seed, choice, setup, duration)
     if not setup.changes:
         setup = _draw_weights(random.Random(f"{seed} weights"), setup)
+    if random.Random(f"{seed} local").random() < LOCAL_CHANCE:
+        setup = attrs.evolve(setup, local_sessions=len(setup.ids) > 1)
     return Plan(seed, setup, conditions, faults, tuple(mixes), duration, interval)
 
 
@@ -359,20 +362,22 @@ class Simulation:
         )
 
     def _no_sessions(self) -> bool:
-        return all(not len(m.replica.state.sessions) for m in self.ensemble.members.values())
+        replicas = [member.replica for member in self.ensemble.members.values()]
+        return not any(len(r.state.sessions) + r.clients.local_sessions for r in replicas)
 
     def _no_links(self) -> bool:
         return not any(member.open_client_links for member in self.ensemble.members.values())
 
     def _check_left(self, member: Member) -> None:
         clients, lifetimes = member.replica.clients, member.replica.state.lifetimes
-        left = clients.watches.count, lifetimes.ephemeral_count, len(clients.gate)
-        if any(left):
-            raise Violation(
-                "leak",
-                f"server {member.sid} keeps {left} watches, ephemerals, requests of clients that "
-                "are gone",
-            )
+        left = {
+            "watches": clients.watches.count,
+            "ephemerals": lifetimes.ephemeral_count,
+            "requests": len(clients.gate),
+            "local sessions": clients.local_sessions,
+        }
+        if any(left.values()):
+            raise Violation("leak", f"server {member.sid} keeps {left} of clients that are gone")
 
     # --- the end
 
@@ -402,7 +407,8 @@ def _only_learns(member: Member, leader: Member) -> bool:
 def _compare_trees(member: Member, model: Model) -> None:
     """C7: the tree is what all acknowledged writes, and some unknown ones, make."""
     sessions = member.replica.state.sessions.sessions
-    if {session: each.timeout_ms for session, each in sessions.items()} != model.sessions:
+    opened = {session: ms for session, ms in model.sessions.items() if ms != histories.LOCAL}
+    if {session: each.timeout_ms for session, each in sessions.items()} != opened:
         raise Violation("C7", f"server {member.sid} knows other sessions than the history opens")
     nodes = member.replica.state.tree.nodes
     if sorted(nodes) != sorted(model.nodes):
