@@ -192,7 +192,8 @@ class Queue:
         return free_or_taken
 
     def close(self) -> None:
-        """Leave nothing behind in a session that goes on; the object may be used again."""
+        """Leave nothing behind in a session that goes on; the object may be used again.  Waits
+        for a `put` or `done` that is under way."""
         self._once.close()
 
     def _take_in_line(self, wait: Wait, on_change: OnChange) -> "Item":
@@ -381,7 +382,7 @@ class Item:
             except UnknownOutcomeError:
                 self._hold.take(News.GONE)
                 # Only the note may have gone, and the session lives on.
-                self._give_back()
+                self.release()
                 if wait.persist(lambda: self._is_there(wait)):
                     raise ItemLostError(self._entry) from None
                 raise
@@ -397,7 +398,7 @@ class Item:
             if isinstance(mine, NOT_MINE):
                 self._hold.take(News.GONE)
                 # It may be this one's still, if only the entry was written or deleted.
-                self._give_back()
+                self.release()
                 raise ItemLostError(self._entry) from mine
         raise_first(results)
 

@@ -1,6 +1,7 @@
 """Queue: each item done once, whatever breaks; late ends refused; nothing left behind."""
 
 import contextlib
+import threading
 from collections.abc import Callable
 from itertools import count
 from random import Random
@@ -495,6 +496,27 @@ def test_the_owner_is_told_while_done_waits(
     assert states[-1] is HoldState.RELEASED
 
 
+def test_the_owner_is_told_of_the_end_while_done_waits(
+    connect: Connect, proxy: FaultProxy, root: str
+) -> None:
+    """In kazoo's thread, without regard to what becomes of `done`."""
+    told_here: dict[HoldState, bool] = {}
+
+    def on_change(state: HoldState) -> None:
+        told_here[state] = threading.current_thread() is threading.main_thread()
+
+    queue = Queue(connect(proxy.hosts), root)
+    queue.put(b"x")
+    item = queue.take(LIMIT_S, on_change=on_change)
+    proxy.arm(Fault(1, do=Link.expire))
+    lose(item)
+    assert told_here == {
+        HoldState.HELD: True,
+        HoldState.SUSPENDED: False,
+        HoldState.LOST: False,
+    }
+
+
 def lose(item: Item) -> None:
     with pytest.raises(ItemLostError):
         item.done()
@@ -514,7 +536,7 @@ def test_an_entry_that_an_operator_changes(
     else:
         operator.delete(f"{root}/entries/{item.name}")
     end(item)
-    until(lambda: nodes(operator, root, "taken") == [])
+    assert nodes(operator, root, "taken") == []
     if edit:
         assert queue.take(0).value == b"edited"
 
