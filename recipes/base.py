@@ -8,11 +8,10 @@ kazoo reports three things that a recipe must not take for one:
 
 `Wait` bounds one call by a timeout and by `cancel`, whatever the connection does. `Seat` is
 an ephemeral, sequential node that is found again when the answer to its create was lost.
-`Removal` takes a node away by itself, however often the connection breaks meanwhile; `Errand`
-does so with any one request.
+`Removal` takes a node away by itself, however often the connection breaks meanwhile.
 
 No call here may be made from kazoo's own threads (watches, listeners), which would wait for
-itself; `Removal` and `Errand` are the exceptions.
+itself; `Removal` is the exception.
 """
 
 import logging
@@ -276,35 +275,3 @@ class Removal:
         self.is_done = True
         for told in self._links:
             told()
-
-
-@attrs.define(eq=False)
-class Errand:
-    """Any one request that goes on by itself like a Removal: until it was answered, or its session
-    has ended."""
-
-    _client: KazooClient
-    _ask: Callable[[], Any]
-    is_done: bool = attrs.field(default=False, init=False)
-    _told: Callable[[], None] = attrs.field(default=lambda: None, init=False)
-
-    def run(self, needed: bool = True) -> None:
-        if needed:
-            self._ask().rawlink(self._on_answer)
-        else:
-            self._end()
-
-    def link(self, told: Callable[[], None]) -> None:
-        """Call when it is done."""
-        self._told = told
-        if self.is_done:
-            told()
-
-    def _on_answer(self, asked: Any) -> None:
-        # As of Removal: not while a client is stopped.
-        again = isinstance(asked.exception, ConnectionLoss | OperationTimeoutError)
-        self.run(again and self._client.handler.running)
-
-    def _end(self) -> None:
-        self.is_done = True
-        self._told()

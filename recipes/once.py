@@ -9,22 +9,31 @@ second. Only when the session has ended, and the note with it, nobody can tell a
 """
 
 import contextlib
-import threading
 import uuid
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 from kazoo.client import KazooClient, TransactionRequest
 from kazoo.exceptions import BadVersionError, ConnectionLoss, NodeExistsError, NoNodeError
+from kazoo.protocol.serialization import Transaction
 
 from recipes.base import Removal, UnknownOutcomeError, Wait, session_of
+from recipes.locks.claim import Gate
 
 Fill = Callable[[TransactionRequest], object]
 """Adds its writes to a multi; called for each time that it is sent."""
+LARGEST: Final = 1_048_000
+"""Bytes of a multi.  Servers take requests of 1,048,575, if they are not told otherwise."""
+
+
+def is_too_large(request: TransactionRequest) -> bool:
+    """A server closes the connection on it, which to a client is one more lost answer: it would be
+    sent again for ever."""
+    return len(Transaction(request.operations).serialize()) > LARGEST
 
 
 class Once:
-    """One multi at a time; another thread's waits."""
+    """One multi at a time; another thread's waits, within its own time."""
 
     def __init__(self, client: KazooClient, parent: str) -> None:
         self.client, self.parent = client, parent
@@ -34,13 +43,16 @@ class Once:
         self._version = 0
         self._sent = False
         """Whether the present multi may have happened."""
-        self._mutex = threading.Lock()
+        self._gate = Gate(reentrant=True)
+        self._waits: dict[Wait, None] = {}
+        """For the gate."""
 
     def commit(self, wait: Wait, fill: Fill) -> list[Any]:
         """What came of each write: failures among them if nothing was done, nothing at all if it
         was done and the answer lost.  Raises UnknownOutcomeError, and TimeUp: then it may
-        have happened, but will not happen later than this object's next one."""
-        with self._mutex:
+        have happened, but will not happen later than this object's next one.  ValueError: it
+        is too large, and was not sent. RuntimeError: `fill` called for another one."""
+        with self._alone(wait):
             try:
                 results: list[Any] | None = None
                 while results is None:
@@ -52,8 +64,24 @@ class Once:
 
     def close(self) -> None:
         """Take the note away, in the background.  The next multi makes a new one."""
-        with self._mutex:
+        with Wait(self.client) as wait, self._alone(wait):
             self._discard()
+
+    @contextlib.contextmanager
+    def _alone(self, wait: Wait) -> Iterator[None]:
+        self._waits[wait] = None
+        try:
+            wait.until(self._gate.enter)
+        finally:
+            del self._waits[wait]
+        try:
+            if self._gate.depth > 1:
+                raise RuntimeError("within the writes of another multi of the same object")
+            yield
+        finally:
+            self._gate.leave()
+            for each in list(self._waits):
+                each.wake()
 
     def _discard(self) -> None:
         """With the note goes every chance of what is still under way."""
@@ -66,6 +94,8 @@ class Once:
         request = TransactionRequest(self.client)
         request.set_data(f"{self.parent}/{self._name}", b"", self._version)
         fill(request)
+        if is_too_large(request):
+            raise ValueError(f"more than {LARGEST} bytes do not fit into one request")
         again, self._sent = self._sent, True
         noted, *results = wait.result(request.commit_async())
         self._sent = False
@@ -76,7 +106,8 @@ class Once:
             self._version += 1
             return []
         if isinstance(noted, BadVersionError | NoNodeError):
-            self._session, self._named_in = None, 0
+            # Somebody else's doing.
+            self._discard()
             if again:
                 raise UnknownOutcomeError(self.parent)
             return None

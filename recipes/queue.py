@@ -8,11 +8,11 @@
 In the layout of kazoo's LockingQueue, and three directories more:
 
     PATH/entries/entry-PPP-<number>   the value; PPP is the priority, the smallest first. Its
-                                      version counts how often it was handed out
+                                      version counts how often it was claimed
     PATH/taken/<the same>             ephemeral: who has it. At version 1, kazoo's stay at 0
     PATH/takers/<32 hex>__lock__<number>   ephemeral: the line of those who found nothing free
     PATH/notes/<32 hex>               ephemeral: see `once.py`
-    PATH/dead/<the same>              the value of an item that was handed out in vain too often
+    PATH/dead/<the same>              the value of an item that was claimed in vain too often
 
 A claim is one multi: make the node in `taken`, and write the value once more on condition of its
 version; the version that it then has is the item's *token*. `done` is one multi too: away
@@ -20,6 +20,8 @@ with claim and entry at exactly these versions. So one whose session ended, and 
 another one has by now, is refused, however late and convinced it comes.
 """
 
+import contextlib
+import logging
 import re
 import uuid
 from collections.abc import Iterable, Sequence
@@ -30,23 +32,23 @@ from typing import Any, Final
 from kazoo.client import KazooClient, TransactionRequest
 from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError
 
-from recipes.base import NUMBER, Errand, TimeUp, UnknownOutcomeError, Wait, session_of
+from recipes.base import NUMBER, TimeUp, UnknownOutcomeError, Wait, session_of
+from recipes.giveback import OURS, GiveBack
 from recipes.locks.guard import raise_first
 from recipes.locks.hold import Hold, HoldState, News, OnChange
 from recipes.locks.lock import Lock
 from recipes.locks.turn import distance
-from recipes.once import Fill, Once
+from recipes.once import Fill, Once, is_too_large
+
+log = logging.getLogger(__name__)
 
 ENTRY: Final = re.compile(rf"entry-(\d{{3}})-({NUMBER.pattern})")
 PRIORITIES: Final = range(1000)
 MOST_BYTES: Final = 1_000_000
-"""Of one request; servers take 1,048,575, of which a claim needs some besides the value."""
+"""Of one put; a claim of the value takes a larger request, which has to go through as well."""
 OVERHEAD: Final = 200
-"""Of each value."""
+"""Of each value, besides its path."""
 NOT_MINE: Final = (BadVersionError, NoNodeError, NodeExistsError)
-OURS: Final = 1
-"""Version of a node in `taken` that this recipe made: written once more right away, so that a claim
-of kazoo's is never taken for one of these."""
 
 
 class ItemLostError(Exception):
@@ -79,14 +81,14 @@ def priority_of(name: str) -> int:
     return int(name.split("-")[1])
 
 
-def check_put(values: Sequence[bytes], priority: int) -> None:
-    """Raises TypeError, ValueError.  A server closes the connection on a request that is too large,
-    which to a client is one more lost answer: it would be sent again for ever."""
+def check_put(values: Sequence[bytes], priority: int, path: str) -> None:
+    """Raises TypeError, ValueError."""
     if not all(isinstance(value, bytes) for value in values):
         raise TypeError("a value must be bytes")
     if priority not in PRIORITIES:
         raise ValueError("a priority is a number from 0 to 999")
-    if sum(len(value) + OVERHEAD for value in values) > MOST_BYTES:
+    each_besides = OVERHEAD + len(path.encode())
+    if sum(len(value) + each_besides for value in values) > MOST_BYTES:
         raise ValueError(f"more than {MOST_BYTES} bytes do not fit into one request")
 
 
@@ -103,16 +105,19 @@ class Queue:
     Not to be used from kazoo's own threads."""
 
     def __init__(self, client: KazooClient, path: str, *, attempts: int | None = None) -> None:
-        """`attempts`: an item that was handed out so often, and is free again, goes to PATH/dead
-        instead of to this object's takers.  None: it is handed out again and again."""
+        """`attempts`: an item that was claimed so often, and is free again, goes to PATH/dead
+        instead of to this object's takers.  Also a claim counts whose taker had given up by
+        the time that it was made. None: it is handed out again and again."""
         if attempts is not None and attempts < 1:
-            raise ValueError("an item is handed out once at least")
+            raise ValueError("an item is claimed once at least")
         self.client, self.path = client, path.rstrip("/")
         self._attempts = attempts
         self._once = Once(client, f"{self.path}/notes")
         self._waits: dict[Wait, None] = {}
         self._changes = 0
         """That watches on the queue have told of."""
+        self._too_large: set[str] = set()
+        """Names that the log was told of."""
 
     # --- put ----------------------------------------------------------------------------------
 
@@ -129,7 +134,7 @@ class Queue:
         Raises UnknownOutcomeError when the session ended just then, and TimeUp: both may have
         been put, or not."""
         kept = list(values)
-        check_put(kept, priority)
+        check_put(kept, priority, self.path)
 
         def fill(request: TransactionRequest) -> None:
             for value in kept:
@@ -187,28 +192,34 @@ class Queue:
         return free_or_taken
 
     def close(self) -> None:
-        """Leave nothing behind in a session that goes on; the object may be used again."""
+        """Leave nothing behind in a session that goes on; the object may be used again.  Waits
+        for a `put` or `done` that is under way."""
         self._once.close()
 
-    def _take_in_line(self, wait: Wait, on_change: OnChange) -> "Item | None":
+    def _take_in_line(self, wait: Wait, on_change: OnChange) -> "Item":
         """Only the first in line watches; the others wait for the one before them."""
         line = Lock(self.client, f"{self.path}/takers")
-        turn = line._contend(wait, True)
-        assert turn is not None
-        try:
-            item: Item = wait.persist(lambda: self._await_free(wait, on_change))
-        finally:
-            turn.release()
-            line._seat.leave()
+        line.add_listener(wait.wake)
+        item: Item | None = None
+        while item is None:
+            turn = line._contend(wait, True)
+            assert turn is not None
+            try:
+                item = wait.persist(partial(self._await_free, wait, on_change, turn))
+            finally:
+                turn.release()
+                line._seat.leave()
         return item
 
-    def _await_free(self, wait: Wait, on_change: OnChange) -> "Item":
-        while True:
+    def _await_free(self, wait: Wait, on_change: OnChange, turn: Hold) -> "Item | None":
+        """None if the place in line has gone, with its session or otherwise."""
+        while not turn.is_final():
             seen = self._changes
             item = self._take_free(wait, on_change, None, watch=True)
             if item is not None:
                 return item
-            wait.until(lambda: self._changes != seen)  # noqa: B023
+            wait.until(lambda: self._changes != seen or turn.is_final())  # noqa: B023
+        return None
 
     def _ring(self, event: object) -> None:
         """The one watch of this object, of which kazoo keeps one, however often it is set: takers
@@ -257,9 +268,19 @@ class Queue:
         if self._attempts is not None and stat.version >= self._attempts:
             self._bury(wait, name, value, stat.version)
             return None
-        # Somebody else's may be too large to be written once more.
-        check_put([value], priority_of(name))
-        return self._claim(wait, Item(self, name, value, stat.version + 1), on_change)
+        item = Item(self, name, value, stat.version + 1)
+        return (
+            self._claim(wait, item, on_change) if self._fits(item._request_claim(), name) else None
+        )
+
+    def _fits(self, request: TransactionRequest, name: str) -> bool:
+        """Somebody else's value may be too large to be written once more."""
+        if not is_too_large(request):
+            return True
+        if name not in self._too_large:
+            self._too_large.add(name)
+            log.warning("%s/entries/%s is too large to be taken", self.path, name)
+        return False
 
     def _claim(self, wait: Wait, item: "Item", on_change: OnChange) -> "Item | None":
         held = False
@@ -271,15 +292,27 @@ class Queue:
         return item if held else None
 
     def _bury(self, wait: Wait, name: str, value: bytes, version: int) -> None:
-        """Move it to the dead.  Not there any more if that was done, by whomever."""
+        """Move it to the dead, if nobody has it.  Nothing if that was done, by whomever."""
         wait.result(self.client.ensure_path_async(f"{self.path}/dead"))
+        for grave, sequence in ((name, False), (f"{name}-", True)):
+            request = self._burial(name, version)
+            request.create(f"{self.path}/dead/{grave}", value, sequence=sequence)
+            if not self._fits(request, name):
+                return
+            results = wait.result(request.commit_async())
+            if not isinstance(results[-1], NodeExistsError):
+                break
+            # An earlier one of that name: numbers begin anew with the directory.
+        with contextlib.suppress(*NOT_MINE):
+            raise_first(results)
+
+    def _burial(self, name: str, version: int) -> TransactionRequest:
         request = TransactionRequest(self.client)
+        taken = f"{self.path}/taken/{name}"
+        request.create(taken, ephemeral=True)
+        request.delete(taken)
         request.delete(f"{self.path}/entries/{name}", version)
-        request.create(f"{self.path}/dead/{name}", value)
-        try:
-            raise_first(wait.result(request.commit_async()))
-        except NOT_MINE:
-            return
+        return request
 
 
 class Item:
@@ -298,6 +331,7 @@ class Item:
         self._asked = False
         """Whether the claim may have been made, or may yet be."""
         self._on_change: OnChange = nothing
+        self._told: HoldState | None = None
         self._ending, self._is_done = False, False
 
     @property
@@ -317,28 +351,29 @@ class Item:
 
             item.done(lambda writes: writes.create("/sent/" + number))
 
-        It is called again each time that the multi has to be sent again.
+        It is called again each time that the multi has to be sent again, and must not call for a
+        `put` or `done` of the same queue itself (RuntimeError).
 
         Waits for a connection. Raises ItemLostError: not done by this one. UnknownOutcomeError: the
         item is away, the session ended just then, and whether it was this one's doing is not
-        known. If a write of `also` fails, what kazoo has for it: nothing was done, and it
-        is held still."""
+        known. If a write of `also` fails, what kazoo has for it, and ValueError if all that
+        is more than a request holds: nothing was done, and it is held still."""
         if self.state in (HoldState.LOST, HoldState.RELEASED):
             raise ItemLostError(f"{self._entry} is {self.state.value}")
-        # The claim's watch goes off before the answer comes.
         self._ending = True
         try:
             self._finish(also)
-        except BaseException:
+            self._is_done, self._asked = True, False
+        finally:
             self._end_of_ending()
-            raise
-        self._is_done, self._asked = True, False
-        self._hold.release()
-        self._end_of_ending()
 
     def _end_of_ending(self) -> None:
-        self._ending = False
-        self._hold._tell(self.state)
+        # What the connection does meanwhile is told before this, or after it.
+        with self._hold._mutex:
+            self._ending = False
+            if self._is_done:
+                self._hold.release()
+            self._hold._tell(self.state)
 
     def _finish(self, also: Fill) -> None:
         with Wait(self._client) as wait:
@@ -347,7 +382,7 @@ class Item:
             except UnknownOutcomeError:
                 self._hold.take(News.GONE)
                 # Only the note may have gone, and the session lives on.
-                self._give_back()
+                self.release()
                 if wait.persist(lambda: self._is_there(wait)):
                     raise ItemLostError(self._entry) from None
                 raise
@@ -362,6 +397,8 @@ class Item:
         for mine in results[:2]:
             if isinstance(mine, NOT_MINE):
                 self._hold.take(News.GONE)
+                # It may be this one's still, if only the entry was written or deleted.
+                self.release()
                 raise ItemLostError(self._entry) from mine
         raise_first(results)
 
@@ -375,10 +412,10 @@ class Item:
         at once without a connection: it is free then with the next one, or when the session ends.
         """
         self._hold.release()
-        errand = self._give_back()
+        giving = self._give_back()
         with Wait(self._client) as wait:
-            errand.link(wait.wake)
-            wait.until(lambda: errand.is_done or not self._client.connected)
+            giving.link(wait.wake)
+            wait.until(lambda: giving.is_done or not self._client.connected)
 
     def __enter__(self) -> "Item":
         return self
@@ -389,19 +426,29 @@ class Item:
         if kind is not None:
             self.release()
         elif self.state is not HoldState.RELEASED:
+            self._done_or_free()
+
+    def _done_or_free(self) -> None:
+        try:
             self.done()
+        except BaseException:
+            self.release()
+            raise
 
     # --- claim, and give back -------------------------------------------------------------------
 
-    def _claim(self, wait: Wait) -> bool:
-        """Whether it is this one's.  May be called again when that is not known."""
+    def _request_claim(self) -> TransactionRequest:
         request = TransactionRequest(self._client)
         request.create(self._taken, self._id, ephemeral=True)
         request.set_data(self._taken, self._id, OURS - 1)
         request.set_data(self._entry, self.value, self.token - 1)
+        return request
+
+    def _claim(self, wait: Wait) -> bool:
+        """Whether it is this one's.  May be called again when that is not known."""
         self._asked = True
         try:
-            raise_first(wait.result(request.commit_async()))
+            raise_first(wait.result(self._request_claim().commit_async()))
         except NodeExistsError:
             return self._is_mine(wait)
         except NOT_MINE:
@@ -431,22 +478,20 @@ class Item:
         return True
 
     def _tell(self, state: HoldState) -> None:
-        if not self._ending:
+        """Each once.  A claim that goes while `done` waits for its answer went most likely by that:
+        its watch comes before the answer. That waits too; the end of the session does not."""
+        is_own = self._ending and state is HoldState.LOST and session_of(self._client) is not None
+        if not is_own and state is not self._told:
+            self._told = state
             self._on_change(state)
 
-    def _give_back(self) -> "Errand":
+    def _give_back(self) -> GiveBack:
         """If it may be this one's."""
         self._hold.release()
-        errand = Errand(self._client, self._ask_back)
-        errand.run(self._asked)
+        giving = GiveBack(self._client, self._entry, self._taken, self._id)
+        giving.run(self._asked)
         self._asked = False
-        return errand
-
-    def _ask_back(self) -> Any:
-        request = TransactionRequest(self._client)
-        request.delete(self._taken, OURS)
-        request.check(self._entry, self.token)
-        return request.commit_async()
+        return giving
 
 
 __all__ = [

@@ -1,7 +1,10 @@
 """Queue: each item done once, whatever breaks; late ends refused; nothing left behind."""
 
+import contextlib
+import threading
 from collections.abc import Callable
 from itertools import count
+from random import Random
 from typing import Any
 
 import pytest
@@ -14,7 +17,7 @@ from kazoo.recipe.queue import Queue as KazoosQueue
 
 from recipes.base import Wait
 from recipes.locks.hold import Hold
-from recipes.once import Once
+from recipes.once import LARGEST, Once
 from recipes.queue import (
     MOST_BYTES,
     OVERHEAD,
@@ -26,7 +29,7 @@ from recipes.queue import (
     UnknownOutcomeError,
     free_entries,
 )
-from tests.recipes.conftest import Connect, Spawn
+from tests.recipes.conftest import Connect, MakeProxy, Spawn
 from tests.recipes.faults import (
     LIMIT_S,
     Fault,
@@ -98,6 +101,8 @@ def test_what_cannot_be_put(connect: Connect, root: str) -> None:
         queue.put(b"", priority=1000)
     with pytest.raises(ValueError, match="one request"):
         queue.put_all([b"x" * 500_000] * 2)
+    with pytest.raises(ValueError, match="one request"):
+        Queue(queue.client, f"{root}/{'long' * 50}").put_all([b""] * 3000)
     with pytest.raises(ValueError, match="once"):
         Queue(queue.client, root, attempts=0)
 
@@ -105,7 +110,7 @@ def test_what_cannot_be_put(connect: Connect, root: str) -> None:
 def test_the_largest_value(connect: Connect, root: str) -> None:
     """What can be put can be claimed, which takes a larger request."""
     queue = Queue(connect(), root)
-    queue.put(b"x" * (MOST_BYTES - OVERHEAD))
+    queue.put(b"x" * (MOST_BYTES - OVERHEAD - len(root)))
     queue.take(LIMIT_S).done()
     assert queue.size() == 0
 
@@ -148,7 +153,62 @@ def test_more_in_the_same_multi(connect: Connect, root: str) -> None:
         item.done(lambda writes: writes.create(f"{root}/sent"))
     assert item.state is HoldState.HELD
     item.done()
-    assert states == [HoldState.HELD, HoldState.HELD, HoldState.RELEASED]
+    assert states == [HoldState.HELD, HoldState.RELEASED]
+
+
+def test_too_much_in_the_same_multi(connect: Connect, root: str) -> None:
+    """A server would close the connection on it, again and again."""
+    queue = Queue(connect(), root)
+    queue.put(b"x")
+    item = queue.take(LIMIT_S)
+    for size in (LARGEST, 10 * LARGEST):
+        with pytest.raises(ValueError, match="one request"):
+            item.done(lambda writes: writes.create(f"{root}/sent", b"x" * size))  # noqa: B023
+    assert item.state is HoldState.HELD
+    item.done(lambda writes: writes.create(f"{root}/sent", b"x" * (LARGEST - 500)))
+
+
+def test_a_put_within_done(connect: Connect, root: str) -> None:
+    """Of the same object it would wait for itself."""
+    queue, other = Queue(connect(), root), Queue(connect(), root)
+    queue.put(b"x")
+    item = queue.take(LIMIT_S)
+    with pytest.raises(RuntimeError, match="another multi"):
+        item.done(lambda writes: queue.put(b"y"))
+    assert item.state is HoldState.HELD
+    item.done(lambda writes: other.put(b"z"))
+    queue.put(b"y")
+    assert [queue.take(LIMIT_S).value for _ in range(2)] == [b"z", b"y"]
+
+
+def test_a_put_waits_for_another_within_its_time(
+    connect: Connect, proxy: FaultProxy, root: str, spawn: Spawn
+) -> None:
+    queue = Queue(connect(proxy.hosts), root)
+    fault = proxy.arm(Fault(1, do=Link.refuse))
+    first = spawn(queue.put, b"first")
+    fault.wait()
+    with pytest.raises(TimeUp):
+        spawn(lambda: queue.put(b"second", timeout=0.05)).result(LIMIT_S)
+    assert not first.done()
+    proxy.admit()
+    first.result(LIMIT_S)
+    assert queue.size() == 1
+
+
+def test_a_block_that_cannot_end_releases(
+    connect: Connect, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, other = Queue(connect(), root), Queue(connect(), root)
+    queue.put(b"x")
+
+    def commit(*ignored: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(queue._once, "commit", commit)
+    with pytest.raises(KeyboardInterrupt), queue.take(LIMIT_S):
+        pass
+    assert other.take(0).token == 2
 
 
 def test_a_taker_waits_and_is_cancelled(connect: Connect, root: str, spawn: Spawn) -> None:
@@ -199,6 +259,58 @@ def test_handed_out_in_vain_too_often(connect: Connect, root: str) -> None:
     assert queue.size() == 1
 
 
+def test_what_is_worked_on_is_not_buried(connect: Connect, root: str) -> None:
+    """Also by one who saw that it was free."""
+    queue, late = (Queue(connect(), root, attempts=2) for _ in range(2))
+    queue.put(b"x")
+    queue.take(LIMIT_S).release()
+    items: list[Item] = []
+    look = late._free
+
+    def look_then_another_takes(wait: Wait, watch: bool) -> list[str]:
+        found = look(wait, watch)
+        items.append(queue.take(LIMIT_S))
+        return found
+
+    late._free = look_then_another_takes  # type: ignore[method-assign]
+    with pytest.raises(TimeUp):
+        late.take(0)
+    assert nodes(queue.client, root, "dead") == []
+    items[0].done()
+
+
+def test_a_name_that_is_among_the_dead_already(connect: Connect, root: str) -> None:
+    """Numbers begin anew with the directory; the item must not stay at the head for ever."""
+    queue = Queue(connect(), root, attempts=1)
+    queue.put_all([b"again", b"next"])
+    item = queue.take(LIMIT_S)
+    queue.client.create(f"{root}/dead/{item.name}", b"old", makepath=True)
+    item.release()
+    assert queue.take(0).value == b"next"
+    buried = sorted(nodes(queue.client, root, "dead"))
+    assert [queue.client.get(f"{root}/dead/{each}")[0] for each in buried] == [b"old", b"again"]
+    assert buried[1].startswith(f"{item.name}-")
+
+
+def test_several_takers_with_one_attempt(connect: Connect, root: str, spawn: Spawn) -> None:
+    """Nobody's is buried while it is worked on."""
+    queues = [Queue(connect(), root, attempts=1) for _ in range(3)]
+
+    def work(queue: Queue) -> int:
+        done = 0
+        with contextlib.suppress(TimeUp):
+            while True:
+                with queue.take(0):
+                    queue.size()
+                done += 1
+        return done
+
+    queues[0].put_all([b"x"] * 60)
+    working = [spawn(work, queue) for queue in queues]
+    assert sum(each.result(LIMIT_S) for each in working) == 60
+    assert queues[0]._children(Wait(queues[0].client), "dead") == []
+
+
 def test_many_takers(connect: Connect, root: str, spawn: Spawn) -> None:
     """In threads of few objects: each item once, and no herd."""
     queues = [Queue(connect(), root) for _ in range(3)]
@@ -229,22 +341,58 @@ def test_many_takers(connect: Connect, root: str, spawn: Spawn) -> None:
     until(lambda: nodes(client, root, "taken", "takers") == [])
 
 
+def wait_for_the_first(proxy: FaultProxy, root: str, since: int = 0) -> None:
+    """Until it has found its turn in line, and has the watches on the queue."""
+    paths = [f"{root}/{each}" for each in ("takers", "entries", "taken")]
+    proxy.wait_until(
+        lambda seen: [each.path for each in seen[since:] if each.path in paths][-3:] == paths
+    )
+
+
 def test_only_the_first_in_line_looks(
-    connect: Connect, proxy: FaultProxy, root: str, spawn: Spawn
+    connect: Connect, make_proxy: MakeProxy, root: str, spawn: Spawn
 ) -> None:
-    first, second = Queue(connect(), root), Queue(connect(proxy.hosts), root)
     putter = Queue(connect(), root)
+    putter._prepare(Wait(putter.client))
+    front, back = make_proxy(), make_proxy()
+    first, second = (Queue(connect(each.hosts), root) for each in (front, back))
     waiting = spawn(first.take)
-    until(lambda: putter.client.exists(f"{root}/takers") and nodes(putter.client, root, "takers"))
+    wait_for_the_first(front, root)
     behind = spawn(second.take)
-    proxy.wait_until(lambda seen: [each.operation for each in seen[-2:]] == ["get_children", "get"])
-    waits_at = len(proxy.seen)
+    back.wait_until(lambda seen: [each.operation for each in seen[-2:]] == ["get_children", "get"])
+    looks, waits_at = len(front.seen), len(back.seen)
+    # Nothing that could be taken, but a change.
+    putter.client.create(f"{root}/taken/foreign")
+    front.wait_until(lambda seen: len(seen) == looks + 2)
+    second.client.sync("/")
+    assert [each.operation for each in back.seen[waits_at:]] == ["sync"]
     putter.put(b"1")
     # It comes first, and lists once its turn has come.
     item = waiting.result(LIMIT_S)
-    proxy.wait_until(lambda seen: len(seen) == waits_at + 3)
+    back.wait_until(lambda seen: len(seen) == waits_at + 4)
     item.release()
     assert behind.result(LIMIT_S).token == 2
+
+
+@pytest.mark.parametrize("by", ["its session's end", "an operator"])
+def test_the_first_in_line_takes_a_new_place(
+    by: str, connect: Connect, proxy: FaultProxy, root: str, spawn: Spawn
+) -> None:
+    """Else there would be two who think that they are the first."""
+    putter, queue = Queue(connect(), root), Queue(connect(proxy.hosts), root)
+    putter._prepare(Wait(putter.client))
+    waiting = spawn(queue.take)
+    wait_for_the_first(proxy, root)
+    (place,) = nodes(putter.client, root, "takers")
+    seen = len(proxy.seen)
+    if by == "an operator":
+        putter.client.delete(f"{root}/takers/{place}")
+    else:
+        proxy.expire()
+    until(lambda: nodes(putter.client, root, "takers") not in ([], [place]))
+    wait_for_the_first(proxy, root, seen)
+    putter.put(b"x")
+    assert waiting.result(LIMIT_S).token == 1
 
 
 # --- beside kazoo --------------------------------------------------------------------------------
@@ -277,11 +425,18 @@ def test_an_item_that_kazoos_has_is_not_ended_by_ours(connect: Connect, root: st
     assert theirs.consume()
 
 
-def test_kazoos_too_large_value(connect: Connect, root: str) -> None:
+def test_kazoos_too_large_value(
+    connect: Connect, root: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It cannot be written once more; those behind it are taken."""
     ours, theirs = Queue(connect(), root), LockingQueue(connect(), root)
-    theirs.put(b"x" * (MOST_BYTES + 48_000))
-    with pytest.raises(ValueError, match="one request"):
-        ours.take(1)
+    theirs.put(b"x" * LARGEST)
+    with pytest.raises(TimeUp):
+        ours.take(0)
+    theirs.put(b"small")
+    ours.take(LIMIT_S).done()
+    assert caplog.text.count("too large to be taken") == 1
+    assert theirs.get(LIMIT_S) == b"x" * LARGEST
 
 
 def test_kazoos_queues_under_two_faults(connect: Connect, proxy: FaultProxy, root: str) -> None:
@@ -321,6 +476,69 @@ def test_the_owner_is_told_at_once(connect: Connect, proxy: FaultProxy, root: st
     with pytest.raises(ItemLostError), item:
         pass
     assert queue.take(LIMIT_S).token == 2
+
+
+def test_the_owner_is_told_while_done_waits(
+    connect: Connect, proxy: FaultProxy, root: str, spawn: Spawn
+) -> None:
+    states: list[HoldState] = []
+    queue = Queue(connect(proxy.hosts), root)
+    queue.put(b"x")
+    item = queue.take(LIMIT_S, on_change=states.append)
+    proxy.arm(Fault(1, do=Link.refuse))
+    ending = spawn(item.done)
+    until(lambda: states == [HoldState.HELD, HoldState.SUSPENDED])
+    assert not ending.done()
+    proxy.admit()
+    ending.result(LIMIT_S)
+    # Its own end is not a loss.
+    assert HoldState.LOST not in states
+    assert states[-1] is HoldState.RELEASED
+
+
+def test_the_owner_is_told_of_the_end_while_done_waits(
+    connect: Connect, proxy: FaultProxy, root: str
+) -> None:
+    """In kazoo's thread, without regard to what becomes of `done`."""
+    told_here: dict[HoldState, bool] = {}
+
+    def on_change(state: HoldState) -> None:
+        told_here[state] = threading.current_thread() is threading.main_thread()
+
+    queue = Queue(connect(proxy.hosts), root)
+    queue.put(b"x")
+    item = queue.take(LIMIT_S, on_change=on_change)
+    proxy.arm(Fault(1, do=Link.expire))
+    lose(item)
+    assert told_here == {
+        HoldState.HELD: True,
+        HoldState.SUSPENDED: False,
+        HoldState.LOST: False,
+    }
+
+
+def lose(item: Item) -> None:
+    with pytest.raises(ItemLostError):
+        item.done()
+
+
+@pytest.mark.parametrize("end", [lose, Item.release], ids=["done", "release"])
+@pytest.mark.parametrize("edit", [True, False], ids=["set", "deleted"])
+def test_an_entry_that_an_operator_changes(
+    edit: bool, end: Callable[[Item], object], connect: Connect, root: str
+) -> None:
+    """The claim does not outlive it in a session that goes on."""
+    queue, operator = Queue(connect(), root), connect()
+    queue.put(b"x")
+    item = queue.take(LIMIT_S)
+    if edit:
+        operator.set(f"{root}/entries/{item.name}", b"edited")
+    else:
+        operator.delete(f"{root}/entries/{item.name}")
+    end(item)
+    assert nodes(operator, root, "taken") == []
+    if edit:
+        assert queue.take(0).value == b"edited"
 
 
 @pytest.mark.parametrize("other_is_done", [False, True], ids=["held", "done"])
@@ -395,6 +613,89 @@ def test_given_up_while_the_claim_is_on_its_way(
     assert other.take(LIMIT_S).token == 2
 
 
+def test_what_is_given_up_may_be_anothers(connect: Connect, proxy: FaultProxy, root: str) -> None:
+    """The claim never arrived; another's has the same token, and stays."""
+    queue, other = Queue(connect(proxy.hosts), root), Queue(connect(), root)
+    other.put(b"x")
+    fault = proxy.arm(Fault(4, When.BEFORE, do=Link.refuse))
+    with pytest.raises(TimeUp):
+        queue.take(0.3)
+    assert fault.seen is not None
+    assert fault.seen.operation == "multi"
+    item = other.take(LIMIT_S)
+    proxy.admit()
+    gone_back(queue)
+    assert nodes(other.client, root, "taken") == [item.name]
+    item.done()
+
+
+def test_given_up_before_the_refusal_came(
+    connect: Connect, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a short timeout, without any fault."""
+    slow, quick = Queue(connect(), root), Queue(connect(), root)
+    quick.put(b"x")
+    claim, items = Item._claim, []
+
+    def claim_too_late(self: Item, wait: Wait) -> bool:
+        if self._queue is slow:
+            items.append(quick.take(LIMIT_S))
+            wait.cancel()
+        return claim(self, wait)
+
+    monkeypatch.setattr(Item, "_claim", claim_too_late)
+    with pytest.raises(CancelledError):
+        slow.take()
+    gone_back(slow)
+    assert nodes(quick.client, root, "taken") == [items[0].name]
+    items[0].done()
+
+
+@pytest.mark.parametrize("at", range(1, 5))
+def test_another_claims_it_while_it_is_given_back(
+    at: int, connect: Connect, proxy: FaultProxy, root: str
+) -> None:
+    """Between any two steps; an operator had taken the claim away."""
+    queue, other, operator = Queue(connect(proxy.hosts), root), Queue(connect(), root), connect()
+    queue.put(b"x")
+    item = queue.take(LIMIT_S)
+    others: list[Item] = []
+
+    def another_claims(link: Link) -> None:
+        operator.delete(f"{root}/taken/{item.name}")
+        others.append(other.take(LIMIT_S))
+
+    proxy.arm(Fault(at, do=another_claims, cut=False))
+    item.release()
+    assert nodes(operator, root, "taken") == [item.name]
+    others[0].done()
+
+
+def gone_back(queue: Queue) -> None:
+    """What is given back in the background asks four times at most, one after the other."""
+    for _ in range(4):
+        surely(queue.client.sync, "/")
+
+
+def test_takers_with_little_patience(connect: Connect, root: str, spawn: Spawn) -> None:
+    """Their time is up at any moment; nobody loses an item by that.  (Slow machines: it grows.)"""
+    queues = [Queue(connect(), root) for _ in range(4)]
+    queues[0].put_all([b"x"] * 60)
+
+    def work(queue: Queue, patience: Random) -> int:
+        done, most_s = 0, 0.03
+        while queue.size():
+            most_s *= 1.02
+            with contextlib.suppress(TimeUp), queue.take(patience.uniform(0.001, most_s)):
+                queue.size()
+                queue.size()
+                done += 1
+        return done
+
+    working = [spawn(work, queue, Random(seed)) for seed, queue in enumerate(queues * 2)]
+    assert sum(each.result(LIMIT_S) for each in working) == 60
+
+
 # --- once ----------------------------------------------------------------------------------------
 
 
@@ -418,6 +719,17 @@ def test_a_multi_that_was_given_up_does_not_come_late(
         assert once.commit(wait, make("c"))
     assert set(client.get_children(root)) == {"notes", "a", "b", "c"}
     until(lambda: len(nodes(client, root, "notes")) == 1)
+
+
+def test_a_note_that_somebody_writes(connect: Connect, root: str) -> None:
+    """Another takes its place; it does not stay until the session ends."""
+    queue, other = Queue(connect(), root), connect()
+    queue.put(b"x")
+    (name,) = nodes(other, root, "notes")
+    other.set(f"{root}/notes/{name}", b"")
+    queue.put(b"y")
+    assert queue.size() == 2
+    until(lambda: len(nodes(other, root, "notes")) == 1)
 
 
 # --- faults ------------------------------------------------------------------------------------
