@@ -172,7 +172,7 @@ class Invariants(Watcher):
         """What a crash left: all that was durable, and nothing that was never asked for."""
         sid, disk = member.sid, self.disks[member.sid]
         self.seen[sid] = Seen(applied=recovered.image_zxid, served=member.clock.now_ms())
-        self._forget_unsaid(sid, recovered.identity)
+        self._forget_unsaid(sid, recovered)
         if recovered.suspect is None:
             self._check_recovered(member, disk, recovered)
         log = DiskLog(recovered.image_zxid, recovered.image_chain)
@@ -183,17 +183,25 @@ class Invariants(Watcher):
         found.rotten = recovered.suspect is not None
         self.disks[sid] = found
 
-    def _forget_unsaid(self, sid: int, identity: Identity | None) -> None:
+    def _forget_unsaid(self, sid: int, recovered: Recovered) -> None:
         """A sole voter opens an epoch and writes its promise in one batch: lost with it, the
         epoch was never heard of, and may be opened anew."""
-        voters = VoterSet.decode(identity.proposed_voters) if identity else self._sets[0]
-        if not voters.alone(sid):
+        identity = recovered.identity
+        if not self._newest_set(recovered).alone(sid):
             return
         durable = identity.accepted_epoch if identity else 0
         for epoch in [e for e, leader in self.leaders.items() if leader == sid and e > durable]:
             del self.leaders[epoch]
             for zxid in [zxid for zxid in self._made if zxids.epoch_of(zxid) == epoch]:
                 del self._made[zxid]
+
+    def _newest_set(self, recovered: Recovered) -> VoterSet:
+        """By which it counts: of its log, of which its record may be behind."""
+        for entry in reversed(recovered.entries):
+            if entry.kind == EntryKind.CONFIG:
+                return VoterSet.decode(entry.data).at(entry.zxid)
+        identity = recovered.identity
+        return VoterSet.decode(identity.proposed_voters) if identity else self._sets[0]
 
     def wiped(self, member: Member) -> None:
         self.disks[member.sid] = Disk(wiped=True)
