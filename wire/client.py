@@ -30,10 +30,9 @@ change the state.
 import struct
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final, TypeAlias
-
-import attrs
 
 from wire.buffers import FrameBuffer
 from wire.codes import XID_AUTH, XID_NOTIFICATION, XID_PING, KeeperState, OpCode
@@ -114,21 +113,21 @@ SENDERS: Final[dict[Move, Role]] = {
 }
 
 
-@attrs.define(eq=True, weakref_slot=False)
+@dataclass(slots=True)
 class FourLetterWord:
     """An admin client's question; no session, no frames."""
 
     word: str
 
 
-@attrs.define(eq=True, weakref_slot=False)
+@dataclass(slots=True)
 class AdminText:
     """A piece of the answer to a four-letter word; it ends with the connection."""
 
     text: bytes
 
 
-@attrs.define(eq=True, weakref_slot=False)
+@dataclass(slots=True)
 class Request:
     """`body` is None for operations without one, and for opcodes that REQUESTS lacks."""
 
@@ -137,7 +136,7 @@ class Request:
     body: Record | None
 
 
-@attrs.define(eq=True, weakref_slot=False)
+@dataclass(slots=True)
 class Reply:
     """`body` is None for operations without one, and whenever `error` is not 0."""
 
@@ -147,7 +146,7 @@ class Reply:
     body: Record | None
 
 
-@attrs.define(eq=True, weakref_slot=False)
+@dataclass(slots=True)
 class WatchEvent:
     """`zxid` is that of the change, -1 in events that setWatches made."""
 

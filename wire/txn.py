@@ -28,15 +28,14 @@ as long to read.  A kind is never renumbered and a field never moves: logs outli
 
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
-
-import attrs
 
 from wire.errors import RemoteProtocolError
 from wire.records import ACL, OPEN_ACL
 
 
-@attrs.define(eq=True, weakref_slot=False)
+@dataclass(slots=True)
 class TxnHeader:
     """Who asked, and when. (origin, incarnation, number) names the waiting request.
 
@@ -54,7 +53,7 @@ class TxnHeader:
     time_ms: int
 
 
-@attrs.define(eq=True, weakref_slot=False)
+@dataclass(slots=True)
 class CreateTxn:
     """`owner` is an ephemeralOwner (PROTOCOL A6); `parent_cversion` the parent's internal
     cversion, which counts creates only, once this one is done."""
@@ -66,12 +65,12 @@ class CreateTxn:
     parent_cversion: int
 
 
-@attrs.define(eq=True, weakref_slot=False)
+@dataclass(slots=True)
 class DeleteTxn:
     path: str
 
 
-@attrs.define(eq=True, weakref_slot=False)
+@dataclass(slots=True)
 class SetDataTxn:
     """`version` is the new one, not a step."""
 
@@ -80,7 +79,7 @@ class SetDataTxn:
     version: int
 
 
-@attrs.define(eq=True, weakref_slot=False)
+@dataclass(slots=True)
 class SetACLTxn:
     """`aversion` is the new one."""
 
@@ -89,7 +88,7 @@ class SetACLTxn:
     aversion: int
 
 
-@attrs.define(eq=True, weakref_slot=False)
+@dataclass(slots=True)
 class CheckTxn:
     """`version` is the one that was compared; nothing to apply."""
 
@@ -97,25 +96,25 @@ class CheckTxn:
     version: int
 
 
-@attrs.define(eq=True, weakref_slot=False)
+@dataclass(slots=True)
 class CreateSessionTxn:
     timeout_ms: int
     password: bytes
 
 
-@attrs.define(eq=True, weakref_slot=False)
+@dataclass(slots=True)
 class CloseSessionTxn:
     """The session is the header's; its ephemerals are what the tree holds at that zxid."""
 
 
-@attrs.define(eq=True, weakref_slot=False)
+@dataclass(slots=True)
 class ErrorTxn:
     """A refusal, through the quorum like the rest, so that no deposed leader can answer."""
 
     code: int
 
 
-@attrs.define(eq=True, weakref_slot=False)
+@dataclass(slots=True)
 class MultiTxn:
     """All of them under one zxid; or ErrorTxn for each, when one of them was refused."""
 

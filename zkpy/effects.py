@@ -11,11 +11,10 @@ one costs four times as much.  They are never changed once handed over.
 
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 from zlib import crc32
-
-import attrs
 
 
 class EntryKind(IntEnum):
@@ -31,7 +30,7 @@ class EntryKind(IntEnum):
     """Changes nothing: that it is committed proves that its leader still leads (`zab.leader`)."""
 
 
-@attrs.define(eq=True)
+@dataclass(slots=True)
 class Entry:
     """One entry of the replicated log."""
 
@@ -45,7 +44,7 @@ class Entry:
     Equal zxid and chain mean equal logs up to there (see `zab.window`)."""
 
 
-@attrs.define(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Identity:
     """Who a member is and what it promised: the one metadata record on disk.
 
@@ -71,14 +70,14 @@ class Identity:
     whole, so an interrupted one leaves the old state as it was."""
 
 
-@attrs.define
+@dataclass(slots=True)
 class Truncate:
     """Cut the log so that `zxid` is its last entry, exactly and durably."""
 
     zxid: int
 
 
-@attrs.define
+@dataclass(slots=True)
 class Append:
     """Write entries as one batch: one write, one header, one fdatasync."""
 
@@ -90,7 +89,7 @@ class Append:
     digest: int
 
 
-@attrs.define
+@dataclass(slots=True)
 class WriteIdentity:
     """Replace the identity record atomically (temp file, fsync, rename, directory fsync).
 
@@ -100,7 +99,7 @@ class WriteIdentity:
     identity: Identity
 
 
-@attrs.define
+@dataclass(slots=True)
 class BeginGeneration:
     """Start a new, empty generation beside the one in force: an image will follow."""
 
@@ -111,14 +110,14 @@ class BeginGeneration:
     """Chain value of the log at that zxid."""
 
 
-@attrs.define
+@dataclass(slots=True)
 class GenerationChunk:
     """A piece of the image that the new generation starts from, in order."""
 
     data: bytes
 
 
-@attrs.define
+@dataclass(slots=True)
 class EndGeneration:
     """The image is complete; entries appended from now on go behind it.
 
@@ -130,7 +129,7 @@ class EndGeneration:
 DiskStep = Truncate | Append | WriteIdentity | BeginGeneration | GenerationChunk | EndGeneration
 
 
-@attrs.define
+@dataclass(slots=True)
 class DiskBatch:
     """Steps to carry out in order; when all are durable, report `saved(number)`.
 
@@ -142,7 +141,7 @@ class DiskBatch:
     steps: list[DiskStep]
 
 
-@attrs.define
+@dataclass(slots=True)
 class ImageBegin:
     """Start writing an image of the own state at `zxid` in the background."""
 
@@ -150,12 +149,12 @@ class ImageBegin:
     chain: int
 
 
-@attrs.define
+@dataclass(slots=True)
 class ImageChunk:
     data: bytes
 
 
-@attrs.define
+@dataclass(slots=True)
 class ImageEnd:
     """Trailer of the image; when it is durable, report `image_saved(zxid)`."""
 
@@ -166,7 +165,7 @@ class ImageEnd:
 ImageStep = ImageBegin | ImageChunk | ImageEnd
 
 
-@attrs.define
+@dataclass(slots=True)
 class Ready:
     """All that one pass of the core asks for, in the order given within each field."""
 
@@ -175,9 +174,9 @@ class Ready:
     """(server id, message): FIFO per server."""
     votes: Sequence[tuple[int, object]] = ()
     """(server id, notification): datagrams, may be lost."""
-    clients: list[tuple[int, bytes]] = attrs.Factory(list)
+    clients: list[tuple[int, bytes]] = field(default_factory=list)
     """(client link, bytes): at most one element per link and pass."""
-    closes: list[int] = attrs.Factory(list)
+    closes: list[int] = field(default_factory=list)
     """Client links to close once their bytes are written."""
     peer_closes: Sequence[int] = ()
     """Server ids whose link must be closed."""
@@ -188,7 +187,7 @@ class Ready:
     """What an operator must know now, though the server goes on."""
 
 
-@attrs.define
+@dataclass(slots=True)
 class Recovered:
     """What a data directory held at start: values, read by `storage`."""
 
@@ -207,7 +206,7 @@ class Recovered:
     """(zxid, digest) pairs from batch headers after the image, for checking the replay."""
     suspect: str | None = None
     """Why this member must not count until it was synchronised anew (D5); None if sound."""
-    notes: list[str] = attrs.Factory(list)
+    notes: list[str] = field(default_factory=list)
     """What recovery found and put right (a torn tail, a damaged image), for the operator's log."""
 
 

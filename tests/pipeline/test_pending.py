@@ -1,6 +1,7 @@
 """The overlay of prepared changes: what it shows, undoes and forgets."""
 
-import attrs
+from dataclasses import astuple, fields, replace
+
 import pytest
 
 from tests.pipeline import leader as ask
@@ -47,7 +48,7 @@ def test_view_of_the_tree_has_all_facts() -> None:
     leader.run(ask.set_acl("/a", acl), identities=JANE)
     leader.run(ask.set_acl("/a", acl), identities=JANE)
     view = seen(leader.pending, "/a")
-    assert attrs.astuple(view, recurse=False) == (1, 2, 2, 1, 7, 0, tuple(acl))
+    assert [getattr(view, each.name) for each in fields(view)] == [1, 2, 2, 1, 7, 0, tuple(acl)]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_view_tells_the_real_owner_before_and_after(request_: ask.Step, owner: i
     leader.apply_all()
     after = seen(leader.pending, "/a")
     assert before is not after
-    assert attrs.astuple(before) == attrs.astuple(after)
+    assert astuple(before) == astuple(after)
     assert after.owner == owner
 
 
@@ -80,7 +81,7 @@ def test_newest_change_is_seen(pending: Pending) -> None:
     assert pending.view("/a") is NEW
     change(pending, 2, a=None)
     assert pending.view("/a") is None
-    newer = attrs.evolve(NEW, version=4)
+    newer = replace(NEW, version=4)
     change(pending, 3, a=newer)
     assert pending.view("/a") is newer
 
@@ -94,7 +95,7 @@ def test_removal_hides_what_the_tree_still_has(pending: Pending) -> None:
 
 def test_change_is_forgotten_when_the_last_one_is_applied(pending: Pending) -> None:
     change(pending, 1, a=NEW, b=NEW)
-    change(pending, 2, a=attrs.evolve(NEW, version=1))
+    change(pending, 2, a=replace(NEW, version=1))
     assert len(pending) == 2
     apply(pending, 1, "a", "b")
     assert (len(pending), seen(pending, "/a").version, pending.view("/b")) == (1, 1, None)
@@ -121,7 +122,7 @@ def test_path_touched_twice_by_one_transaction(pending: Pending) -> None:
 def test_undo_restores_what_was_seen_before(pending: Pending) -> None:
     change(pending, 1, a=NEW, b=None)
     for path in ("/a", "/b", "/c", "/a"):
-        pending.put(path, attrs.evolve(NEW, version=9))
+        pending.put(path, replace(NEW, version=9))
     pending.put("/a", None)
     pending.put("/zookeeper", None)
     pending.undo()
@@ -139,7 +140,7 @@ def test_undo_reaches_back_to_the_last_seal_only(pending: Pending) -> None:
 
 
 def test_owned_by_knows_pending_ephemerals(pending: Pending) -> None:
-    anns, bobs = (attrs.evolve(NEW, owner=session) for session in (ANN, BOB))
+    anns, bobs = (replace(NEW, owner=session) for session in (ANN, BOB))
     change(pending, 1, a=anns, b=anns, c=bobs, d=NEW)
     change(pending, 2, b=None)
     assert pending.owned_by(ANN) == ["/a"]

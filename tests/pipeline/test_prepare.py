@@ -4,6 +4,7 @@ Each row of the tables runs twice: its situation is applied, and its situation i
 prepared only.  The answer must not tell which.
 """
 
+from dataclasses import fields
 from typing import Any
 
 import attrs
@@ -714,7 +715,7 @@ def test_failed_multi_leaves_nothing(leader: Preparing) -> None:
 
 
 def facts(view: Any) -> Any:
-    return None if view is None else attrs.astuple(view, recurse=False)
+    return None if view is None else [getattr(view, each.name) for each in fields(view)]
 
 
 def test_read_among_writes_refuses_the_whole(leader: Preparing) -> None:

@@ -1,6 +1,7 @@
 """The committed membership: where others are looked for, and the file beside zoo.cfg."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import attrs
@@ -62,7 +63,7 @@ def test_the_file_that_zoo_cfg_names_is_replaced_and_read_again(
     "voters",
     [
         VoterSet.of([1]).at(5),
-        attrs.evolve(FOUNDED, version=0),
+        replace(FOUNDED, version=0),
         FOUNDED.join(FOUNDED.members, FOUNDED.note).at(0x20),
     ],
     ids=["no addresses", "not in the log", "joint"],

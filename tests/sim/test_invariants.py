@@ -1,8 +1,8 @@
 """The watching of members: each rule is broken on purpose, from outside, and must be noticed."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
-import attrs
 import pytest
 
 from wire.peer import Ack, AckEpoch, LeaderInfo
@@ -84,7 +84,7 @@ def committed_without_a_quorum(scene: Scene) -> None:
 
 
 def another_entry_under_the_same_zxid(scene: Scene) -> None:
-    entry = attrs.evolve(scene.last, chain=scene.last.chain ^ 1)
+    entry = replace(scene.last, chain=scene.last.chain ^ 1)
     batch = DiskBatch(99, [Append([entry], 0, 0, 0)])
     scene.watch.asked(scene.follower, Ready(disk=batch))
 
@@ -95,12 +95,12 @@ def entry_that_nobody_proposed(scene: Scene) -> None:
 
 
 def hole_in_a_log(scene: Scene) -> None:
-    entry = attrs.evolve(scene.last, zxid=scene.last.zxid + 2)
+    entry = replace(scene.last, zxid=scene.last.zxid + 2)
     scene.watch.made_durable(scene.follower, DiskBatch(99, [Append([entry], 0, 0, 0)]))
 
 
 def entry_on_another_log(scene: Scene) -> None:
-    entry = attrs.evolve(scene.next, data=b"not what its chain value says")
+    entry = replace(scene.next, data=b"not what its chain value says")
     scene.watch.made_durable(scene.follower, DiskBatch(99, [Append([entry], 0, 0, 0)]))
 
 
@@ -111,7 +111,7 @@ def committed_entries_cut_off(scene: Scene) -> None:
 def promise_taken_back(scene: Scene) -> None:
     identity = scene.follower.replica.zab.identity
     assert identity is not None
-    worse = attrs.evolve(identity, accepted_epoch=0)
+    worse = replace(identity, accepted_epoch=0)
     scene.watch.made_durable(scene.follower, DiskBatch(99, [WriteIdentity(worse)]))
 
 
@@ -123,7 +123,7 @@ def promise_forgotten_in_memory(scene: Scene) -> None:
 def promise_lost_in_a_crash(scene: Scene) -> None:
     found = scene.recovered(scene.follower, 100)
     assert found.identity is not None
-    found.identity = attrs.evolve(found.identity, accepted_epoch=0)
+    found.identity = replace(found.identity, accepted_epoch=0)
     scene.watch.booted(scene.follower, found)
 
 

@@ -7,6 +7,7 @@ image plus log - is comparable with the whole history, entry by entry.
 import random
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import attrs
 
@@ -178,7 +179,7 @@ class Driver:
 
     def write_identity(self) -> None:
         old = self.state.identity
-        new = attrs.evolve(old, accepted_epoch=old.accepted_epoch + 1) if old else IDENTITY
+        new = replace(old, accepted_epoch=old.accepted_epoch + 1) if old else IDENTITY
         self._execute([WriteIdentity(new)])
 
     def write_image(self) -> None:
@@ -203,7 +204,7 @@ class Driver:
         self._run_batch([BeginGeneration(number, zxid, chain)])
         self._run_batch([GenerationChunk(chunk) for chunk in encode_history(image)])
         entries = self._new_entries(image, self._last_epoch() + 1)
-        adopted = State(attrs.evolve(identity or IDENTITY, generation=number), (*image, *entries))
+        adopted = State(replace(identity or IDENTITY, generation=number), (*image, *entries))
         if self.rng.random() < 0.5:
             self._run_batch([EndGeneration(zxid * 3)])
             self._run_batch([self._step_of(entries)])

@@ -2,9 +2,9 @@
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
-import attrs
 import pytest
 
 from tests.storage.model import (
@@ -35,7 +35,7 @@ from zkpy.errors import StorageError
 from zkpy.storage import FileSystem, OsFileSystem, Storage
 from zkpy.testing.memfs import MemFileSystem, PowerCut
 
-SECOND = attrs.evolve(IDENTITY, generation=2)
+SECOND = replace(IDENTITY, generation=2)
 
 
 def found(fs: FileSystem, log_dir: str | None = None) -> Storage:
@@ -501,7 +501,7 @@ def test_a_promise_voids_what_was_being_received(memory: MemFileSystem) -> None:
     storage = found(memory)
     history: list[Entry] = []
     append(storage, history)
-    do(storage, *snap(history), WriteIdentity(attrs.evolve(IDENTITY, accepted_epoch=4)))
+    do(storage, *snap(history), WriteIdentity(replace(IDENTITY, accepted_epoch=4)))
     assert memory.listdir(DATA_DIR) == ["gen-0001", "identity", "lock"]
     append(storage, history)
     do(storage, *snap(history[:1]), *snap(history), WriteIdentity(SECOND))

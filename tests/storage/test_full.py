@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Callable
+from dataclasses import replace
 
 import attrs
 import pytest
@@ -100,7 +101,7 @@ def test_a_crash_while_the_log_waits_loses_nothing_acknowledged(memory: MemFileS
 def test_an_identity_waits_for_room(memory: MemFileSystem) -> None:
     disk = Disk(memory)
     disk.fill_up("create")
-    promise = attrs.evolve(IDENTITY, accepted_epoch=9)
+    promise = replace(IDENTITY, accepted_epoch=9)
     disk.storage.execute(DiskBatch(1, [WriteIdentity(promise)]))
     assert disk.waited == 2
     disk.storage.close()

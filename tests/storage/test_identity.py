@@ -1,6 +1,7 @@
 """The identity record: replaced whole or not at all, and damage is not blankness."""
 
-import attrs
+from dataclasses import replace
+
 import pytest
 
 from tests.storage.model import DATA_DIR, IDENTITY, open_storage
@@ -88,7 +89,7 @@ def test_a_lost_record_makes_suspect_not_blank(memory: MemFileSystem) -> None:
 
 def test_a_wiped_directory_is_blank(memory: MemFileSystem) -> None:
     storage, _ = open_storage(memory)
-    storage.execute(DiskBatch(1, [WriteIdentity(attrs.evolve(IDENTITY, generation=1))]))
+    storage.execute(DiskBatch(1, [WriteIdentity(replace(IDENTITY, generation=1))]))
     storage.close()
     memory.wipe(DATA_DIR)
     _, recovered = open_storage(memory)

@@ -1,8 +1,8 @@
 """Boot: torn ends are cut off, damage is told from them and kept (RELIABILITY D4, D5, D8)."""
 
 from contextlib import suppress
+from dataclasses import replace
 
-import attrs
 import pytest
 
 from tests.storage.model import (
@@ -71,7 +71,7 @@ def check_suspect(fs: MemFileSystem, reason: str) -> None:
         assert again.suspect == recovered.suspect
     # A promise must still be possible.
     assert recovered.identity is not None
-    promise = attrs.evolve(recovered.identity, accepted_epoch=9)
+    promise = replace(recovered.identity, accepted_epoch=9)
     storage.execute(DiskBatch(2, [WriteIdentity(promise)]))
     storage.close()
     storage, recovered = open_storage(fs)
@@ -226,12 +226,12 @@ def test_a_segment_of_another_history_is_noticed(memory: MemFileSystem) -> None:
     history: list[Entry] = []
     append(storage, history, 1)
     storage.execute(DiskBatch(1, [Truncate(0)]))
-    foreign = [attrs.evolve(e, data=b"x" * len(e.data)) for e in history]
+    foreign = [replace(e, data=b"x" * len(e.data)) for e in history]
     assert foreign != history
     second = segments(memory)[1]
     header = record.decode_segment_header(memory.get(second))
     assert header is not None
-    forged = attrs.evolve(header, base_chain=header.base_chain ^ 1)
+    forged = replace(header, base_chain=header.base_chain ^ 1)
     memory.corrupt(second, 0, record.encode_segment_header(forged))
     check_suspect(memory, "does not continue")
 
@@ -341,7 +341,7 @@ def test_an_image_of_another_history_is_noticed(memory: MemFileSystem) -> None:
     storage = found(memory)
     history: list[Entry] = []
     append(storage, history)
-    write_image(storage, [*history[:-1], attrs.evolve(history[-1], chain=5)])
+    write_image(storage, [*history[:-1], replace(history[-1], chain=5)])
     storage.close()
     check_suspect(memory, "does not hold the image's zxid")
 

@@ -7,6 +7,7 @@ replicas, clients and real framing of files, is zkpy.testing.
 import heapq
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from zlib import crc32
@@ -194,9 +195,7 @@ class Node:
         self.images: dict[int, tuple[State, int]] = {}
         window = Window(log.zxid, log.chain, list(log.entries), log.committed)
         rng = random.Random(world.rng.getrandbits(32))
-        options = attrs.evolve(
-            world.options, voters=world.configured.get(sid, world.options.voters)
-        )
+        options = replace(world.options, voters=world.configured.get(sid, world.options.voters))
         self.zab = Zab(sid, identity, window, options, rng, world.now, suspect)
         self.links: dict[int, Link] = {}
         self.batch: DiskBatch | None = None
@@ -322,7 +321,7 @@ class World:
         self.rng = random.Random(seed)
         self.now = 1000
         self.options = ZabOptions(voters, tick_ms=200, founding_wait_ms=1000, yield_ms=5000)
-        self.options = attrs.evolve(self.options, **options)
+        self.options = replace(self.options, **options)
         self.heap: list[tuple[int, int, Callable[[], None]]] = []
         self.count = 0
         self.sids = sids or voters.everyone()

@@ -1,6 +1,7 @@
 """One real party against a scripted one (after ZooKeeper's Zab1_0Test): what is sent, and when."""
 
 import random
+from dataclasses import replace
 
 import attrs
 
@@ -45,7 +46,7 @@ def log_to(*places: tuple[int, int], cluster: bytes = CLUSTER) -> list[Entry]:
 def member(accepted_epoch: int, **changes: object) -> Identity:
     voters = VOTERS.at(zxids.make(1, 2)).encode()
     identity = Identity(CLUSTER, 1, False, accepted_epoch, voters, voters)
-    return attrs.evolve(identity, **changes)  # type: ignore[arg-type]
+    return replace(identity, **changes)  # type: ignore[arg-type]
 
 
 class Driver:
@@ -62,7 +63,7 @@ class Driver:
         base: tuple[int, int] = (0, CHAIN_START),
     ) -> None:
         if identity is not None:
-            identity = attrs.evolve(identity, server_id=me)
+            identity = replace(identity, server_id=me)
         window = Window(*base, entries, committed)
         self.now = 1000
         self.zab = Zab(me, identity, window, options, random.Random(7), self.now, suspect)

@@ -2,9 +2,9 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
-import attrs
 import pytest
 
 from tests.zab.network import World
@@ -30,7 +30,7 @@ from zkpy.zab.quorum import Members, VoterSet
 from zkpy.zab.zab import Zab
 
 LOG = log_to((1, 4))
-ELECTING = attrs.evolve(OPTIONS, elects=True)
+ELECTING = replace(OPTIONS, elects=True)
 
 
 class Voter(Driver):

@@ -1,8 +1,8 @@
 """DESIGN.md, decision 8: how an ensemble comes to be, once, and who counts in it."""
 
+from dataclasses import replace
 from functools import partial
 
-import attrs
 import pytest
 
 from tests.zab.network import World
@@ -233,7 +233,7 @@ def test_a_record_without_an_ensemble_vetoes_for_ever() -> None:
     world.crash(1)
     identity = world.disks[1].identity
     assert identity is not None
-    world.disks[1].identity = attrs.evolve(identity, cluster_id=NO_CLUSTER, founding=True)
+    world.disks[1].identity = replace(identity, cluster_id=NO_CLUSTER, founding=True)
     world.crash(2)
     world.wipe(2)
     world.crash(3)

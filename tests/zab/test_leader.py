@@ -1,5 +1,6 @@
 """A real leader against scripted learners: who counts, what waits for the disk, when it ends."""
 
+from dataclasses import replace
 from typing import Any
 
 import attrs
@@ -157,7 +158,7 @@ def test_an_old_promise_does_not_count() -> None:
 
 
 def test_a_promise_outlives_its_link() -> None:
-    options = attrs.evolve(OPTIONS, voters=VoterSet.of([1, 2, 3, 4, 5]))
+    options = replace(OPTIONS, voters=VoterSet.of([1, 2, 3, 4, 5]))
     entries = log_to((1, 1), (2, 3))
     voters = options.voters.encode()
     identity = member(2, voters=voters, proposed_voters=voters)
@@ -384,7 +385,7 @@ def test_one_frame_per_learner_and_pass() -> None:
 
 def test_doubled_acks_of_one_learner_are_one() -> None:
     """ZOOKEEPER-1113, with five voters."""
-    options = attrs.evolve(OPTIONS, voters=VoterSet.of([1, 2, 3, 4, 5]))
+    options = replace(OPTIONS, voters=VoterSet.of([1, 2, 3, 4, 5]))
     voters = options.voters.encode()
     driver = Driver(
         member(2, voters=voters, proposed_voters=voters), log_to((1, 1), (2, 1)), options=options
@@ -411,7 +412,7 @@ def test_an_ack_of_what_was_not_sent_or_taken_back(zxid: int) -> None:
 
 def test_a_slow_learner_costs_bounded_memory() -> None:
     """T-slow-1: it gets so much unacknowledged, no more; then it has to come for a SNAP."""
-    options = attrs.evolve(OPTIONS, window_bytes_max=20_000, inflight_bytes_max=2_000)
+    options = replace(OPTIONS, window_bytes_max=20_000, inflight_bytes_max=2_000)
     driver = serving(options=options)
     join(driver, 3)
     driver.save()
@@ -584,7 +585,7 @@ def test_a_leader_that_is_voted_out_leaves() -> None:
 
 
 def test_a_change_of_voters_may_take_the_last_zxid_of_an_epoch() -> None:
-    options = attrs.evolve(OPTIONS, epoch_entries_max=(FIRST & zxids.COUNTER_MAX) + 2)
+    options = replace(OPTIONS, epoch_entries_max=(FIRST & zxids.COUNTER_MAX) + 2)
     driver = serving(options=options)
     joint = driver.zab.propose_voters(VoterSet.of([1, 2]).members)
     driver.save()

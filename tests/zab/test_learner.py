@@ -1,6 +1,8 @@
 """A real learner against a scripted leader: what is durable before what is said (3.6), and that
 every frame out of order ends the link."""
 
+from dataclasses import replace
+
 import attrs
 import pytest
 
@@ -516,7 +518,7 @@ def test_an_observer_follows_alike() -> None:
 
 def test_who_is_not_in_the_configuration_learns_but_does_not_serve() -> None:
     """Neither a member that is about to join, nor one that was removed."""
-    options = attrs.evolve(OPTIONS, named_only=True)
+    options = replace(OPTIONS, named_only=True)
     driver = following(Driver(member(2), OLD, OLD[3].zxid, options=options))
     for voters, serves in (([2, 3], False), ([1, 2, 3], True)):
         last = driver.zab.log.last

@@ -1,8 +1,8 @@
 """A Zab alone: everything happens without a timer, and nothing before it is durable."""
 
 import random
+from dataclasses import replace
 
-import attrs
 import pytest
 
 from wire.peer import Role
@@ -112,13 +112,13 @@ def test_restart_commits_the_whole_history() -> None:
 def test_a_promise_without_an_epoch_is_not_used_twice() -> None:
     """It crashed between the record and (2,1): another leader may have had epoch 2 from it."""
     _, identity, entries = founded()
-    promised = attrs.evolve(identity, accepted_epoch=2)
+    promised = replace(identity, accepted_epoch=2)
     assert make(promised, Window(0, 0, entries, entries[-1].zxid)).epoch == 3
 
 
 def test_the_epoch_rolls_when_it_is_full() -> None:
     """T-roll-1: behind the last zxid of an epoch writes go on in the next, without an error."""
-    options = attrs.evolve(OPTIONS, epoch_entries_max=5)
+    options = replace(OPTIONS, epoch_entries_max=5)
     zab = Zab(1, None, Window(), options, random.Random(1), 0)
     save(zab)
     written = []
@@ -151,7 +151,7 @@ def test_a_digest_mismatch_stops_the_only_server() -> None:
 
 
 def test_founding_can_be_forbidden() -> None:
-    options = attrs.evolve(OPTIONS, autocreate=False)
+    options = replace(OPTIONS, autocreate=False)
     zab = Zab(1, None, Window(), options, random.Random(1), 0)
     assert zab.role is Role.LOOKING
     assert zab.ready(0, 0).disk is None
@@ -168,7 +168,7 @@ def test_a_suspect_server_alone_serves_nothing() -> None:
 
 def test_weightless_partners_do_not_keep_it_waiting() -> None:
     voters = VoterSet(Members({1: Voter(), 2: Voter(weight=0)}))
-    zab = Zab(1, None, Window(), attrs.evolve(OPTIONS, voters=voters), random.Random(1), 0)
+    zab = Zab(1, None, Window(), replace(OPTIONS, voters=voters), random.Random(1), 0)
     batch = zab.ready(0, 0).disk
     assert batch is not None
     zab.saved(batch.number, 0)
@@ -176,7 +176,7 @@ def test_weightless_partners_do_not_keep_it_waiting() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    options = attrs.evolve(OPTIONS, window_bytes_max=20_000)
+    options = replace(OPTIONS, window_bytes_max=20_000)
     zab = Zab(1, None, Window(), options, random.Random(1), 0)
     save(zab)
     for _ in range(500):

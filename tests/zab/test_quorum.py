@@ -2,8 +2,8 @@
 
 import itertools
 import random
+from dataclasses import replace
 
-import attrs
 import pytest
 
 from zkpy.zab.quorum import Members, Tally, Voter, VoterHistory, VoterSet
@@ -42,7 +42,7 @@ def random_members(rng: random.Random) -> Members:
         for sid in sids
     }
     first = sids[0]
-    voters[first] = attrs.evolve(voters[first], weight=1)
+    voters[first] = replace(voters[first], weight=1)
     return Members(voters, tuple(sorted(rng.sample(range(20, 25), rng.randrange(3)))))
 
 

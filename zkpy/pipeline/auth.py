@@ -7,8 +7,7 @@ packet that its scheme accepts.  Nothing here outlives the connection.
 import base64
 import hashlib
 import hmac
-
-import attrs
+from dataclasses import dataclass
 
 from wire.codes import ErrorCode
 from zkpy.errors import ZkError
@@ -31,7 +30,7 @@ def digest_id(credential: bytes) -> str:
     return f"{user}:{hashed.decode()}"
 
 
-@attrs.define(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Authenticator:
     """The schemes that this server accepts in auth packets."""
 

@@ -11,11 +11,10 @@ from meanwhile is put into a later one then.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-import attrs
 
-
-@attrs.define(eq=False)
+@dataclass(eq=False, slots=True)
 class _Tracked:
     timeout_ms: int
     heard_ms: int

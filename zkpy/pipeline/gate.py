@@ -10,9 +10,8 @@ and xid: clients start their xids again on every connection.
 """
 
 from collections import deque
+from dataclasses import dataclass
 from typing import Protocol
-
-import attrs
 
 from wire.client import Request
 from wire.txn import TxnHeader
@@ -24,7 +23,7 @@ class Queued(Protocol):
     queue: deque["Waiting"]
 
 
-@attrs.define(eq=False)
+@dataclass(eq=False, slots=True)
 class Waiting:
     """A request that is not answered yet."""
 

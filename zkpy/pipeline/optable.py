@@ -7,10 +7,9 @@ answered UNIMPLEMENTED, and the connection is closed, as ZooKeeper does.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
-
-import attrs
 
 from wire import records
 from wire.codes import ErrorCode, OpCode
@@ -27,7 +26,7 @@ class Work(IntEnum):
     LOCAL = 2
 
 
-@attrs.define(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Op:
     """One opcode."""
 

@@ -12,9 +12,8 @@ through the quorum, so that a deposed leader cannot answer from the past.
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Protocol
-
-import attrs
 
 from wire import records
 from wire.codes import CreateMode, ErrorCode, OpCode, Perm
@@ -55,7 +54,7 @@ _MAY_WRITE: Final = int(Perm.WRITE)
 _MAY_CREATE: Final = int(Perm.CREATE)
 
 
-@attrs.define(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Rules:
     """Switches of zoo.cfg that change what is refused."""
 
@@ -65,7 +64,7 @@ class Rules:
     """`enforceQuota`: hard limits of quotas are held."""
 
 
-@attrs.define(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Mode:
     sequential: bool = False
     ephemeral: bool = False

@@ -21,9 +21,8 @@ changes, session deadlines and the gate belong to an office and go with it.
 import random
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Final
-
-import attrs
 
 from wire import upper
 from wire.errors import RemoteProtocolError
@@ -73,7 +72,7 @@ DIGEST_INTERVAL: Final = 128
 DIGESTS_KEPT: Final = 1024
 
 
-@attrs.define(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ReplicaOptions:
     """What a member is told about itself."""
 
@@ -81,10 +80,10 @@ class ReplicaOptions:
     zab: ZabOptions
     standalone: bool = True
     """Configured without other servers: what `srvr` calls the mode."""
-    limits: Limits = attrs.Factory(Limits)
-    rules: Rules = attrs.Factory(Rules)
-    membership: MembershipRules = attrs.Factory(MembershipRules)
-    authenticator: Authenticator = attrs.Factory(Authenticator)
+    limits: Limits = field(default_factory=Limits)
+    rules: Rules = field(default_factory=Rules)
+    membership: MembershipRules = field(default_factory=MembershipRules)
+    authenticator: Authenticator = field(default_factory=Authenticator)
     read_only_mode: bool = False
     """`readonlymode.enabled`: without a quorum, serve reads to those who ask for no more."""
     leader_serves: bool = True

@@ -19,10 +19,9 @@ the session's client back to read: it must not say that a session is gone which 
 """
 
 import random
+from dataclasses import dataclass, field
 from hmac import compare_digest
 from typing import Any, Final
-
-import attrs
 
 from wire.client import Request
 from wire.codes import OpCode
@@ -40,16 +39,16 @@ _CLOSE_SESSION: Final = int(OpCode.CLOSE_SESSION)
 _RECONFIG: Final = int(OpCode.RECONFIG)
 
 
-@attrs.define(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LocalSessionRules:
     upgrading: bool = False
     """`localSessionsUpgradingEnabled`: whoever wants an ephemeral gets a global session."""
 
 
-@attrs.define(eq=False)
+@dataclass(eq=False, slots=True)
 class _Local:
     timeout_ms: int
-    password: bytes = attrs.field(repr=False)
+    password: bytes = field(repr=False)
     link: ClientLink | None = None
 
 

@@ -12,6 +12,8 @@ It is the version of the configuration, too; the text cannot hold it, as it is n
 when the text is made, so it is added where it is applied.
 """
 
+from dataclasses import dataclass, field
+
 import attrs
 
 from wire import txn as txns
@@ -27,7 +29,7 @@ SHOWN_VERSION: int = -1
 VOTERS_MIN_STANDALONE: int = 2
 
 
-@attrs.define(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MembershipRules:
     """What zoo.cfg says about changes of membership."""
 
@@ -35,7 +37,7 @@ class MembershipRules:
     """`reconfigEnabled`."""
     voters_min: int = VOTERS_MIN_STANDALONE
     """2 with `standaloneEnabled`, else 1."""
-    static: Configuration = attrs.field(factory=lambda: Configuration({}))
+    static: Configuration = field(default_factory=lambda: Configuration({}))
     """What the files say: of servers that the log has no addresses of."""
 
 

@@ -10,6 +10,7 @@ not join, and finds no quorum; were it the same, it would bring a second truth w
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import attrs
 
@@ -96,7 +97,7 @@ def steps_to(
     zxid, kind, data = found.last + 1, int(EntryKind.CONFIG), voters.encode()
     entry = Entry(zxid, kind, data, chain_next(chain, zxid, kind, data))
     known = voters.at(zxid).encode()
-    changed = attrs.evolve(
+    changed = replace(
         identity, cluster_id=cluster_id, voters=known, proposed_voters=known, founding=False
     )
     return [WriteIdentity(changed), Append([entry], zxid, 0, 0)]

@@ -8,10 +8,9 @@ fixupACL and checkACL.  The packed form, for images, digest and sharing, is jute
 
 import ipaddress
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
-
-import attrs
 
 from wire.codes import ErrorCode, Perm
 from wire.records import ACL
@@ -124,15 +123,15 @@ def unpack(packed: bytes) -> AclList:
     return tuple(entries)
 
 
-@attrs.define(eq=False, repr=False)
+@dataclass(eq=False, repr=False, slots=True)
 class AclPool:
     """One tuple per distinct list, however many znodes carry it.
 
     Counted: a list that no znode carries any more is forgotten.
     """
 
-    _shared: dict[bytes, AclList] = attrs.field(factory=dict)
-    _uses: dict[bytes, int] = attrs.field(factory=dict)
+    _shared: dict[bytes, AclList] = field(default_factory=dict)
+    _uses: dict[bytes, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self._shared)

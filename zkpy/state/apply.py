@@ -12,9 +12,8 @@ stops (with half of it applied in memory, which nothing reads any more).
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
-
-import attrs
 
 from wire.txn import (
     CheckTxn,
@@ -39,7 +38,7 @@ from zkpy.state.sessions import SessionTable
 from zkpy.state.tree import DataTree
 
 
-@attrs.define(eq=False)
+@dataclass(eq=False, slots=True)
 class Applied:
     """What one transaction did.
 
@@ -63,7 +62,7 @@ class Applied:
     the event is decided by the ACL at that time (PROTOCOL A7).  None if there are none."""
 
 
-@attrs.define(eq=False, repr=False)
+@dataclass(eq=False, repr=False, slots=True)
 class ReplicatedState:
     """The tree, the sessions, and what follows from them, as of `zxid`.
 
@@ -73,9 +72,9 @@ class ReplicatedState:
     tree: DataTree
     zxid: int = 0
     """The last applied; 0 before the first transaction."""
-    sessions: SessionTable = attrs.field(factory=SessionTable)
-    lifetimes: Lifetimes = attrs.field(factory=Lifetimes)
-    quota: QuotaTable = attrs.field(factory=QuotaTable)
+    sessions: SessionTable = field(default_factory=SessionTable)
+    lifetimes: Lifetimes = field(default_factory=Lifetimes)
+    quota: QuotaTable = field(default_factory=QuotaTable)
     data_bytes: int = 0
     """Data and paths of all znodes: ZooKeeper's approximate data size."""
     _sum: int = 0

@@ -28,10 +28,9 @@ changed.  What follows from the tree (children, indexes, counts) is not in an im
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import accumulate, groupby, islice, pairwise
 from typing import Final
-
-import attrs
 
 from wire.errors import RemoteProtocolError
 from zkpy.errors import CorruptionError
@@ -105,7 +104,7 @@ def chunks_of(state: ReplicatedState, nodes: int = 4096) -> Iterator[bytes]:
         yield chunk
 
 
-@attrs.define(eq=False, repr=False)
+@dataclass(eq=False, repr=False, slots=True)
 class ImageReader:
     """Takes the chunks of an image in order; `finish` gives the state.
 
@@ -113,10 +112,10 @@ class ImageReader:
     what was written was wrong, or the state that wrote them.
     """
 
-    _state: ReplicatedState = attrs.field(factory=lambda: ReplicatedState(DataTree()))
+    _state: ReplicatedState = field(default_factory=lambda: ReplicatedState(DataTree()))
     _digest: int = 0
     _nodes: int = 0
-    _packed_acls: dict[bytes, AclList] = attrs.field(factory=dict)
+    _packed_acls: dict[bytes, AclList] = field(default_factory=dict)
 
     def feed(self, chunk: bytes) -> None:
         """Take the next chunk: about a microsecond per znode."""

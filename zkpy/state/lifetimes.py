@@ -15,9 +15,8 @@ long as no session is named 128 << 56.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final
-
-import attrs
 
 from zkpy.state import znode as zn
 
@@ -46,7 +45,7 @@ def is_session(owner: int) -> bool:
     return owner != 0 and owner != CONTAINER_OWNER and not is_ttl(owner)
 
 
-@attrs.define(eq=False, repr=False)
+@dataclass(eq=False, repr=False, slots=True)
 class Lifetimes:
     """Ephemerals by session; containers; TTL znodes with their ms.
 
@@ -54,9 +53,9 @@ class Lifetimes:
     ephemerals.  Dicts stand for ordered sets.
     """
 
-    ephemerals: dict[int, dict[str, None]] = attrs.field(factory=dict)
-    containers: dict[str, None] = attrs.field(factory=dict)
-    ttls: dict[str, int] = attrs.field(factory=dict)
+    ephemerals: dict[int, dict[str, None]] = field(default_factory=dict)
+    containers: dict[str, None] = field(default_factory=dict)
+    ttls: dict[str, int] = field(default_factory=dict)
     ephemeral_count: int = 0
 
     def add(self, path: str, owner: int) -> None:

@@ -16,9 +16,8 @@ The znode a quota is set on counts too; data counts by length, null as 0.
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
-
-import attrs
 
 from zkpy.state import paths
 from zkpy.state import znode as zn
@@ -34,7 +33,7 @@ _STATS_SUFFIX: Final = "/" + STATS_NAME
 _SETTING: Final = re.compile(r"(count|bytes|countHardLimit|byteHardLimit)=(-?[0-9]{1,19})")
 
 
-@attrs.define
+@dataclass(slots=True)
 class Quota:
     """Limits and usage of one branch; -1 is no limit."""
 
@@ -72,11 +71,11 @@ def parse_limits(data: bytes | None) -> Quota:
     )
 
 
-@attrs.define(eq=False, repr=False)
+@dataclass(eq=False, repr=False, slots=True)
 class QuotaTable:
     """Quotas by the path they are set on."""
 
-    quotas: dict[str, Quota] = attrs.field(factory=dict)
+    quotas: dict[str, Quota] = field(default_factory=dict)
 
     def covering(self, path: str) -> list[Quota]:
         """The quotas that a change at `path` counts in (ZooKeeper allows one per line)."""

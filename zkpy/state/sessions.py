@@ -5,25 +5,24 @@ leader gives each session in this table its full timeout.
 """
 
 from collections.abc import Iterator
-
-import attrs
+from dataclasses import dataclass, field
 
 from zkpy.state.digest import term_of_session
 
 
-@attrs.define(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Session:
     timeout_ms: int
     """As negotiated; never shorter than this since the last touch the leader knows of."""
-    password: bytes = attrs.field(repr=False)
+    password: bytes = field(repr=False)
     """16 random bytes: a secret, so kept out of every log line."""
 
 
-@attrs.define(eq=False, repr=False)
+@dataclass(eq=False, repr=False, slots=True)
 class SessionTable:
     """Session id (signed int64, as on the wire) -> Session."""
 
-    sessions: dict[int, Session] = attrs.field(factory=dict)
+    sessions: dict[int, Session] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.sessions)

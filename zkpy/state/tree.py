@@ -11,9 +11,8 @@ by `apply` alone, cannot refuse, and append what they did to a list of changes
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
-
-import attrs
 
 from wire.records import ACL, OPEN_ACL
 from wire.txn import CreateTxn, SetACLTxn, SetDataTxn
@@ -26,17 +25,17 @@ from zkpy.state.digest import Change
 _NO_CHILDREN: Final[dict[str, None]] = {}
 
 
-@attrs.define(eq=False, repr=False)
+@dataclass(eq=False, repr=False, slots=True)
 class DataTree:
     """Reads go straight to the tables; `facts` sums the digest terms of the side tables."""
 
-    nodes: dict[str, bytes] = attrs.field(factory=dict)
-    children: dict[str, dict[str, None]] = attrs.field(factory=dict)
-    acls: dict[str, AclList] = attrs.field(factory=dict)
-    owners: dict[str, int] = attrs.field(factory=dict)
+    nodes: dict[str, bytes] = field(default_factory=dict)
+    children: dict[str, dict[str, None]] = field(default_factory=dict)
+    acls: dict[str, AclList] = field(default_factory=dict)
+    owners: dict[str, int] = field(default_factory=dict)
     facts: int = 0
     """Sum of the digest terms of `acls` and `owners`, not reduced modulo 2^64."""
-    _pool: AclPool = attrs.field(factory=AclPool)
+    _pool: AclPool = field(default_factory=AclPool)
 
     @classmethod
     def founded(cls) -> "DataTree":

@@ -22,10 +22,9 @@ segments too: a missing, doubled or swapped file cannot go unnoticed.
 """
 
 import struct
+from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
-
-import attrs
 
 from zkpy import zxid as zxids
 from zkpy.effects import Append, Entry, chain_next
@@ -50,7 +49,7 @@ _LINK_BYTES: Final = 9
 """The part of an entry's header that the chain covers: zxid and kind."""
 
 
-@attrs.define(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SegmentHeader:
     """What a segment says of itself."""
 
@@ -61,7 +60,7 @@ class SegmentHeader:
     base_chain: int
 
 
-@attrs.define
+@dataclass(slots=True)
 class BatchHeader:
     """One decoded batch header; a seal if `count` is 0."""
 

@@ -10,6 +10,7 @@ cannot be copied, the mutant is its nearest relative here, and says so.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 import attrs
@@ -320,7 +321,7 @@ def _plant_1699() -> list[tuple[Any, str, Any]]:
     tally, agreed = VoterSet.tally, VoterSet.agreed
 
     def old_alone(self: VoterSet) -> VoterSet:
-        return attrs.evolve(self, joining=None)
+        return replace(self, joining=None)
 
     return [
         (VoterSet, "tally", lambda self, yes, no=(): tally(old_alone(self), yes, no)),

@@ -24,9 +24,8 @@ not counted, and earns one short answer, from which the sender learns the echo.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
-
-import attrs
 
 from wire.peer import NO_VOTE, Notification, Role, Standing
 from zkpy import zxid as zxids
@@ -45,7 +44,7 @@ Vote = tuple[int, int]
 NOBODY: Final[Vote] = (-1, NO_VOTE)
 
 
-@attrs.define
+@dataclass(slots=True)
 class _Peer:
     """What protects from copies and stragglers."""
 
@@ -53,13 +52,13 @@ class _Peer:
     sequence: int
 
 
-@attrs.define
+@dataclass(slots=True)
 class _Ballot:
     vote: Vote
     at: int
 
 
-@attrs.define
+@dataclass(slots=True)
 class _Claim:
     """What a settled member says."""
 

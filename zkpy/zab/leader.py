@@ -18,10 +18,9 @@ broadcast (ZOOKEEPER-3023, -4394): both are the same stream.
 import struct
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
-
-import attrs
 
 from wire.peer import (
     NO_CLUSTER,
@@ -89,7 +88,7 @@ STAGES: Final[dict[tuple[Stage, Stage], str]] = {
 """(from, to) -> what brings it about.  A learner that is out of step loses its link instead."""
 
 
-@attrs.define(eq=False)
+@dataclass(eq=False, slots=True)
 class Progress:
     """What the leader knows of one learner."""
 
@@ -103,7 +102,7 @@ class Progress:
     member: bool = False
     """Its record as a full member is durable."""
     stage: Stage = Stage.CALLED
-    marks: list[Mark] = attrs.Factory(list)
+    marks: list[Mark] = field(default_factory=list)
     target: int = 0
     """It is up to date once it has acknowledged this entry."""
     sent: int = 0
@@ -115,7 +114,7 @@ class Progress:
     up_to_date: bool = False
     answered: int = 0
     """The last ping round that it answered."""
-    inflight: deque[tuple[int, int]] = attrs.Factory(deque)
+    inflight: deque[tuple[int, int]] = field(default_factory=deque)
     """(last zxid, bytes) of frames not yet acknowledged."""
     inflight_bytes: int = 0
     imaged: bool = False

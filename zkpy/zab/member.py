@@ -8,9 +8,8 @@ so no order of events can let one out too early (RELIABILITY 3.6).
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
-
-import attrs
 
 from wire.errors import RemoteProtocolError
 from wire.peer import NO_CLUSTER, Standing
@@ -33,7 +32,7 @@ from zkpy.zab.window import Window
 CONFIG: Final = int(EntryKind.CONFIG)
 
 
-@attrs.define(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ZabOptions:
     """Timings in milliseconds, bounds in bytes."""
 
@@ -87,29 +86,29 @@ class ZabOptions:
 # --- a SNAP coming in: what the replica is told
 
 
-@attrs.define
+@dataclass(slots=True)
 class SnapStarted:
     zxid: int
 
 
-@attrs.define
+@dataclass(slots=True)
 class SnapData:
     data: bytes
 
 
-@attrs.define
+@dataclass(slots=True)
 class SnapFinished:
     digest: int
     """What the digest of the decoded state must be."""
 
 
-@attrs.define
+@dataclass(slots=True)
 class SnapAdopted:
     zxid: int
     """The new state is in force, at this zxid."""
 
 
-@attrs.define
+@dataclass(slots=True)
 class SnapAborted:
     pass
 
@@ -147,7 +146,7 @@ class Staging:
         self.adopting = False
 
 
-@attrs.define
+@dataclass(slots=True)
 class _Batch:
     """What becomes true when the batch under way is durable."""
 
@@ -444,9 +443,7 @@ class Member:
         committed = staging.history.at(staging.window.committed).encode()
         proposed = staging.history.in_force.encode()
         self._put_identity(
-            attrs.evolve(
-                old, voters=committed, proposed_voters=proposed, generation=staging.generation
-            )
+            replace(old, voters=committed, proposed_voters=proposed, generation=staging.generation)
         )
 
     def _finish_adoption(self, staging: Staging) -> None:

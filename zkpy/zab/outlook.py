@@ -10,8 +10,7 @@ the moment that one more sound member is there, those that waited elect a leader
 """
 
 from collections.abc import Mapping
-
-import attrs
+from dataclasses import dataclass
 
 from wire.peer import Standing
 from zkpy.zab.quorum import VoterSet
@@ -26,7 +25,7 @@ _FAULTS = {
 }
 
 
-@attrs.define(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Word:
     """What one voter says about itself."""
 

@@ -14,10 +14,9 @@ with weight zero, observers and strangers never count (RELIABILITY A13).
 
 import struct
 from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final, Self
-
-import attrs
 
 
 class Tally(Enum):
@@ -26,24 +25,24 @@ class Tally(Enum):
     PENDING = "pending"
 
 
-@attrs.define(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Voter:
     weight: int = 1
     group: int = 0
     """0: in no group.  Either every voter has a group, or none has."""
 
 
-@attrs.define(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Members:
     """One set of voters and observers."""
 
     voters: dict[int, Voter]
     """Server id -> voter, ascending by id."""
     observers: tuple[int, ...] = ()
-    _groups: list[dict[int, int]] = attrs.field(init=False, eq=False, repr=False)
+    _groups: list[dict[int, int]] = field(init=False, compare=False, repr=False)
     """Per group that has any weight: server id -> weight."""
 
-    def __attrs_post_init__(self) -> None:
+    def __post_init__(self) -> None:
         groups: dict[int, dict[int, int]] = {}
         for sid, voter in self.voters.items():
             groups.setdefault(voter.group, {})[sid] = voter.weight
@@ -89,7 +88,7 @@ def _result(won: int, lost: int, total: int) -> Tally:
     return Tally.PENDING if 2 * (total - lost) > total else Tally.LOST
 
 
-@attrs.define(frozen=True)
+@dataclass(frozen=True, slots=True)
 class VoterSet:
     """The voter set in force; counting is by the newest one in the log, committed or not."""
 
@@ -154,7 +153,7 @@ class VoterSet:
         return self.tally(yes) is Tally.WON
 
     def at(self, version: int) -> "VoterSet":
-        return attrs.evolve(self, version=version)
+        return replace(self, version=version)
 
     def join(self, new: Members, note: bytes) -> "VoterSet":
         """The joint set on the way from this one to `new`."""

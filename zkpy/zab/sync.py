@@ -9,9 +9,8 @@ that epoch is common: an epoch has one leader, who made its entries in one order
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
-
-import attrs
 
 from wire.peer import Mark
 from zkpy import zxid as zxids
@@ -27,7 +26,7 @@ class Way(Enum):
     """Too old, unknown or contradictory: send everything."""
 
 
-@attrs.define(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Plan:
     way: Way
     zxid: int = zxids.NONE

@@ -6,9 +6,8 @@ throws that object away whole; nothing is reset field by field (ZOOKEEPER-2845).
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
-
-import attrs
 
 from wire.peer import FollowerInfo, Notification, Role, Upper
 from zkpy.effects import DiskBatch, Entry, Identity
@@ -35,7 +34,7 @@ MOVES: Final[dict[tuple[Role, Role], str]] = {
 """(from, to) -> what brings it about."""
 
 
-@attrs.define
+@dataclass(slots=True)
 class ZabReady:
     """What one pass asks for; all that depends on a write waits for `saved` by itself."""
 
