@@ -54,9 +54,9 @@ TELLS_VERSION = {"zkpy.admin", "zkpy.server", "zkpy.cli"}
 
 CORE = ("wire", "zkpy.membership", "zkpy.state", "zkpy.zab", "zkpy.pipeline", "zkpy.replica")
 PURE_STDLIB = frozenset(
-    "abc array base64 binascii bisect collections contextlib copy dataclasses enum functools hashlib "
-    "heapq hmac inspect ipaddress itertools logging math operator random re string struct types typing "
-    "zlib".split()
+    "abc array base64 binascii bisect collections contextlib copy dataclasses enum functools "
+    "hashlib heapq hmac inspect ipaddress itertools logging math operator random re string "
+    "struct types typing zlib".split()
 )
 """No time, no IO, no threads.  `random` for the type of the dice that are handed in."""
 NEVER_IN_STORAGE = frozenset(
