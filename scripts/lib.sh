@@ -67,3 +67,14 @@ prepare_venv() {
         die "pip could not install what setup.cfg asks for (see above)"
     fingerprint >"$stamp"
 }
+
+# Let Python find the compiled core (scripts/compile) in front of the sources, if
+# it was made from these.
+use_compiled() {
+    [ -d "$ROOT/.compiled" ] || return 0
+    if "$VENV/bin/python" "$ROOT/scripts/compile_tree.py" --check "$ROOT/.compiled"; then
+        export PYTHONPATH="$ROOT/.compiled" PYTHONSAFEPATH=1
+    else
+        say "running the sources: they have changed since scripts/compile"
+    fi
+}

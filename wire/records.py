@@ -63,7 +63,7 @@ class ACL(Record):
     id: ustring
 
 
-OPEN_ACL: Final = (ACL(int(Perm.ALL), "world", "anyone"),)
+OPEN_ACL: Final[tuple[ACL, ...]] = (ACL(int(Perm.ALL), "world", "anyone"),)
 """Everything for everyone: the list of nearly every znode."""
 
 
@@ -262,6 +262,20 @@ class AddWatchRequest(Record):
 
     path: ustring
     mode: int32
+
+
+# --- requests between servers
+
+
+@record
+class OpenSession(Record):
+    """Body of createSession, which no client sends as a request: the time-out negotiated.
+
+    A local session that becomes a global one has its password already; else it is null.
+    """
+
+    timeout_ms: int32
+    password: buffer = None
 
 
 # --- replies

@@ -20,16 +20,15 @@ zab carries them as opaque bytes; they die with the leadership that they were se
 
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
-import attrs
 import cbor2
 
 from wire.codes import OpCode
 from wire.errors import RemoteProtocolError
-from wire.jute import Record, buffer, int32, record
-from wire.records import REQUESTS
+from wire.records import REQUESTS, OpenSession
 
 _CREATE_SESSION: Final = int(OpCode.CREATE_SESSION)
 _TIMEOUT_BYTES: Final = 4
@@ -39,18 +38,7 @@ _NAME: Final = struct.Struct(">qiq")
 _INCARNATION: Final = struct.Struct(">Q")
 
 
-@record
-class OpenSession(Record):
-    """Body of createSession, which no client sends as a request: the time-out negotiated.
-
-    A local session that becomes a global one has its password already; else it is null.
-    """
-
-    timeout_ms: int32
-    password: buffer = None
-
-
-@attrs.define(eq=True, weakref_slot=False)
+@dataclass(slots=True)
 class ForwardedWrite:
     """One write: `number` names it on its server, `body` is the request's record if it has one."""
 
@@ -62,7 +50,7 @@ class ForwardedWrite:
     identities: tuple[tuple[str, str], ...]
 
 
-@attrs.define(eq=True, weakref_slot=False)
+@dataclass(slots=True)
 class Forward:
     """`incarnation` tells the lives of the sending server apart."""
 
@@ -70,34 +58,34 @@ class Forward:
     writes: list[ForwardedWrite]
 
 
-@attrs.define(eq=True, weakref_slot=False)
+@dataclass(slots=True)
 class Claim:
     """`link` is the learner's name for the client's connection."""
 
     link: int
     session: int
-    password: bytes = attrs.field(repr=False)
+    password: bytes = field(repr=False)
 
 
-@attrs.define(eq=True, weakref_slot=False)
+@dataclass(slots=True)
 class Claimed:
     link: int
     session: int
     timeout_ms: int
 
 
-@attrs.define(eq=True, weakref_slot=False)
+@dataclass(slots=True)
 class Sync:
     number: int
 
 
-@attrs.define(eq=True, weakref_slot=False)
+@dataclass(slots=True)
 class Synced:
     number: int
     zxid: int
 
 
-@attrs.define(eq=True, weakref_slot=False)
+@dataclass(slots=True)
 class Refused:
     """The answer to a write that never went into the log."""
 

@@ -16,6 +16,7 @@ from typing import Final
 
 import attrs
 
+import wire
 from tests.bench.figures import ZKPY, ZOOKEEPER
 from tests.differential.servers import HOST, MAIN_CLASS, Server
 from tests.server.members import free_ports
@@ -24,7 +25,8 @@ TICK_MS: Final = 2000
 START_S: Final = 300
 STOP_S: Final = 60
 _POLL_S: Final = 0.01
-_ROOT: Final = Path(__file__).resolve().parents[2]
+_CORE: Final = Path(wire.__file__).resolve().parents[1]
+"""Where zkpy is imported from: the checkout, or its compiled copy (scripts/compile)."""
 _CONFIG: Final = """\
 tickTime=%d
 initLimit=30
@@ -102,7 +104,7 @@ class Peer:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONPATH": str(_ROOT)},
+                env={**os.environ, "PYTHONPATH": str(_CORE), "PYTHONSAFEPATH": "1"},
             )
         return Server(self.name, self._ports[number][0], process, log)
 

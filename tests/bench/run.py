@@ -23,7 +23,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # behind a compiled core
 
 from tests.bench import figures, peers
 from tests.bench.big import measure_ephemerals, measure_million, throughput_of
@@ -39,6 +39,7 @@ from tests.bench.loads import (
 from tests.bench.peers import DoesNotServe, Kind, Peer
 from tests.differential import servers
 from tests.differential.run import install
+from zkpy import is_compiled
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SETTLE_S: Final = 3.0
@@ -330,6 +331,7 @@ def machine() -> dict[str, Any]:
         "processors": os.cpu_count(),
         "load_before": os.getloadavg()[0],
         "commit": commit(),
+        "compiled": is_compiled(),
         "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
     }
 
@@ -352,9 +354,10 @@ def shown_options(options: argparse.Namespace) -> dict[str, Any]:
 
 def described(results: dict[str, Any]) -> str:
     about = results["machine"]
+    compiled = ", compiled" if about["compiled"] else ""
     versions = "".join(f"\n{each}: {text}" for each, text in results.get("versions", {}).items())
     return (
-        f"zkpy at {about['commit']}, Python {about['python']}, {about['processors']} processors,"
+        f"zkpy at {about['commit']}{compiled}, Python {about['python']}, {about['processors']} processors,"
         f" load average {about['load_before']:.2f} before{versions}"
     )
 

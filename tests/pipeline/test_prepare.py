@@ -31,7 +31,7 @@ from tests.pipeline.leader import (
 )
 from wire import records
 from wire.codes import CreateMode, ErrorCode, OpCode, Perm
-from wire.records import ACL, OPEN_ACL
+from wire.records import ACL, OPEN_ACL, OpenSession
 from wire.txn import (
     CheckTxn,
     CloseSessionTxn,
@@ -44,7 +44,6 @@ from wire.txn import (
     SetDataTxn,
     TxnHeader,
 )
-from wire.upper import OpenSession
 from zkpy.pipeline.prepare import Rules
 from zkpy.pipeline.request import LEADER, Identities
 from zkpy.state import lifetimes

@@ -171,6 +171,7 @@ def test_a_new_leadership_knows_of_the_disk() -> None:
     assert world.connect().create("/a").error == THROTTLED
 
 
+@pytest.mark.patches
 def test_a_learner_passes_the_refusal_on() -> None:
     """A leader without room answers writes of other members' clients past the log."""
     told: list[tuple[int, int]] = []
@@ -184,6 +185,7 @@ def test_a_learner_passes_the_refusal_on() -> None:
     assert told == [(7, THROTTLED)]
 
 
+@pytest.mark.patches
 def test_the_refusal_goes_to_the_member_that_forwarded_the_write() -> None:
     world = World()
     set_low(world, True)

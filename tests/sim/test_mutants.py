@@ -25,6 +25,8 @@ from zkpy.testing.simulation import DRAWN, Choice, run_seed
 from zkpy.testing.world import Violation
 from zkpy.zab.window import Window
 
+pytestmark = pytest.mark.patches
+
 QUICK = ("1113", "1863", "2845", "335", "4646", "4882", "5010")
 """Found by nearly every seed."""
 TRIES = 15

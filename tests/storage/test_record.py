@@ -118,6 +118,7 @@ def test_segment_header_round_trip_and_damage() -> None:
         assert record.decode_segment_header(bytes(damaged)) is None
 
 
+@pytest.mark.patches
 def test_a_segment_of_a_later_format_is_not_mistaken_for_damage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 from wire import upper
 from wire.codes import OpCode
 from wire.errors import RemoteProtocolError
-from wire.records import DeleteRequest
+from wire.records import DeleteRequest, OpenSession
 
 WRITE = upper.ForwardedWrite(3, OpCode.DELETE, -5, 7, DeleteRequest("/a", 1), (("ip", "10.0.0.1"),))
 MESSAGES: tuple[upper.Message, ...] = (
@@ -44,12 +44,12 @@ def test_a_write_without_a_body() -> None:
 @pytest.mark.parametrize(
     ("opened", "body"),
     [
-        (upper.OpenSession(4000), b"\0\0\x0f\xa0"),
-        (upper.OpenSession(4000, b"word"), b"\0\0\x0f\xa0\0\0\0\4word"),
+        (OpenSession(4000), b"\0\0\x0f\xa0"),
+        (OpenSession(4000, b"word"), b"\0\0\x0f\xa0\0\0\0\4word"),
     ],
     ids=["as before there were local sessions", "of one that was local"],
 )
-def test_both_forms_of_a_create_session(opened: upper.OpenSession, body: bytes) -> None:
+def test_both_forms_of_a_create_session(opened: OpenSession, body: bytes) -> None:
     """A server of an earlier version knows the first alone, and says no other."""
     data = forward(OpCode.CREATE_SESSION, body)
     message = upper.decode(data)

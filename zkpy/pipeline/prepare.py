@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn, Protocol
 
 from wire import records
 from wire.codes import CreateMode, ErrorCode, OpCode, Perm
-from wire.records import ACL, OPEN_ACL
+from wire.records import ACL, OPEN_ACL, OpenSession
 from wire.txn import (
     CheckTxn,
     CloseSessionTxn,
@@ -31,7 +31,6 @@ from wire.txn import (
     Txn,
     TxnHeader,
 )
-from wire.upper import OpenSession
 from zkpy import membership
 from zkpy.errors import ZkError
 from zkpy.membership import Configuration

@@ -13,9 +13,8 @@ from typing import Any, Final
 from wire.client import Event, FourLetterWord, Request, encode_event, encode_reply
 from wire.codes import XID_PING, ErrorCode, EventType, OpCode, Perm
 from wire.errors import RemoteProtocolError
-from wire.records import AuthPacket, ConnectRequest, ConnectResponse, SyncRequest
+from wire.records import AuthPacket, ConnectRequest, ConnectResponse, OpenSession, SyncRequest
 from wire.txn import TxnHeader
-from wire.upper import OpenSession
 from zkpy import zxid as zxids
 from zkpy.errors import ZkError
 from zkpy.limits import Limits

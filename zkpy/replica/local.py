@@ -21,19 +21,21 @@ the session's client back to read: it must not say that a session is gone which 
 import random
 from dataclasses import dataclass, field
 from hmac import compare_digest
-from typing import Any, Final
+from typing import Final
 
 from wire.client import Request
 from wire.codes import OpCode
+from wire.records import OpenSession
 from wire.txn import TxnHeader
-from wire.upper import OpenSession
+from zkpy.limits import Limits
+from zkpy.pipeline.auth import Authenticator
 from zkpy.pipeline.expiry import SessionExpiry
 from zkpy.pipeline.prepare import PASSWORD_BYTES, makes_ephemeral
 from zkpy.pipeline.request import NO_NUMBER
 from zkpy.replica.clients import Clients
 from zkpy.replica.links import ClientLink
 from zkpy.replica.office import Office
-from zkpy.state.apply import Applied
+from zkpy.state.apply import Applied, ReplicatedState
 
 _CLOSE_SESSION: Final = int(OpCode.CLOSE_SESSION)
 _RECONFIG: Final = int(OpCode.RECONFIG)
@@ -58,13 +60,24 @@ class LocalClients(Clients):
     A subclass, so that a server without such sessions does not even ask for them.
     """
 
-    def __init__(self, *arguments: Any, rules: LocalSessionRules, rng: random.Random) -> None:
+    def __init__(
+        self,
+        server_id: int,
+        incarnation: int,
+        state: ReplicatedState,
+        limits: Limits,
+        authenticator: Authenticator,
+        wall_ms: int,
+        *,
+        rules: LocalSessionRules,
+        rng: random.Random,
+    ) -> None:
         self._rules = rules
         self._rng = rng
         self._local: dict[int, _Local] = {}
         self._upgrading: dict[int, _Local] = {}
         """Whose createSession is neither applied here nor known to be lost."""
-        super().__init__(*arguments)
+        super().__init__(server_id, incarnation, state, limits, authenticator, wall_ms)
         self._expiry = SessionExpiry(self._limits.tick_ms)
 
     @property

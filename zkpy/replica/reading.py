@@ -10,8 +10,8 @@ from typing import Any
 
 from wire import txn as txns
 from wire.codes import ErrorCode, OpCode
+from wire.records import OpenSession
 from wire.txn import Txn, TxnHeader
-from wire.upper import OpenSession
 from zkpy.effects import Entry
 from zkpy.pipeline.request import Identities
 from zkpy.replica.links import ClientLink

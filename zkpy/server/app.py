@@ -486,8 +486,9 @@ def show_connection(link: ClientLink, known: LinkStatus, to_wall_ms: int) -> Con
 def banner(config: Config, address: ClientAddress) -> str:
     host = LOOPBACK if address.host in (ANY_ADDRESS, "0.0.0.0") else address.host
     hosts = ClientAddress(host, address.port)
+    version = zkpy.__version__ + (" (compiled)" if zkpy.is_compiled() else "")
     return (
-        f"zkpy {zkpy.__version__} {describe_place(config)} {address}, data in {config.data_dir}; "
+        f"zkpy {version} {describe_place(config)} {address}, data in {config.data_dir}; "
         f'connect with kazoo: KazooClient("{hosts}")'
     )
 

@@ -140,7 +140,8 @@ class Stage:
             pass_delay=0,
             steady=True,
         )
-        setup = attrs.evolve(steady, **numbers)  # type: ignore[arg-type]
+        values = {key: type(getattr(steady, key))(number) for key, number in numbers.items()}
+        setup = attrs.evolve(steady, **values)
         self.invariants = Invariants(setup)
         self.ensemble = Ensemble(self.world, setup, conditions, self.invariants)
         self.invariants.ensemble = self.ensemble
