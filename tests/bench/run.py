@@ -354,10 +354,10 @@ def shown_options(options: argparse.Namespace) -> dict[str, Any]:
 
 def described(results: dict[str, Any]) -> str:
     about = results["machine"]
-    compiled = ", compiled" if about["compiled"] else ""
+    commit = about["commit"] + (", compiled" if about["compiled"] else "")
     versions = "".join(f"\n{each}: {text}" for each, text in results.get("versions", {}).items())
     return (
-        f"zkpy at {about['commit']}{compiled}, Python {about['python']}, {about['processors']} processors,"
+        f"zkpy at {commit}, Python {about['python']}, {about['processors']} processors,"
         f" load average {about['load_before']:.2f} before{versions}"
     )
 
