@@ -11,7 +11,9 @@ made anew, and a fingerprint in it says whether it still belongs to them.
 
 What is compiled: the core, which is functions of its inputs, and the codecs that it calls for
 each request.  What is not: `wire.jute`, `wire.records` and `wire.peer`, which read annotations
-at run time, and the shells, which wait for the kernel.  The tree's tests are those of what is
+at run time, and the shells, which wait for the kernel.  Classes of the core are plain ones
+or dataclasses, whose attributes mypyc knows; an `__init__` that `dataclass` generates stays
+interpreted, so those that each request makes write theirs out (a fifth of a setData).  The tree's tests are those of what is
 compiled; some replace a part of the core, and are left out (the marker `patches`).
 """
 

@@ -127,13 +127,19 @@ class AdminText:
     text: bytes
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class Request:
     """`body` is None for operations without one, and for opcodes that REQUESTS lacks."""
 
     xid: int
     opcode: int
     body: Record | None
+
+    # Written out, as of all that each request makes: see scripts/compile_tree.py.
+    def __init__(self, xid: int, opcode: int, body: Record | None) -> None:
+        self.xid = xid
+        self.opcode = opcode
+        self.body = body
 
 
 @dataclass(slots=True)

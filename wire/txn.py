@@ -35,7 +35,7 @@ from wire.errors import RemoteProtocolError
 from wire.records import ACL, OPEN_ACL
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class TxnHeader:
     """Who asked, and when. (origin, incarnation, number) names the waiting request.
 
@@ -52,8 +52,19 @@ class TxnHeader:
     number: int
     time_ms: int
 
+    # Written out, as of all that each request makes: see scripts/compile_tree.py.
+    def __init__(
+        self, session: int, cxid: int, origin: int, incarnation: int, number: int, time_ms: int
+    ) -> None:
+        self.session = session
+        self.cxid = cxid
+        self.origin = origin
+        self.incarnation = incarnation
+        self.number = number
+        self.time_ms = time_ms
 
-@dataclass(slots=True)
+
+@dataclass(init=False, slots=True)
 class CreateTxn:
     """`owner` is an ephemeralOwner (PROTOCOL A6); `parent_cversion` the parent's internal
     cversion, which counts creates only, once this one is done."""
@@ -64,19 +75,39 @@ class CreateTxn:
     owner: int
     parent_cversion: int
 
+    # Written out, as of all that each request makes: see scripts/compile_tree.py.
+    def __init__(
+        self, path: str, data: bytes | None, acl: tuple[ACL, ...], owner: int, parent_cversion: int
+    ) -> None:
+        self.path = path
+        self.data = data
+        self.acl = acl
+        self.owner = owner
+        self.parent_cversion = parent_cversion
 
-@dataclass(slots=True)
+
+@dataclass(init=False, slots=True)
 class DeleteTxn:
     path: str
 
+    # Written out, as of all that each request makes: see scripts/compile_tree.py.
+    def __init__(self, path: str) -> None:
+        self.path = path
 
-@dataclass(slots=True)
+
+@dataclass(init=False, slots=True)
 class SetDataTxn:
     """`version` is the new one, not a step."""
 
     path: str
     data: bytes | None
     version: int
+
+    # Written out, as of all that each request makes: see scripts/compile_tree.py.
+    def __init__(self, path: str, data: bytes | None, version: int) -> None:
+        self.path = path
+        self.data = data
+        self.version = version
 
 
 @dataclass(slots=True)
@@ -107,11 +138,15 @@ class CloseSessionTxn:
     """The session is the header's; its ephemerals are what the tree holds at that zxid."""
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class ErrorTxn:
     """A refusal, through the quorum like the rest, so that no deposed leader can answer."""
 
     code: int
+
+    # Written out, as of all that each request makes: see scripts/compile_tree.py.
+    def __init__(self, code: int) -> None:
+        self.code = code
 
 
 @dataclass(slots=True)

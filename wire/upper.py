@@ -38,7 +38,7 @@ _NAME: Final = struct.Struct(">qiq")
 _INCARNATION: Final = struct.Struct(">Q")
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class ForwardedWrite:
     """One write: `number` names it on its server, `body` is the request's record if it has one."""
 
@@ -48,6 +48,23 @@ class ForwardedWrite:
     cxid: int
     body: Any
     identities: tuple[tuple[str, str], ...]
+
+    # Written out, as of all that each request makes: see scripts/compile_tree.py.
+    def __init__(
+        self,
+        number: int,
+        opcode: int,
+        session: int,
+        cxid: int,
+        body: Any,
+        identities: tuple[tuple[str, str], ...],
+    ) -> None:
+        self.number = number
+        self.opcode = opcode
+        self.session = session
+        self.cxid = cxid
+        self.body = body
+        self.identities = identities
 
 
 @dataclass(slots=True)

@@ -30,7 +30,7 @@ class EntryKind(IntEnum):
     """Changes nothing: that it is committed proves that its leader still leads (`zab.leader`)."""
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class Entry:
     """One entry of the replicated log."""
 
@@ -42,6 +42,13 @@ class Entry:
     """32-bit hash over this entry and, through its predecessor's, all before it.
 
     Equal zxid and chain mean equal logs up to there (see `zab.window`)."""
+
+    # Written out, as of all that each request makes: see scripts/compile_tree.py.
+    def __init__(self, zxid: int, kind: int, data: bytes, chain: int) -> None:
+        self.zxid = zxid
+        self.kind = kind
+        self.data = data
+        self.chain = chain
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ class Queued(Protocol):
     queue: deque["Waiting"]
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, init=False, slots=True)
 class Waiting:
     """A request that is not answered yet."""
 
@@ -32,6 +32,12 @@ class Waiting:
     number: int
     """Forward number of a write, negative for one of a local session; 0 for a read that
     waits behind one."""
+
+    # Written out, as of all that each request makes: see scripts/compile_tree.py.
+    def __init__(self, link: Queued, request: Request, number: int) -> None:
+        self.link = link
+        self.request = request
+        self.number = number
 
 
 class Gate:

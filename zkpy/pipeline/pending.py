@@ -20,7 +20,7 @@ from zkpy.state.tree import DataTree
 from zkpy.state.znode import data_length, facts_of
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, init=False, slots=True)
 class NodeView:
     """The facts of one znode that checks look at.  Not to be changed any more once it was put."""
 
@@ -33,6 +33,25 @@ class NodeView:
     owner: int
     """Real ephemeralOwner: 0, a session id, or the code of a container or TTL node."""
     acl: tuple[ACL, ...]
+
+    # Written out, as of all that each request makes: see scripts/compile_tree.py.
+    def __init__(
+        self,
+        version: int,
+        aversion: int,
+        created: int,
+        children: int,
+        data_bytes: int,
+        owner: int,
+        acl: tuple[ACL, ...],
+    ) -> None:
+        self.version = version
+        self.aversion = aversion
+        self.created = created
+        self.children = children
+        self.data_bytes = data_bytes
+        self.owner = owner
+        self.acl = acl
 
     def copy(self) -> "NodeView":
         """Spelled out: dataclasses.replace costs seven times as much."""

@@ -38,7 +38,7 @@ from zkpy.state.sessions import SessionTable
 from zkpy.state.tree import DataTree
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, init=False, slots=True)
 class Applied:
     """What one transaction did.
 
@@ -60,6 +60,23 @@ class Applied:
     lost_acls: dict[str, AclList] | None = None
     """ACLs, where not open to the world, of the znodes that were deleted: who may see
     the event is decided by the ACL at that time (PROTOCOL A7).  None if there are none."""
+
+    # Written out, as of all that each request makes: see scripts/compile_tree.py.
+    def __init__(
+        self,
+        changes: list[Change],
+        error: int = 0,
+        path: str | None = None,
+        stat: bytes | None = None,
+        results: "list[Applied] | None" = None,
+        lost_acls: dict[str, AclList] | None = None,
+    ) -> None:
+        self.changes = changes
+        self.error = error
+        self.path = path
+        self.stat = stat
+        self.results = results
+        self.lost_acls = lost_acls
 
 
 @dataclass(eq=False, repr=False, slots=True)
