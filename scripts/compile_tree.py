@@ -9,12 +9,14 @@ TREE becomes a copy of `zkpy` and `wire` with an extension module beside each so
 sources stay what is read, tested and debugged: the tree is thrown away whole when it is
 made anew, and a fingerprint in it says whether it still belongs to them.
 
-What is compiled: the core, which is functions of its inputs, and the codecs that it calls for
-each request.  What is not: `wire.jute`, `wire.records` and `wire.peer`, which read annotations
-at run time, and the shells, which wait for the kernel.  Classes of the core are plain ones
-or dataclasses, whose attributes mypyc knows; an `__init__` that `dataclass` generates stays
-interpreted, so those that each request makes write theirs out (a fifth of a setData).  The tree's tests are those of what is
-compiled; some replace a part of the core, and are left out (the marker `patches`).
+What is compiled: the core, and what else runs for each request.  What is not: `wire.jute`,
+`wire.records` and `wire.peer`, which read annotations at run time, and what waits for the
+kernel or is asked once in a while.  Classes of the core are plain ones or dataclasses, whose
+attributes mypyc knows; an `__init__` that `dataclass` generates stays interpreted, so those
+that each request makes write theirs out (a fifth of a setData).
+
+The tree's tests are those of what is compiled; some replace a part of the core, and are left
+out (the marker `patches`).
 """
 
 import argparse
@@ -33,8 +35,10 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = ("wire", "zkpy")
 COMPILED: Final = (
     *("wire/buffers.py", "wire/client.py", "wire/txn.py", "wire/upper.py"),
-    *("zkpy/effects.py", "zkpy/zxid.py", "zkpy/storage/record.py"),
+    *("zkpy/compiled.py", "zkpy/effects.py", "zkpy/zxid.py", "zkpy/storage/record.py"),
     *("zkpy/state/*.py", "zkpy/zab/*.py", "zkpy/pipeline/*.py", "zkpy/replica/*.py"),
+    *("zkpy/server/driver.py", "zkpy/server/clients.py", "zkpy/server/clock.py"),
+    "zkpy/admin/metrics.py",
 )
 """As glob patterns."""
 LEFT_OUT: Final = ("__init__.py", "status.py")
@@ -169,7 +173,7 @@ def run_tests(tree: Path, arguments: list[str]) -> int:
             shutil.copytree(ROOT / name, copy, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copyfile(ROOT / name, copy)
-    check = "import zkpy; assert zkpy.is_compiled(), 'these would be the sources'"
+    check = "import zkpy.compiled as it; assert it.COMPILED, 'these would be the sources'"
     subprocess.run([sys.executable, "-c", check], cwd=tree, check=True)
     return subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=tree)
 

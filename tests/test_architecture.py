@@ -20,7 +20,7 @@ TOP = ("wire", "zkpy", "recipes")
 
 # --- the import table ------------------------------------------------------------
 
-BASE = {f"zkpy.{name}" for name in "config effects errors limits membership zxid".split()}
+BASE = {f"zkpy.{name}" for name in "compiled config effects errors limits membership zxid".split()}
 CORE_SERVED = {"wire", "zkpy.state", "zkpy.zab", "zkpy.pipeline", "zkpy.replica"}
 ALL_BUT_TOP = BASE | CORE_SERVED | {"zkpy.storage", "zkpy.admin"}
 

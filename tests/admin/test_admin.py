@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -331,4 +332,4 @@ def test_summaries_add_up() -> None:
     total.merge(Summary())
     assert (total.average_ms, total.min_ms, total.max_ms, total.last_ms) == (2.0, 1, 3, 1)
     total.reset()
-    assert attrs.astuple(total) == attrs.astuple(Summary())
+    assert astuple(total) == astuple(Summary())

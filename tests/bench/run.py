@@ -39,7 +39,7 @@ from tests.bench.loads import (
 from tests.bench.peers import DoesNotServe, Kind, Peer
 from tests.differential import servers
 from tests.differential.run import install
-from zkpy import is_compiled
+from zkpy.compiled import COMPILED
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SETTLE_S: Final = 3.0
@@ -331,7 +331,7 @@ def machine() -> dict[str, Any]:
         "processors": os.cpu_count(),
         "load_before": os.getloadavg()[0],
         "commit": commit(),
-        "compiled": is_compiled(),
+        "compiled": COMPILED,
         "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
     }
 

@@ -4,12 +4,12 @@ Nothing here is touched once per request: a client's read and what is written to
 are each one step of the loop, whatever number of requests they hold.
 """
 
-import attrs
+from dataclasses import dataclass, field
 
 NS_PER_MS = 1_000_000
 
 
-@attrs.define(eq=False)
+@dataclass(eq=False, slots=True)
 class Summary:
     """Count, sum, least and greatest of a duration in nanoseconds."""
 
@@ -57,15 +57,15 @@ class Summary:
         return self.last_ns // NS_PER_MS
 
 
-@attrs.define(eq=False)
+@dataclass(eq=False, slots=True)
 class Metrics:
     """What the shell counts.  Requests and replies are counted where they are told apart."""
 
-    latency: Summary = attrs.Factory(Summary)
+    latency: Summary = field(default_factory=Summary)
     """From the arrival of a client's bytes to the next bytes written to it: one sample for
     whatever number of requests arrived and were answered together.  Connections that are open
     keep their own; see `Clients.latency`."""
-    sync: Summary = attrs.Factory(Summary)
+    sync: Summary = field(default_factory=Summary)
     """Writing one batch to the log, until it is durable."""
     connections_accepted: int = 0
     connections_rejected: int = 0

@@ -20,7 +20,7 @@ from typing import Any, Final
 import attrs
 import click
 
-from zkpy import is_compiled
+from zkpy.compiled import COMPILED
 from zkpy.testing.mutants import MUTANTS, planted
 from zkpy.testing.simulation import Choice, Result, Simulation, run_seed
 from zkpy.testing.timeline import render_html
@@ -76,7 +76,7 @@ def simulate(
     repeat: int,
 ) -> None:
     """Simulate ensembles under faults, and check what they guarantee."""
-    if mutant is not None and is_compiled():
+    if mutant is not None and COMPILED:
         raise click.UsageError("--mutant needs the sources: this core is compiled")
     choice = Choice(members, observers, oracle_election, not no_faults, reconfig, seconds)
     if seed is not None:

@@ -30,6 +30,7 @@ import zkpy
 from zkpy.admin import fourletter
 from zkpy.admin.commands import ConnectionView, ServerView
 from zkpy.admin.metrics import Metrics
+from zkpy.compiled import COMPILED
 from zkpy.config import ANY_ADDRESS, LOOPBACK, ClientAddress, Config
 from zkpy.effects import ImageStep, Recovered
 from zkpy.errors import ConfigError, StorageError
@@ -486,7 +487,7 @@ def show_connection(link: ClientLink, known: LinkStatus, to_wall_ms: int) -> Con
 def banner(config: Config, address: ClientAddress) -> str:
     host = LOOPBACK if address.host in (ANY_ADDRESS, "0.0.0.0") else address.host
     hosts = ClientAddress(host, address.port)
-    version = zkpy.__version__ + (" (compiled)" if zkpy.is_compiled() else "")
+    version = zkpy.__version__ + (" (compiled)" if COMPILED else "")
     return (
         f"zkpy {version} {describe_place(config)} {address}, data in {config.data_dir}; "
         f'connect with kazoo: KazooClient("{hosts}")'

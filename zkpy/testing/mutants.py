@@ -18,8 +18,8 @@ import attrs
 from wire.codes import ErrorCode, OpCode
 from wire.peer import Ack
 from wire.txn import TxnHeader
-from zkpy import is_compiled
 from zkpy import zxid as zxids
+from zkpy.compiled import COMPILED
 from zkpy.effects import Append, Entry, Truncate
 from zkpy.errors import ZkError
 from zkpy.pipeline.gate import Gate
@@ -53,7 +53,7 @@ class Mutant:
 def planted(name: str) -> Iterator[None]:
     """Within this block the bug is back.  RuntimeError where the core is compiled: what it
     calls is settled then, and the bug would only seem to be there."""
-    if is_compiled():
+    if COMPILED:
         raise RuntimeError("bugs can be planted in the sources only, not in a compiled core")
     replaced = [(owner, key, getattr(owner, key)) for owner, key, _ in _BY_NAME[name].plant()]
     for owner, key, value in _BY_NAME[name].plant():
