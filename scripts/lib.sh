@@ -69,12 +69,13 @@ prepare_venv() {
 }
 
 # Let Python find the compiled core (scripts/compile) in front of the sources, if
-# it was made from these.
+# it was made from these, by this Python.
 use_compiled() {
     [ -d "$ROOT/.compiled" ] || return 0
     if "$VENV/bin/python" "$ROOT/scripts/compile_tree.py" --check "$ROOT/.compiled"; then
-        export PYTHONPATH="$ROOT/.compiled" PYTHONSAFEPATH=1
+        export ZKPY_CORE="$ROOT/.compiled" PYTHONSAFEPATH=1
+        export PYTHONPATH="$ZKPY_CORE${PYTHONPATH:+:$PYTHONPATH}"
     else
-        say "running the sources: they have changed since scripts/compile"
+        say "running the sources: .compiled is of others; scripts/compile makes it anew"
     fi
 }

@@ -1,5 +1,6 @@
 """Whether this copy of the core is machine code (`scripts/compile`), and not its sources."""
 
+from importlib.machinery import EXTENSION_SUFFIXES
 from typing import Final
 
-COMPILED: Final = not __file__.endswith(".py")
+COMPILED: Final = __file__.endswith(tuple(EXTENSION_SUFFIXES))

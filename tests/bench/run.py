@@ -23,7 +23,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-sys.path.append(str(Path(__file__).resolve().parents[2]))  # behind a compiled core
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, os.environ.get("ZKPY_CORE", sys.path[0]))  # a compiled core (scripts/lib.sh)
 
 from tests.bench import figures, peers
 from tests.bench.big import measure_ephemerals, measure_million, throughput_of

@@ -28,7 +28,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
-sys.path.append(str(Path(__file__).resolve().parents[2]))  # behind a compiled core
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.differential.run import write_junit
 from tests.faults.cluster import Cluster, TooLate

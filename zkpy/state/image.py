@@ -68,11 +68,12 @@ class ImageWriter:
         self.digest: int = state.digest
         self.nodes: int = len(tree.nodes)
         sessions, acls, owners = dict(state.sessions.sessions), dict(tree.acls), dict(tree.owners)
+        # Encoded a slice at a time, by functions: mypyc makes lists of generator expressions.
         self._sections: deque[tuple[int, Iterator[Row]]] = deque(
             [
-                (_KIND_SESSIONS, ((f"/{i}", _pack_session(s)) for i, s in sessions.items())),
-                (_KIND_ACLS, ((path, acls_of.pack(acl)) for path, acl in acls.items())),
-                (_KIND_OWNERS, ((path, _OWNER.pack(owner)) for path, owner in owners.items())),
+                (_KIND_SESSIONS, _session_rows(sessions)),
+                (_KIND_ACLS, _acl_rows(acls)),
+                (_KIND_OWNERS, _owner_rows(owners)),
                 (_KIND_NODES, iter(tree.nodes.copy().items())),
             ]
         )
@@ -95,6 +96,21 @@ class ImageWriter:
         return _HEADER.pack(
             _KIND_HEADER, _MAGIC, _FORMAT, self.zxid, self.digest, self.nodes
         )  # fmt: skip
+
+
+def _session_rows(sessions: dict[int, Session]) -> Iterator[Row]:
+    for number, session in sessions.items():
+        yield f"/{number}", _pack_session(session)
+
+
+def _acl_rows(acls: dict[str, AclList]) -> Iterator[Row]:
+    for path, acl in acls.items():
+        yield path, acls_of.pack(acl)
+
+
+def _owner_rows(owners: dict[str, int]) -> Iterator[Row]:
+    for path, owner in owners.items():
+        yield path, _OWNER.pack(owner)
 
 
 def chunks_of(state: ReplicatedState, nodes: int = 4096) -> Iterator[bytes]:
