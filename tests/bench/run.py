@@ -26,6 +26,7 @@ from typing import Any, Final
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, os.environ.get("ZKPY_CORE", sys.path[0]))  # a compiled core (scripts/lib.sh)
 
+import zkpy.compiled
 from tests.bench import figures, peers
 from tests.bench.big import measure_ephemerals, measure_million, throughput_of
 from tests.bench.figures import ZKPY, ZOOKEEPER, Fact, Pair
@@ -40,7 +41,6 @@ from tests.bench.loads import (
 from tests.bench.peers import DoesNotServe, Kind, Peer
 from tests.differential import servers
 from tests.differential.run import install
-from zkpy.compiled import COMPILED
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SETTLE_S: Final = 3.0
@@ -332,7 +332,7 @@ def machine() -> dict[str, Any]:
         "processors": os.cpu_count(),
         "load_before": os.getloadavg()[0],
         "commit": commit(),
-        "compiled": COMPILED,
+        "compiled": zkpy.compiled.COMPILED,
         "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
     }
 
