@@ -183,9 +183,14 @@ class Shift:
     # --- the scenarios --------------------------------------------------------------------
 
     def put(self) -> None:
+        """The rival comes after the first: it would make the directories, and how many requests
+        are left to the victim would be chance."""
+        self._puts([b"1"])
         self._begin(self._takes, self.rival)
-        for values in ([b"1"], [b"2", b"3"]):
-            (self.expected if self.victim.put(values) else self.unsure).extend(values)
+        self._puts([b"2", b"3"])
+
+    def _puts(self, values: list[bytes]) -> None:
+        (self.expected if self.victim.put(values) else self.unsure).extend(values)
 
     def take(self) -> None:
         self._begin(self._takes, self.victim)

@@ -23,7 +23,7 @@ from recipes.kafka.group import GroupView, Ownership, TwoOwners, plan_change, wa
 from recipes.kafka.paths import TopicPartition
 from recipes.kafka.topics import add_partitions, create_topic
 from tests.recipes.conftest import MakeProxy
-from tests.recipes.faults import Fault, FaultProxy, When
+from tests.recipes.faults import Fault, FaultProxy, When, until
 from tests.recipes.kafka.conftest import FAULT_NAMES, FAULTS, MakeFault, Place, Witness, sweep
 from tests.recipes.kafka.recording import ownership_of
 from zkpy.testing.realserver import ZKPY
@@ -75,6 +75,7 @@ class Group:
 
     def __init__(self, place: Place, witness: Witness) -> None:
         self.place, self.witness = place, witness
+        self.started: dict[str, Consumer] = {}
         data = encode_broker(Broker.at(1, "h1", 9092))
         witness.client.create(paths.broker(1), data, makepath=True)
         create_topic(witness.zk, "t", assignment={number: [1] for number in range(4)})
@@ -84,8 +85,11 @@ class Group:
         self, name: str, client: KazooClient | None = None, subscription: Subscription = T
     ) -> Consumer:
         client = client or self.place.client()
-        consumer = Consumer(client, "g", subscription, consumer_id=name)
+        return self.begin(Consumer(client, "g", subscription, consumer_id=name))
+
+    def begin(self, consumer: Consumer) -> Consumer:
         consumer.start()
+        self.started[consumer.consumer_id] = consumer
         return consumer
 
     def owners(self, topic: str = "t") -> dict[int, str]:
@@ -98,10 +102,17 @@ class Group:
         }
 
     def until(self, expected: dict[int, str], topic: str = "t") -> None:
-        """Owners change one by one, and each change is an event of its parent."""
+        """Owners change one by one, and each change is an event of its parent.  The znodes show it
+        before the answer has come to who asked for it, so those are waited for too."""
         self.witness.until_children(
             paths.owners("g", topic), lambda _: self.owners(topic) == expected
         )
+        until(lambda: all(self._knows(each, expected, topic) for each in self.started.values()))
+
+    def _knows(self, consumer: Consumer, expected: dict[int, str], topic: str) -> bool:
+        """One that stopped, or has none, is not waited for."""
+        its = {number for number, name in expected.items() if name == consumer.consumer_id}
+        return not its or its == {each.partition for each in consumer.owned if each.topic == topic}
 
     def check_record(self, claims: int = 0) -> None:
         """At no zxid two owners of a partition; only zkpy's log is read here."""
@@ -161,15 +172,10 @@ def test_callbacks_and_offsets(group: Group) -> None:
         for each in partitions:
             consumer.commit(each, 40 + each.partition)
 
-    consumer = Consumer(
-        group.place.client(),
-        "g",
-        T,
-        consumer_id=A,
-        on_assigned=note("assigned"),
-        on_revoked=commit,
+    client, assigned = group.place.client(), note("assigned")
+    consumer = group.begin(
+        Consumer(client, "g", T, consumer_id=A, on_assigned=assigned, on_revoked=commit)
     )
-    consumer.start()
     group.until(split(A, A, A, A))
     other = group.start(B)
     group.until(split(A, A, B, B))
@@ -182,6 +188,7 @@ def test_callbacks_and_offsets(group: Group) -> None:
             consumer_.commit(where, 1)
     found = group.witness.read(paths.offset("g", P[3]))
     assert found is not None and found.data == b"50"
+    until(lambda: any(each.released for each in consumer.rebalances))
     (rebalance,) = [each for each in consumer.rebalances if each.released]
     assert (rebalance.released, rebalance.claimed, rebalance.waiting) == (2, 0, 0)
 
