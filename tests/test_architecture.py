@@ -20,18 +20,20 @@ TOP = ("wire", "zkpy", "recipes")
 
 # --- the import table ------------------------------------------------------------
 
-BASE = {f"zkpy.{name}" for name in "compiled config effects errors limits membership zxid".split()}
+BASE = {
+    f"zkpy.{name}" for name in "compiled config crc effects errors limits membership zxid".split()
+}
 CORE_SERVED = {"wire", "zkpy.state", "zkpy.zab", "zkpy.pipeline", "zkpy.replica"}
 ALL_BUT_TOP = BASE | CORE_SERVED | {"zkpy.storage", "zkpy.admin"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "wire": {"cbor2"},
-    **{name: {"wire.codes"} | BASE for name in sorted(BASE)},
-    "zkpy.state": {"wire", "zkpy.errors", "zkpy.zxid", "zkpy.limits"},
+    **{name: {"wire.codes", "zlib_ng"} | BASE for name in sorted(BASE)},
+    "zkpy.state": {"wire", "zkpy.crc", "zkpy.errors", "zkpy.zxid", "zkpy.limits"},
     "zkpy.zab": {"wire.peer", "wire.errors", "zkpy.zxid", "zkpy.effects", "zkpy.limits"},
     "zkpy.pipeline": {"zkpy.errors", "zkpy.zxid", "zkpy.limits", "zkpy.membership"}
     | {"wire", "zkpy.state"},
-    "zkpy.storage": {"zkpy.errors", "zkpy.zxid", "zkpy.effects"},
+    "zkpy.storage": {"zkpy.crc", "zkpy.errors", "zkpy.zxid", "zkpy.effects"},
     "zkpy.replica": {"zkpy.errors", "zkpy.zxid", "zkpy.effects", "zkpy.limits"}
     | {"zkpy.membership"}
     | {"wire", "zkpy.state", "zkpy.zab", "zkpy.pipeline"},

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
-from zlib import crc32
+
+from zkpy.crc import crc32
 
 
 class EntryKind(IntEnum):

@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from operator import mul
 from struct import Struct
 from typing import Final
-from zlib import crc32
+
+from zkpy.crc import crc32
 
 Change = tuple[str, bytes | None, bytes | None]
 """(path, znode before, znode after): None where there is none."""

@@ -36,6 +36,8 @@ _LONG: Final = Struct(">q")
 _STAT: Final = Struct(">qqqqiiiqiiq")
 # czxid | mzxid | ctime | mtime | version | cversion aversion owner | dataLength | numChildren pzxid
 _DATA_CHANGE: Final = Struct(">8sq8sqi16si12s")
+_KEPT: Final = Struct(">8s8x8s12x16s4x12s")
+"""What a data change leaves of that."""
 # cversion | aversion owner dataLength | numChildren | pzxid
 _CHILD_CHANGE: Final = Struct(">I16sIq")
 # version cversion aversion | ephemeralOwner | dataLength numChildren
@@ -59,7 +61,7 @@ def new(data: bytes | None, ephemeral_owner: int, zxid: int, time_ms: int) -> by
 def with_data(znode: bytes, data: bytes | None, version: int, zxid: int, time_ms: int) -> bytes:
     """The znode after a setData that leaves it at `version`."""
     length = 0 if data is None else len(data)
-    czxid, _, ctime, _, _, middle, _, end = _DATA_CHANGE.unpack(znode[-68:])
+    czxid, ctime, middle, end = _KEPT.unpack(znode[-68:])
     stat = _DATA_CHANGE.pack(czxid, zxid, ctime, time_ms, version, middle, length, end)
     return _NULL + stat if data is None else _INT.pack(length) + data + stat
 

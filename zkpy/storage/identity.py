@@ -9,8 +9,8 @@ All integers big-endian.  The length must be that of the file.
 
 import struct
 from typing import Final
-from zlib import crc32
 
+from zkpy.crc import crc32
 from zkpy.effects import Identity
 from zkpy.errors import CorruptionError, StorageError
 from zkpy.storage.fs import FileSystem, join, read_whole, write_new

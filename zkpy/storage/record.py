@@ -24,9 +24,9 @@ segments too: a missing, doubled or swapped file cannot go unnoticed.
 import struct
 from dataclasses import dataclass
 from typing import Final
-from zlib import crc32
 
 from zkpy import zxid as zxids
+from zkpy.crc import crc32
 from zkpy.effects import Append, Entry, chain_next
 from zkpy.errors import CorruptionError, StorageError
 

@@ -17,10 +17,10 @@ of that name that does not verify was damaged later.
 import struct
 from collections.abc import Iterator
 from typing import Final, Self
-from zlib import crc32
 
 import attrs
 
+from zkpy.crc import crc32
 from zkpy.errors import CorruptionError, StorageError
 from zkpy.storage.fs import TEMP_SUFFIX, File, FileSystem, join
 from zkpy.storage.txnlog import numbers_of

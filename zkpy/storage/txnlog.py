@@ -23,10 +23,10 @@ import struct
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Final, Self
-from zlib import crc32
 
 import attrs
 
+from zkpy.crc import crc32
 from zkpy.effects import Append, Entry
 from zkpy.errors import CorruptionError, StorageError
 from zkpy.storage import record

@@ -13,7 +13,8 @@ import random
 from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any, Final
-from zlib import crc32
+
+from zkpy.crc import crc32
 
 MS: Final = 1000
 """Microseconds per millisecond."""
