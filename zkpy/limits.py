@@ -52,5 +52,6 @@ class Limits:
     """`snapSizeLimitInKb`: log bytes between images, which a start has to read again."""
     image_slice_nodes: int = 400
     """Znodes encoded in one pass while an image is made."""
-    window_bytes_max: int = 32 * 1024 * 1024
-    """Committed entries kept in memory for synchronising learners by DIFF."""
+    window_bytes_max: int = 16 * 1024 * 1024
+    """Committed entries kept in memory for synchronising learners by DIFF: some 50,000 small
+    ones, where ZooKeeper keeps 500."""

@@ -26,6 +26,8 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Final, Protocol
 
+import attrs
+
 import zkpy
 from zkpy.admin import fourletter
 from zkpy.admin.commands import ConnectionView, ServerView
@@ -34,6 +36,7 @@ from zkpy.compiled import COMPILED
 from zkpy.config import ANY_ADDRESS, LOOPBACK, ClientAddress, Config
 from zkpy.effects import ImageStep, Recovered
 from zkpy.errors import ConfigError, StorageError
+from zkpy.limits import Limits
 from zkpy.pipeline.auth import Authenticator
 from zkpy.pipeline.prepare import Rules
 from zkpy.replica.core import Replica, ReplicaOptions
@@ -59,6 +62,8 @@ log = logging.getLogger("zkpy.server")
 SWITCH_S: Final = 0.0002
 """How long the log's thread waits for a busy loop to let it run.  Python's 5 ms is many times
 what a sync takes: under load the disk would mostly wait for the loop."""
+WINDOW_ALONE_BYTES: Final = 1024 * 1024
+"""Of committed entries that a server alone keeps in memory: nobody asks for them."""
 SERVER_ID: Final = 1
 """Of a server that was never given an id."""
 EXIT_STOPPED: Final = 0
@@ -145,11 +150,12 @@ def decides_alone(recovered: Recovered) -> bool:
 
 def build_replica(config: Config, recovered: Recovered) -> Replica:
     server_id = find_server_id(config, recovered)
+    limits = limits_of(config)
     options = ReplicaOptions(
         server_id,
-        zab_options(config, server_id),
+        zab_options(config, server_id, limits),
         standalone=not config.is_ensemble,
-        limits=config.limits,
+        limits=limits,
         rules=Rules(config.extended_types, config.enforce_quota),
         membership=membership_rules(config),
         authenticator=Authenticator(config.super_digest),
@@ -160,6 +166,13 @@ def build_replica(config: Config, recovered: Recovered) -> Replica:
     return Replica(options, recovered, rng=entropy(), wall_clock=wall_ms, now=monotonic_ms())
 
 
+def limits_of(config: Config) -> Limits:
+    """A server alone has no learners to keep entries for."""
+    if config.is_ensemble:
+        return config.limits
+    return attrs.evolve(config.limits, window_bytes_max=WINDOW_ALONE_BYTES)
+
+
 def local_session_rules(config: Config) -> LocalSessionRules | None:
     """On a server alone all sessions are global; one that may get others has local ones, too."""
     if not config.local_sessions or not config.is_ensemble:
@@ -167,11 +180,11 @@ def local_session_rules(config: Config) -> LocalSessionRules | None:
     return LocalSessionRules(config.local_sessions_upgrading)
 
 
-def zab_options(config: Config, server_id: int) -> ZabOptions:
+def zab_options(config: Config, server_id: int, limits: Limits) -> ZabOptions:
     """Elections go by ZooKeeper's figures at the usual ticks, and faster at short ones.
 
     They only shape traffic and patience: a network slower than them costs rounds, never safety."""
-    limits, tick_ms = config.limits, config.limits.tick_ms
+    tick_ms = limits.tick_ms
     return ZabOptions(
         voters=propose_voters(config, server_id),
         tick_ms=tick_ms,

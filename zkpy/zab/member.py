@@ -60,7 +60,7 @@ class ZabOptions:
     """A learner that the configuration in force does not name learns, but serves nobody."""
     elects: bool = True
     """False: no election of its own; `Zab.decide` is called by an oracle (simulation)."""
-    window_bytes_max: int = 32 * 1024 * 1024
+    window_bytes_max: int = 16 * 1024 * 1024
     frame_bytes_max: int = 1024 * 1024
     """Entries in one Propose frame."""
     inflight_bytes_max: int = 8 * 1024 * 1024

@@ -52,7 +52,7 @@ class Window:
         base_chain: int = CHAIN_START,
         entries: Iterable[Entry] = (),
         committed: int = zxids.NONE,
-        bytes_max: int = 32 * 1024 * 1024,
+        bytes_max: int = 16 * 1024 * 1024,
     ) -> None:
         """A recovered log: `entries` are durable, those up to `committed` are committed.
 
