@@ -42,6 +42,7 @@ REPEATS: Final = 3
 MILLION_ROOT: Final = "/million"
 EPHEMERALS_ROOT: Final = "/ephemerals"
 EPHEMERAL: Final = 1
+READS: Final = ("get-16x1", "get-16x16")
 READS_AT_A_RATE: Final = "--mode get --connections 16 --rate 2000"
 OTHERS: Final = "--mode mix --connections 16 --rate 500"
 """What other clients do while the session closes."""
@@ -144,7 +145,7 @@ def measure_million(
     """The peer starts with nothing, and is running afterwards."""
     settings = {"snapCount": str(SNAP_COUNT)}
     peer.start(settings)
-    empty = _reads(peer, generator, "", seconds, warmup)
+    empty = {load: _reads(peer, generator, load, "", seconds, warmup) for load in READS}
     started = time.monotonic()
     with Session(peer.hosts[0]) as session:
         session.create(MILLION_ROOT)
@@ -157,7 +158,7 @@ def measure_million(
     start = peer.start(settings)
     rest = peer.resident_mib()
     there = f"--existing {MILLION_ROOT} --keys {count}"
-    full = _reads(peer, generator, there, seconds, warmup)
+    full = {load: _reads(peer, generator, load, there, seconds, warmup) for load in READS}
     during, images = _reads_during_image(peer, generator, there, 1.5 * image + seconds)
     return {
         "fill_s": filled,
@@ -173,9 +174,9 @@ def measure_million(
 
 
 def _reads(
-    peer: Peer, generator: Generator, more: str, seconds: float, warmup: float
+    peer: Peer, generator: Generator, load: str, more: str, seconds: float, warmup: float
 ) -> list[dict[str, Any]]:
-    options = f"{LOADS['get-16x16'].options} {more}"
+    options = f"{LOADS[load].options} {more}"
     first = generator.run(peer.hosts, options, seconds, warmup)
     return [first, *(generator.run(peer.hosts, options, seconds) for _ in range(REPEATS - 1))]
 

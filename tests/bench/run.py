@@ -28,7 +28,7 @@ sys.path.insert(0, os.environ.get("ZKPY_CORE", sys.path[0]))  # a compiled core 
 
 import zkpy.compiled
 from tests.bench import figures, peers
-from tests.bench.big import measure_ephemerals, measure_million, throughput_of
+from tests.bench.big import READS, measure_ephemerals, measure_million, throughput_of
 from tests.bench.figures import ZKPY, ZOOKEEPER, Fact, Pair
 from tests.bench.loads import (
     LOADS,
@@ -233,8 +233,14 @@ class Bench:
             fact_of("first session", "s after the start", found, lambda r: r["first_session_s"]),
             fact_of("memory with them", "MiB", found, lambda r: r["rest_mib"]),
             fact_of("memory when just made", "MiB", found, lambda r: r["loaded_mib"]),
-            fact_of("reads, 16 x 16", "/s", found, lambda r: throughput_of(r["reads_full"])),
-            fact_of("reads, by those of the empty tree", "ratio", found, by_empty),
+            *(
+                fact
+                for load in READS
+                for fact in (
+                    fact_of(load, "/s", found, reads_of(load)),
+                    fact_of(f"{load}, by those of the empty tree", "ratio", found, by_empty(load)),
+                )
+            ),
             fact_of("reads during an image, max ms", "ms", found, during("max")),
             fact_of("reads during an image, p99.9 ms", "ms", found, during("p999")),
             fact_of("images within that window", "number", found, lambda r: r["images"]),
@@ -294,8 +300,12 @@ def fact_of(
     return Fact(name, unit, {each: [figure(result)] for each, result in found.items()})
 
 
-def by_empty(result: dict[str, Any]) -> float:
-    return throughput_of(result["reads_full"]) / throughput_of(result["reads_empty"])
+def reads_of(load: str) -> Callable[[dict[str, Any]], float]:
+    return lambda result: throughput_of(result["reads_full"][load])
+
+
+def by_empty(load: str) -> Callable[[dict[str, Any]], float]:
+    return lambda result: reads_of(load)(result) / throughput_of(result["reads_empty"][load])
 
 
 def during(figure: str) -> Callable[[dict[str, Any]], float]:
