@@ -4,18 +4,9 @@ In and out: `crc32(data, start=0)`, 0 to 2^32 - 1.  For the few hundred bytes of
 zlib's own takes 190 ns and zlib-ng's 40, several times for each write.
 """
 
-import zlib
-from collections.abc import Callable
-from importlib import import_module
-from typing import Any, Final
+try:
+    from zlib_ng.zlib_ng import crc32
+except ImportError:  # no wheel for this processor, or this Python
+    from zlib import crc32
 
-
-def _find() -> Any:
-    """A name only: a processor or a Python without a wheel of zlib-ng goes on with zlib."""
-    try:
-        return import_module("zlib_ng.zlib_ng")
-    except ImportError:
-        return zlib
-
-
-crc32: Final[Callable[..., int]] = _find().crc32
+__all__ = ["crc32"]

@@ -53,5 +53,5 @@ class Limits:
     image_slice_nodes: int = 400
     """Znodes encoded in one pass while an image is made."""
     window_bytes_max: int = 16 * 1024 * 1024
-    """Committed entries kept in memory for synchronising learners by DIFF: some 50,000 small
+    """Committed entries kept in memory for synchronising learners by DIFF: some 45,000 small
     ones, where ZooKeeper keeps 500."""

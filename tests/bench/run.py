@@ -233,13 +233,10 @@ class Bench:
             fact_of("first session", "s after the start", found, lambda r: r["first_session_s"]),
             fact_of("memory with them", "MiB", found, lambda r: r["rest_mib"]),
             fact_of("memory when just made", "MiB", found, lambda r: r["loaded_mib"]),
+            *(fact_of(load, "/s", found, reads_of(load)) for load in READS),
             *(
-                fact
+                fact_of(f"{load}, by those of the empty tree", "ratio", found, by_empty(load))
                 for load in READS
-                for fact in (
-                    fact_of(load, "/s", found, reads_of(load)),
-                    fact_of(f"{load}, by those of the empty tree", "ratio", found, by_empty(load)),
-                )
             ),
             fact_of("reads during an image, max ms", "ms", found, during("max")),
             fact_of("reads during an image, p99.9 ms", "ms", found, during("p999")),

@@ -149,13 +149,13 @@ def decides_alone(recovered: Recovered) -> bool:
 
 
 def build_replica(config: Config, recovered: Recovered) -> Replica:
+    config = attrs.evolve(config, limits=limits_of(config))
     server_id = find_server_id(config, recovered)
-    limits = limits_of(config)
     options = ReplicaOptions(
         server_id,
-        zab_options(config, server_id, limits),
+        zab_options(config, server_id),
         standalone=not config.is_ensemble,
-        limits=limits,
+        limits=config.limits,
         rules=Rules(config.extended_types, config.enforce_quota),
         membership=membership_rules(config),
         authenticator=Authenticator(config.super_digest),
@@ -180,11 +180,11 @@ def local_session_rules(config: Config) -> LocalSessionRules | None:
     return LocalSessionRules(config.local_sessions_upgrading)
 
 
-def zab_options(config: Config, server_id: int, limits: Limits) -> ZabOptions:
+def zab_options(config: Config, server_id: int) -> ZabOptions:
     """Elections go by ZooKeeper's figures at the usual ticks, and faster at short ones.
 
     They only shape traffic and patience: a network slower than them costs rounds, never safety."""
-    tick_ms = limits.tick_ms
+    limits, tick_ms = config.limits, config.limits.tick_ms
     return ZabOptions(
         voters=propose_voters(config, server_id),
         tick_ms=tick_ms,
