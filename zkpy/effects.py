@@ -10,7 +10,7 @@ one costs four times as much.  They are never changed once handed over.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
@@ -203,8 +203,9 @@ class Recovered:
     image_zxid: int
     """0 and chain 0 if there is no image: the empty tree."""
     image_chain: int
-    image: list[bytes]
-    """The image's chunks, empty if there is none."""
+    image: Iterable[bytes]
+    """The image's chunks, none if there is none; they may be read from the disk while they
+    are walked through, so that it holds one at a time, and raise what reading raises."""
     image_digest: int
     entries: list[Entry]
     """Log entries after the image, contiguous."""

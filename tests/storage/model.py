@@ -6,7 +6,7 @@ image plus log - is comparable with the whole history, entry by entry.
 
 import random
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import attrs
@@ -63,7 +63,7 @@ def encode_history(history: Sequence[Entry], rows: int = 4) -> list[bytes]:
     return [b"".join(packed[i : i + rows]) for i in range(0, len(packed), rows)]
 
 
-def decode_history(chunks: Sequence[bytes]) -> list[Entry]:
+def decode_history(chunks: Iterable[bytes]) -> list[Entry]:
     data, pos, history = b"".join(chunks), 0, []
     while pos < len(data):
         zxid, kind, chain, size = _ROW.unpack_from(data, pos)

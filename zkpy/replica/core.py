@@ -709,7 +709,7 @@ def _describe_standing(zab: Zab) -> str:
 
 def _load_state(recovered: Recovered) -> ReplicatedState:
     """The state in the image; the log behind it comes through zab, like everything else."""
-    if not recovered.image:
+    if recovered.image_zxid == zxids.NONE:
         return ReplicatedState.founded()
     state = load(recovered.image)
     if (state.zxid, state.digest) != (recovered.image_zxid, recovered.image_digest):

@@ -15,7 +15,8 @@ of that name that does not verify was damaged later.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final, Self
 
 import attrs
@@ -44,14 +45,15 @@ def image_zxids(fs: FileSystem, directory: str) -> list[int]:
     return numbers_of(fs.listdir(directory), IMAGE_PREFIX)
 
 
-@attrs.define
+@attrs.frozen
 class Image:
     """A verified image."""
 
     zxid: int
     chain: int
     digest: int
-    chunks: list[bytes]
+    chunks: Iterable[bytes]
+    """Read, and checked again, one at a time whenever they are walked through."""
 
 
 @attrs.define(eq=False)
@@ -129,15 +131,14 @@ class ImageFile:
 
 
 def load_image(fs: FileSystem, directory: str, generation: int, zxid: int) -> Image:
-    """Read and verify an image; CorruptionError says what is wrong with it."""
-    path = join(directory, image_name(zxid))
-    file = fs.open(path)
-    try:
-        reader = _ImageReader(file, path, generation, zxid)
-        chunks = list(reader.read_chunks())
-        return Image(zxid, reader.chain, reader.digest, chunks)
-    finally:
-        file.close()
+    """Verify an image; CorruptionError says what is wrong with it.
+
+    Its chunks stay in the file until they are asked for: held together they would take as
+    much memory as the state that is made of them, and leave holes behind in it.
+    """
+    chunks = _Chunks(fs, directory, generation, zxid)
+    chain, digest = chunks.verify()
+    return Image(zxid, chain, digest, chunks)
 
 
 def header_of_image(fs: FileSystem, path: str) -> tuple[int, int]:
@@ -155,16 +156,41 @@ def header_of_image(fs: FileSystem, path: str) -> tuple[int, int]:
 
 def verify_image(fs: FileSystem, directory: str, generation: int, zxid: int) -> bool:
     """Whether an image can be read back whole; holds one chunk at a time."""
-    path = join(directory, image_name(zxid))
-    file = fs.open(path)
     try:
-        for _ in _ImageReader(file, path, generation, zxid).read_chunks():
-            pass
+        _Chunks(fs, directory, generation, zxid).verify()
     except CorruptionError:
         return False
-    finally:
-        file.close()
     return True
+
+
+@attrs.frozen
+class _Chunks:
+    """The chunks of an image file: each walk opens it, and raises CorruptionError at damage."""
+
+    fs: FileSystem
+    directory: str
+    generation: int
+    zxid: int
+
+    def __iter__(self) -> Iterator[bytes]:
+        with self._opened() as reader:
+            yield from reader.read_chunks()
+
+    def verify(self) -> tuple[int, int]:
+        """The image's chain and digest."""
+        with self._opened() as reader:
+            for _ in reader.read_chunks():
+                pass
+            return reader.chain, reader.digest
+
+    @contextmanager
+    def _opened(self) -> Iterator["_ImageReader"]:
+        path = join(self.directory, image_name(self.zxid))
+        file = self.fs.open(path)
+        try:
+            yield _ImageReader(file, path, self.generation, self.zxid)
+        finally:
+            file.close()
 
 
 @attrs.define
