@@ -43,6 +43,7 @@ COMPILED: Final = (
     "zkpy/storage/record.py",
     *("zkpy/state/*.py", "zkpy/zab/*.py", "zkpy/pipeline/*.py", "zkpy/replica/*.py"),
     *("zkpy/server/driver.py", "zkpy/server/clients.py", "zkpy/server/clock.py"),
+    "zkpy/server/log_disk.py",
     "zkpy/admin/metrics.py",
 )
 """As glob patterns."""

@@ -64,6 +64,8 @@ class KernelSync:
     _shared: mmap.mmap
     _entries: mmap.mmap
     _layout: _Layout
+    _descriptor: int = -1
+    """Of the file that the ring's only entry names: the kernel reads entries, and writes none."""
     _count: int = 0
     """Syncs begun so far: the tail of one ring, and of the other one when the last has ended."""
     busy: bool = False
@@ -105,14 +107,16 @@ class KernelSync:
     def begin(self, descriptor: int) -> bool:
         """Start syncing that file; False, and nothing begun, if the kernel will not."""
         assert not self.busy, "one sync at a time"
-        layout, shared = self._layout, self._shared
-        _ENTRY.pack_into(self._entries, 0, _FSYNC, 0, 0, descriptor, 0, 0, 0, _DATASYNC, 0)
-        _U32.pack_into(shared, layout.sq_array, 0)
-        _U32.pack_into(shared, layout.sq_tail, (self._count + 1) & _U32_MAX)
-        if _call(_ENTER, self._ring, 1, 0, 0, None, 0) != 1:
+        layout, shared, count = self._layout, self._shared, (self._count + 1) & _U32_MAX
+        if descriptor != self._descriptor:
+            self._descriptor = descriptor
+            _ENTRY.pack_into(self._entries, 0, _FSYNC, 0, 0, descriptor, 0, 0, 0, _DATASYNC, 0)
+            _U32.pack_into(shared, layout.sq_array, 0)
+        _U32.pack_into(shared, layout.sq_tail, count)
+        if _enter(_ENTER, self._ring, 1, 0, 0, None, 0) != 1:
             _U32.pack_into(shared, layout.sq_tail, self._count)
             return False
-        self._count = (self._count + 1) & _U32_MAX
+        self._count = count
         self.busy = True
         return True
 
@@ -140,6 +144,13 @@ class KernelSync:
 
 # PyDLL: none of these calls blocks, so the interpreter need not be let go for them.
 _libc: Final = ctypes.PyDLL(None, use_errno=True)
+# Declared, so that its arguments, once per batch, need no objects of their own.
+_enter: Final = ctypes.PyDLL(None)["syscall"]
+_enter.argtypes = (
+    *(ctypes.c_long, ctypes.c_long, ctypes.c_long, ctypes.c_long, ctypes.c_long),
+    *(ctypes.c_void_p, ctypes.c_size_t),
+)
+_enter.restype = ctypes.c_long
 
 
 def _call(number: int, *arguments: object) -> int:
