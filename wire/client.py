@@ -47,12 +47,19 @@ FOUR_LETTER_WORDS: Final = (
 """FourLetterCommands of ZooKeeper 3.9. Any other word is a frame of an absurd size."""
 
 
-class Role(Enum):
+class _Name(Enum):
+    """Members are hashed as the objects that they are: Enum's own way is a call in Python,
+    and each connection looks up a dozen."""
+
+    __hash__ = object.__hash__
+
+
+class Role(_Name):
     CLIENT = auto()
     SERVER = auto()
 
 
-class State(Enum):
+class State(_Name):
     """Where a connection is; the same at both ends, but for what is on its way."""
 
     IDLE = auto()
@@ -65,7 +72,7 @@ class State(Enum):
     ERROR = auto()
 
 
-class Move(Enum):
+class Move(_Name):
     """What an event does to the state."""
 
     CONNECT = auto()
