@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -154,7 +155,7 @@ def refuse(error: OSError) -> None:
 
 def test_a_damaged_log_is_no_log(tmp_path: Path) -> None:
     fs = OsFileSystem()
-    log = TxnLog.create(fs, str(tmp_path), 1, 0, CHAIN_START, 1 << 16, refuse)
+    log = TxnLog.create(fs, str(tmp_path), 1, 0, CHAIN_START, 1 << 16, refuse, nullcontext())
     log.close()
     assert record.read_log(tmp_path) == MemberLog()
     segment = next(tmp_path.iterdir())

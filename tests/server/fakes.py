@@ -150,6 +150,8 @@ class FakeDisk:
         self.image_gate = threading.Event()
         self.image_gate.set()
         self.failure: Exception | None = None
+        self.slices_wanted = 0
+        self.sliced = threading.Event()
 
     async def until_writing(self) -> None:
         """Wait until a batch is in the thread's hands."""
@@ -167,6 +169,14 @@ class FakeDisk:
 
     def finish(self, failure: OSError | None = None) -> None:
         raise AssertionError("nothing was begun")
+
+    def wants_slice(self) -> bool:
+        return self.slices_wanted > 0
+
+    def prepare_slice(self) -> None:
+        self.slices_wanted -= 1
+        self.calls.append("slice")
+        self.sliced.set()
 
     def image_step(self, step: ImageStep) -> int | None:
         assert self.image_gate.wait(LIMIT_S)

@@ -5,11 +5,12 @@ import gc
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 
 import attrs
 import pytest
 
-from tests.server.fakes import Bench, Writer
+from tests.server.fakes import LIMIT_S, Bench, Writer
 from zkpy.effects import ImageBegin, ImageChunk, ImageEnd, ImageStep, Ready
 from zkpy.errors import StorageError
 from zkpy.limits import Limits
@@ -321,6 +322,26 @@ def test_image_slices_wait_for_a_slow_disk(play: Play) -> None:
             await bench.core.until(lambda: bench.core.passes > settled)
             assert not bench.core.images.paused
             assert len(bench.disk.calls) == many
+
+    play(scene)
+
+
+@pytest.mark.parametrize("ample", [True, False])
+def test_slices_of_the_next_segment_are_written_beside_where_there_is_room(
+    play: Play, ample: bool
+) -> None:
+    async def scene() -> None:
+        async with Bench() as bench:
+            bench.server._space = SimpleNamespace(  # type: ignore[assignment]
+                ample=ample, stop=lambda: None
+            )
+            bench.disk.slices_wanted = 1
+            _, writer = await bench.connect()
+            writer.write(b"w1")
+            await bench.core.until_called("saved", 1)
+            writer.close()
+            assert not ample or await asyncio.to_thread(bench.disk.sliced.wait, LIMIT_S)
+        assert ("slice" in bench.disk.calls) is ample
 
     play(scene)
 

@@ -104,6 +104,9 @@ class Recorder:
         self.ways.append("finish")
         self.storage.finish(failure)
 
+    def wants_slice(self) -> bool:
+        return self.storage.wants_slice()
+
 
 @attrs.define
 class Scene:
@@ -117,6 +120,8 @@ class Scene:
     changed: asyncio.Event = attrs.Factory(asyncio.Event)
     number: int = 0
     writes_image: bool = False
+    wishes: list[int] = attrs.Factory(list)
+    """Numbers of the batches behind which a slice of the log's next segment was asked for."""
     recorder: Recorder = attrs.field(init=False)
     disk: LogDisk = attrs.field(init=False)
 
@@ -135,6 +140,7 @@ class Scene:
             self.warning_ms,
             kernel,  # type: ignore[arg-type]
             lambda: self.writes_image,
+            lambda: self.wishes.append(self.number),
         )
         self.disk.start()
 
@@ -226,6 +232,24 @@ def test_a_new_segment_is_made_by_the_thread(tmp_path: Path) -> None:
     assert "execute" in scene.recorder.ways
     assert "begin" in scene.recorder.ways
     assert scene.read_back() == scene.history.last
+
+
+@pytest.mark.parametrize("by_kernel", [True, False])
+def test_slices_of_the_next_segment_are_asked_for_while_they_are_due(
+    tmp_path: Path, by_kernel: bool
+) -> None:
+    async def act(scene: Scene) -> None:
+        while len(scene.wishes) < 3:
+            await scene.write(scene.history.append(1, bytes(500)))
+        scene.recorder.storage.prepare_slice()
+        wished = len(scene.wishes)
+        await scene.write()
+        assert len(scene.wishes) == wished
+        scene.close()
+
+    kernel = real_kernel() if by_kernel else None
+    scene = play(Scene(tmp_path, kernel, segment_bytes=8192), act)
+    assert scene.wishes[0] > 1, "not at once"
 
 
 def test_what_the_kernel_will_not_sync_goes_to_the_thread(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from zkpy.errors import StorageError
-from zkpy.server.space import Space, measure_free
+from zkpy.server.space import AMPLE, Space, measure_free
 
 Play = Callable[[Callable[[], Awaitable[object]]], object]
 RESERVE = 1000
@@ -47,6 +47,24 @@ def test_low_space_is_reported_once_and_so_is_its_end(play: Play) -> None:
         assert meter.reports.empty()
         meter.free = RESERVE * 2
         assert await meter.reports.get() is False
+        meter.space.stop()
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("free", "ample"), [(None, True), (AMPLE * RESERVE, True), (AMPLE * RESERVE - 1, False)]
+)
+def test_what_can_be_done_without_takes_no_room_that_gets_scarce(
+    play: Play, free: int | None, ample: bool
+) -> None:
+    async def scene() -> None:
+        meter = Meter(free)
+        assert meter.space.ample, "nobody has looked yet"
+        meter.space.start(meter.reports.put_nowait)
+        await meter.look()
+        await meter.look()
+        assert meter.space.ample is ample
         meter.space.stop()
 
     play(scene)

@@ -154,11 +154,12 @@ class Driver:
                 self.write_image,
                 self.abandon_image,
                 self.purge,
+                self.prepare_segment,
                 self.write_identity,
                 self.receive_generation,
                 self.abandon_generation,
             ),
-            (12, 3, 3, 3, 1, 2, 2, 1, 1),
+            (12, 3, 3, 3, 1, 2, 2, 2, 1, 1),
         )
         pick[0]()
 
@@ -194,6 +195,11 @@ class Driver:
 
     def purge(self) -> None:
         self.storage.purge(self.rng.randint(1, 3))
+
+    def prepare_segment(self) -> None:
+        """As much of it as is due."""
+        while self.storage.wants_slice():
+            self.storage.prepare_slice()
 
     def receive_generation(self) -> None:
         """A SNAP: the committed part stays, what is behind it differs; in several batches."""

@@ -8,6 +8,7 @@ import pytest
 
 from tests.storage.model import DATA_DIR, Driver, State, open_storage, state_of
 from zkpy.errors import StorageError
+from zkpy.storage.txnlog import SPARE_NAME
 from zkpy.testing.memfs import Call, MemFileSystem, PowerCut
 
 
@@ -77,11 +78,20 @@ def test_a_failure_of_every_call_stops_storage_for_good(seed: int, history: int,
 def fail_call(seed: int, number: int, code: int) -> bool:
     """Fail the n-th call of a history; False if the history has fewer."""
     fs, driver = start(seed)
-    first = fs.calls + 1
-    fs.fail(lambda call: call.number == first + number, code)
+    failed_at = fs.calls + 1 + number
+    failed: list[Call] = []
+
+    def fails(call: Call) -> bool:
+        if call.number == failed_at:
+            failed.append(call)
+        return call.number == failed_at
+
+    fs.fail(fails, code)
     with suppress(StorageError):
-        driver.run(12)
-        return False
+        driver.run(14)
+        # A segment that is not needed yet is all that may be done without.
+        assert all(code == errno.ENOSPC and SPARE_NAME in call.path for call in failed)
+        return bool(failed)
     assert errno.errorcode[code] in storage_failure(driver)
     assert DATA_DIR in storage_failure(driver)
     calls = fs.calls

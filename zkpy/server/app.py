@@ -21,6 +21,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -120,6 +121,7 @@ def open_storage(config: Config, space: Space | None = None) -> tuple[Storage, R
         segment_bytes=config.segment_bytes,
         on_full=space.on_full if space else None,
         wait_for_room=space.wait_for_room if space else None,
+        lock=threading.Lock(),
     )
     return Storage.open(OsFileSystem(), config.data_dir, config.log_dir, options)
 
@@ -239,6 +241,7 @@ class Disk(LogOnly, Protocol):
     """What the shell needs of a `Storage`."""
 
     def image_step(self, step: ImageStep) -> int | None: ...
+    def prepare_slice(self) -> object: ...
     def purge(self, retain: int) -> object: ...
     def close(self) -> object: ...
 
@@ -290,9 +293,14 @@ class Server:
             config.sync_warning_ms,
             KernelSync.open(),
             self._writes_image,
+            self._ask_for_slice,
         )
         self._image_worker = Worker(
             "zkpy-image", self._write_image_step, loop, self._image_saved, self._disk_failed
+        )
+        # Not the image's thread: an image would wait for it, and the log for the image.
+        self._segment_worker = Worker(
+            "zkpy-segment", self._prepare_slice, loop, self._image_saved, self._disk_failed
         )
         self.clients = Clients(
             self.driver, config.limits, self.metrics, keepalive=config.tcp_keepalive
@@ -305,6 +313,7 @@ class Server:
             self._loop.add_signal_handler(number, self.stop, number)
         self._log_disk.start()
         self._image_worker.start()
+        self._segment_worker.start()
         if self._ensemble is not None:
             await self._ensemble.start(self.driver)
         self.driver.start()
@@ -377,7 +386,8 @@ class Server:
     def _shut_down(self, code: int) -> None:
         if code != EXIT_STOPPED:  # what is on disk is not to be touched again
             return
-        ended = [worker.stop(STOP_TIMEOUT_S) for worker in (self._log_disk, self._image_worker)]
+        workers = (self._log_disk, self._image_worker, self._segment_worker)
+        ended = [worker.stop(STOP_TIMEOUT_S) for worker in workers]
         if all(ended):
             self._disk.close()
         else:
@@ -416,6 +426,14 @@ class Server:
         # Looked at again: the thread may have emptied the queue before it could see the flag.
         self._image_behind = self._image_worker.backlog > 0 and self._image_behind
         return self._image_behind
+
+    def _ask_for_slice(self) -> None:
+        """On the loop or in the log's thread, again and again until it is done."""
+        if not self._segment_worker.backlog and (self._space is None or self._space.ample):
+            self._segment_worker.submit(True)
+
+    def _prepare_slice(self, due: bool) -> None:
+        self._disk.prepare_slice()
 
     def _write_image_step(self, step: ImageStep) -> int | None:
         """In the image thread.  Old images and logs go once a new image is durable."""

@@ -1,4 +1,5 @@
-"""Threads that do the blocking writes: one for log batches that may block, one for images.
+"""Threads that do the blocking writes: one for log batches that may block, one for images,
+one for the log's next segment.
 
 In: items through a queue, in order.  Out: a number on the event loop for each item
 that is done.  The first exception ends the thread and is reported once: nothing is

@@ -38,13 +38,15 @@ class Disk(Protocol):
     def execute(self, batch: DiskBatch) -> object: ...
     def begin(self, batch: DiskBatch) -> File | None: ...
     def finish(self, failure: OSError | None = None) -> object: ...
+    def wants_slice(self) -> bool: ...
 
 
 class LogDisk:
     """`done(number)` and `failed(exception)` are called on the loop.
 
     `sync` sums up how long batches took; one of `warning_ms` or more is logged.
-    While `writes_image()`, the loop writes nothing itself."""
+    While `writes_image()`, the loop writes nothing itself.  `prepare()` is called while a slice
+    of the log's next segment is due, on the loop or in the thread."""
 
     def __init__(
         self,
@@ -56,6 +58,7 @@ class LogDisk:
         warning_ms: int,
         kernel: KernelSync | None,
         writes_image: Callable[[], bool],
+        prepare: Callable[[], object],
     ) -> None:
         self._disk = disk
         self._loop = loop
@@ -68,6 +71,7 @@ class LogDisk:
         self._number = 0
         self._begun_ns = 0
         self._writes_image = writes_image
+        self._prepare = prepare
         self._file: File | None = None
 
     def start(self) -> None:
@@ -139,6 +143,8 @@ class LogDisk:
         except StorageError as why:
             self._failed(why)
             return
+        if self._disk.wants_slice():
+            self._prepare()
         self._done(self._number)
 
     # --- in the thread
@@ -147,6 +153,8 @@ class LogDisk:
         begun = monotonic_ns()
         self._disk.execute(batch)
         self._add(monotonic_ns() - begun)
+        if self._disk.wants_slice():
+            self._prepare()
         return batch.number
 
     def _add(self, duration_ns: int) -> None:

@@ -24,6 +24,8 @@ log = logging.getLogger("zkpy.server")
 INTERVAL_S: Final = 1.0
 ENOUGH: Final = 1.25
 """How many reserves must be free before writes are taken again."""
+AMPLE: Final = 4
+"""How many before any room is taken that could be done without."""
 
 
 def measure_free(directories: Iterable[str]) -> int | None:
@@ -46,6 +48,8 @@ class Space:
         interval_s: float = INTERVAL_S,
     ) -> None:
         self.low = False
+        self.ample = True
+        """Whether room may be taken for a log segment that is not needed yet."""
         self._directories = tuple(dict.fromkeys(directories))
         self._reserve = reserve_bytes
         self._measure = measure
@@ -71,6 +75,7 @@ class Space:
         while not self._stopped.is_set():
             free = self._measure(self._directories)
             if free is not None:
+                self.ample = free >= self._reserve * AMPLE
                 self._tell(self._judge, free)
             self._stopped.wait(self._interval_s)
 

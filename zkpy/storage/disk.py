@@ -1,11 +1,11 @@
 """Carries out, strictly in order, what the core asks of the disk; opens it at boot.
 
-`Storage` is the one object that shells hold.  Two threads may call it, each alone
-in its part: one `execute` (or `begin` and `finish`), one `image_step` and `purge`.
-It has no thread itself and needs no lock, since the parts meet in no file: only
-`purge` removes what was in force (generations older than the present one, images,
-segments before an image); `execute` makes and drops newer generations and cuts behind
-every image.
+`Storage` is the one object that shells hold.  Three threads may call it, each alone
+in its part: one `execute` (or `begin` and `finish`), one `image_step` and `purge`, one
+`prepare_slice`.  The first two meet in no file: only `purge` removes what was in force
+(generations older than the present one, images, segments before an image); `execute`
+makes and drops newer generations and cuts behind every image.  The third makes a temp
+file for the first, and they have a lock for that (`StorageOptions.lock`).
 
 A disk without room is no failure, as long as what was asked for can simply be tried
 again: the log's thread waits (`wait_for_room`), and an image is given up, its
@@ -29,6 +29,7 @@ Boot, in this order, and nothing is changed on disk before the data was found so
 
 import errno
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Self, TypeVar
 
 import attrs
@@ -81,6 +82,8 @@ class StorageOptions:
     wait_for_room: Callable[[], None] | None = None
     """Blocks until a refused write is worth another try; raises to give up.  None: every
     refusal is a failure."""
+    lock: AbstractContextManager[object] = attrs.field(factory=nullcontext)
+    """What threads use to keep out of each other's way; needed where there are some."""
 
 
 @attrs.define(eq=False)
@@ -186,6 +189,16 @@ class Storage:
         assert retain >= 1, "one image must stay"
         self._guard(self._purge, retain)
 
+    def wants_slice(self) -> bool:
+        """Whether it is time for `prepare_slice`."""
+        return self._log is not None and self._log.wants_slice()
+
+    def prepare_slice(self) -> None:
+        """Write a slice of the log's next segment beforehand, if it is time for that.
+
+        Nothing depends on it but how long syncs take."""
+        self._guard(Storage._prepare_slice, self)
+
     def close(self) -> None:
         """Let go of files and lock; writes nothing.  May follow a failure."""
         self._failure = self._failure or "storage is closed"
@@ -282,6 +295,7 @@ class Storage:
             chain,
             self._options.segment_bytes,
             self._wait_for_room,
+            self._options.lock,
         )
 
     def _wait_for_room(self, error: OSError) -> None:
@@ -392,6 +406,10 @@ class Storage:
         if image is not None:
             image.abandon()
 
+    def _prepare_slice(self) -> None:
+        if self._log is not None:
+            self._log.prepare_slice()
+
     def _purge(self, retain: int) -> None:
         if self._log is None:
             return
@@ -500,6 +518,7 @@ class Storage:
             contents,
             self._options.segment_bytes,
             self._wait_for_room,
+            self._options.lock,
         )
         self._dirs.adopt_generation(self._generation)
         self._dirs.drop_temp_files(self._generation)

@@ -55,8 +55,16 @@ class File(Protocol):
     def preallocate(self, size: int) -> None:
         """Reserve space up to `size` bytes, reading as zeros; never shortens.
 
-        With the space and the length already there, `sync_data` of an append
-        needs no journal commit of the file system: 115 instead of 160 us.
+        With the length already there, `sync_data` of an append is spared one change of the
+        file's metadata: 115 instead of 160 us.  The other, that reserved space is now
+        written, is spared only where something, if only zeros, was written before: 90 us.
+        """
+        ...
+
+    def write_out(self, offset: int, length: int) -> None:
+        """Let what was written there begin to go to the disk, and wait for nothing.
+
+        A hint: a later sync finds less to do.
         """
         ...
 
@@ -173,6 +181,7 @@ TEMP_SUFFIX: Final = ".tmp"
 
 _sync_data: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 _allocate: Callable[[int, int, int], None] | None = getattr(os, "posix_fallocate", None)
+_advise: Callable[[int, int, int, int], None] | None = getattr(os, "posix_fadvise", None)
 _NOT_SUPPORTED: Final = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 
@@ -245,6 +254,12 @@ class OsFile:
                     if error.errno not in _NOT_SUPPORTED:
                         raise
             os.ftruncate(self._fd, size)
+
+    def write_out(self, offset: int, length: int) -> None:
+        if _advise is not None:
+            # Linux starts writing dirty pages whose content is not needed any more.
+            with _naming(self.path):
+                _advise(self._fd, offset, length, os.POSIX_FADV_DONTNEED)
 
     def sync_data(self) -> None:
         try:

@@ -12,6 +12,15 @@ Rolling.  The new segment is made durable first, then the old one is sealed
 - a sealed segment without a successor, or an unsealed one before a segment that
   holds a batch, is damage: no crash leaves that.
 
+Preparing.  A sync after a write into space that is only reserved has metadata to make
+durable too: that this space is written now.  So the next segment is filled with zeros
+beforehand, as a temp file that gets its header and its name when the log rolls: a sync
+then takes a third less, on a file system with a journal less than half as long.  It is
+filled by another thread, a slice whenever the present segment was used by about so much
+more (`prepare_slice`), from its second eighth on: an idle server makes none, a busy one
+is never asked for much at once.  Where it is not ready in time - the disk is slow, or has
+no room - the next segment is only reserved, as the first one is.
+
 Cutting.  Deleting later segments and shortening one cannot be one atomic act, and
 half of it would look like damage.  So the cut is first recorded durably and is
 repeated from that record after a crash; every act of it may be repeated.  A batch
@@ -21,6 +30,7 @@ acknowledged entries in front of the cut): its segment is replaced by a copy.
 
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import Final, Self
 
@@ -43,6 +53,12 @@ from zkpy.storage.record import BATCH_HEADER_BYTES, SEGMENT_HEADER_BYTES, BatchH
 
 SEGMENT_PREFIX: Final = "log."
 CUT_NAME: Final = "log-cut"
+SPARE_NAME: Final = "log-spare" + TEMP_SUFFIX
+"""A segment full of zeros, removed like every temp file at a start."""
+SLICE_BYTES: Final = 1024 * 1024
+"""Zeros written at a time.  A sync of the log may have to wait for them: smaller slices make
+more syncs wait, larger ones make them wait longer."""
+_ZEROS: Final = bytes(64 * 1024)
 _CUT: Final = struct.Struct(">4sIq")
 _CUT_MAGIC: Final = b"zkT1"
 
@@ -374,10 +390,23 @@ class TxnLog:
     _end: int
     _wait_for_room: Callable[[OSError], None]
     """Called with a write's failure: returns to try again, or raises it."""
+    _spare_lock: AbstractContextManager[object]
+    """Held to look at what concerns the spare segment and to change it, but not while a slice
+    of it is written."""
     _committed: int = 0
     """The highest watermark written."""
     _begun: tuple[Append, int] | None = None
     """The batch that was written and is not known to be durable, and its bytes."""
+    _spare: File | None = None
+    """The next segment, being prepared."""
+    _filled: int = 0
+    """How much of it is written; all, and durable, once it is `_ready`."""
+    _ready: bool = False
+    _refused: bool = False
+    """There was no room for it; nobody tries again in this segment."""
+    _busy: bool = False
+    """A slice is being written: the thread that does so lets go of the file, nobody else."""
+    _closed: bool = False
 
     @classmethod
     def create(
@@ -389,11 +418,24 @@ class TxnLog:
         chain: int,
         size: int,
         wait_for_room: Callable[[OSError], None],
+        spare_lock: AbstractContextManager[object],
     ) -> Self:
         """A new, empty log behind (`base`, `chain`), durable on return."""
         file, salt = _create_segment(fs, directory, generation, base, chain, size)
         end = SEGMENT_HEADER_BYTES
-        return cls(fs, directory, generation, size, base, chain, file, salt, end, wait_for_room)
+        return cls(
+            fs,
+            directory,
+            generation,
+            size,
+            base,
+            chain,
+            file,
+            salt,
+            end,
+            wait_for_room,
+            spare_lock,
+        )
 
     @classmethod
     def resume(
@@ -404,6 +446,7 @@ class TxnLog:
         contents: LogContents,
         size: int,
         wait_for_room: Callable[[OSError], None],
+        spare_lock: AbstractContextManager[object],
     ) -> Self:
         """Put the end of a sound log in order and go on behind it.
 
@@ -433,6 +476,7 @@ class TxnLog:
             tail.header.salt,
             tail.end,
             wait_for_room,
+            spare_lock,
             contents.committed,
         )
 
@@ -484,6 +528,70 @@ class TxnLog:
         room = self.segment_bytes - self._end - BATCH_HEADER_BYTES
         return size > room and self._end > SEGMENT_HEADER_BYTES
 
+    def wants_slice(self) -> bool:
+        """Whether it is time for `prepare_slice`."""
+        due = 8 * self._end > self.segment_bytes + 7 * self._filled
+        return due and not self._ready and not self._refused
+
+    def prepare_slice(self) -> None:
+        """Write one more slice of the next segment, if it is time for that.
+
+        By a thread of its own; the log may be closed meanwhile.
+        """
+        file = self._take_up_spare()
+        if file is None:
+            return
+        try:
+            self._fill(file)
+        except OSError as error:
+            self._refused = True
+            if not is_full(error) and not self._closed:
+                raise
+        finally:
+            self._put_down_spare(file)
+
+    def _take_up_spare(self) -> File | None:
+        with self._spare_lock:
+            if self._closed or self._busy or not self.wants_slice():
+                return None
+            if self._spare is None:
+                try:
+                    self._remove_spare()
+                    self._spare = self.fs.open(join(self.directory, SPARE_NAME), create=True)
+                except OSError as error:
+                    self._refused = True
+                    if not is_full(error):
+                        raise
+            self._busy = self._spare is not None
+            return self._spare
+
+    def _fill(self, spare: File) -> None:
+        pos, size = self._filled, min(SLICE_BYTES, self.segment_bytes - self._filled)
+        if not pos:
+            spare.preallocate(self.segment_bytes)
+        whole, rest = divmod(size, len(_ZEROS))
+        spare.write(pos, [_ZEROS] * whole + [_ZEROS[:rest]])
+        spare.write_out(pos, size)
+        if pos + size == self.segment_bytes:
+            spare.sync()
+        self._filled = pos + size
+
+    def _put_down_spare(self, spare: File) -> None:
+        with self._spare_lock:
+            self._busy = False
+            if self._closed or self._refused:
+                spare.close()
+                self._spare, self._filled = None, 0
+                if not self._closed:  # else its directory may be on its way out, with all in it
+                    self._remove_spare()
+            else:
+                self._ready = self._filled == self.segment_bytes
+
+    def _remove_spare(self) -> None:
+        path = join(self.directory, SPARE_NAME)
+        if self.fs.exists(path):
+            self.fs.unlink(path)
+
     def _write(self, parts: Sequence[bytes]) -> None:
         """Behind the end.  Half of it may be there after a refusal: it is written over."""
         while True:
@@ -504,19 +612,29 @@ class TxnLog:
         """The segment behind this one; what a refused try left of it is removed."""
         while True:
             try:
-                return _create_segment(
-                    self.fs,
-                    self.directory,
-                    self.generation,
-                    self.last,
-                    self.chain,
-                    self.segment_bytes,
-                )
+                return self._begin_segment()
             except OSError as error:
                 path = join(self.directory, segment_name(self.last))
                 if is_full(error) and self.fs.exists(path):
                     self.fs.unlink(path)
                 self._wait_for_room(error)
+
+    def _begin_segment(self) -> tuple[File, int]:
+        """Of the spare one, if that is ready."""
+        with self._spare_lock:
+            self._refused = False
+            spare = None
+            if self._ready:
+                spare, self._spare, self._filled, self._ready = self._spare, None, 0, False
+            return _create_segment(
+                self.fs,
+                self.directory,
+                self.generation,
+                self.last,
+                self.chain,
+                self.segment_bytes,
+                spare,
+            )
 
     def truncate(self, zxid: int) -> None:
         """Cut the log so that `zxid` is its last entry (D12); durable on return."""
@@ -537,23 +655,50 @@ class TxnLog:
 
     def close(self) -> None:
         self._file.close()
+        with self._spare_lock:
+            self._closed = True
+            if self._spare is not None and not self._busy:
+                self._spare.close()
+                self._spare = None
 
 
 def _create_segment(
-    fs: FileSystem, directory: str, generation: int, base: int, chain: int, size: int
+    fs: FileSystem,
+    directory: str,
+    generation: int,
+    base: int,
+    chain: int,
+    size: int,
+    spare: File | None = None,
 ) -> tuple[File, int]:
+    """A segment without entries, durable on return, and its salt; made of the spare one."""
     salt = int.from_bytes(fs.entropy(4), "big")
-    file = fs.open(join(directory, segment_name(base)), create=True)
+    header = record.encode_segment_header(SegmentHeader(salt, generation, base, chain))
+    path = join(directory, segment_name(base))
+    if spare is not None:
+        return _name_spare(fs, directory, spare, path, header), salt
+    file = fs.open(path, create=True)
     try:
         file.preallocate(size)
-        header = SegmentHeader(salt, generation, base, chain)
-        file.write(0, (record.encode_segment_header(header),))
+        file.write(0, (header,))
         file.sync()
         fs.sync_dir(directory)
     except BaseException:
         file.close()
         raise
     return file, salt
+
+
+def _name_spare(fs: FileSystem, directory: str, spare: File, path: str, header: bytes) -> File:
+    """Let the spare segment be the one at `path`."""
+    try:
+        spare.write(0, (header,))
+        spare.sync()
+    finally:
+        spare.close()
+    fs.rename(join(directory, SPARE_NAME), path)
+    fs.sync_dir(directory)
+    return fs.open(path)
 
 
 def _reopen(fs: FileSystem, directory: str, tail: Tail, size: int) -> File:

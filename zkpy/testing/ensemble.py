@@ -591,8 +591,21 @@ class Member:
             self._die_writing(power=True, why=str(cut))
             return
         self._batch = None
+        if self.storage.wants_slice():  # by another thread, which takes its time
+            self.world.after(self.setup.fsync, self._prepare_slice, self.life)
         self.watcher.made_durable(self, batch)
         self._input(life, self._saved, batch)
+
+    def _prepare_slice(self, life: int) -> None:
+        if life != self.life or not self.alive:
+            return
+        try:
+            self.storage.prepare_slice()
+        except StorageError as error:
+            self._die_of_disk(error)
+        except PowerCut as cut:
+            self.ensemble.count_boundary(cut)
+            self._die_writing(power=True, why=str(cut))
 
     def _saved(self, batch: DiskBatch) -> None:
         following = self.replica.saved(batch.number, self.clock.now_ms())

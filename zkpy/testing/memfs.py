@@ -236,6 +236,9 @@ class MemFile:
         if size > len(self._node.seen):
             self._node.resize(size)
 
+    def write_out(self, offset: int, length: int) -> None:
+        self._check()
+
     def sync_data(self) -> None:
         self._sync("sync_data")
 
