@@ -38,12 +38,13 @@ from xml.etree import ElementTree
 ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = ("wire", "zkpy")
 COMPILED: Final = (
-    *("wire/buffers.py", "wire/client.py", "wire/txn.py", "wire/upper.py"),
+    *("wire/buffers.py", "wire/client.py", "wire/entries.py", "wire/link.py"),
+    *("wire/txn.py", "wire/upper.py"),
     *("zkpy/compiled.py", "zkpy/crc.py", "zkpy/effects.py", "zkpy/zxid.py"),
     "zkpy/storage/record.py",
     *("zkpy/state/*.py", "zkpy/zab/*.py", "zkpy/pipeline/*.py", "zkpy/replica/*.py"),
     *("zkpy/server/driver.py", "zkpy/server/clients.py", "zkpy/server/clock.py"),
-    "zkpy/server/log_disk.py",
+    *("zkpy/server/ensemble.py", "zkpy/server/log_disk.py", "zkpy/server/peers.py"),
     "zkpy/admin/metrics.py",
 )
 """As glob patterns."""

@@ -30,7 +30,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.faults.figures import percentile
 from tests.wire.test_peer import CASES, HELLO
 from wire.errors import RemoteProtocolError
-from wire.peer import Notification, PeerConnection, decode_notification
+from wire.link import PeerConnection
+from wire.peer import Notification, decode_notification
 from wire.peer import encode_message as encode
 from wire.peer import encode_notification as encode_vote
 from zkpy.cli.simulate import Limits, Total, hunt_once, replay_line, run_parts

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts.prove_sections import SECTIONS, Row, damage_link, mutants_row, show, trace_hashes
-from wire.peer import PeerConnection
+from wire.link import PeerConnection
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = {

@@ -1,4 +1,4 @@
-"""What members say to each other: link messages, their framing, election datagrams.
+"""What members say to each other: link messages, their frames, election datagrams.
 
 A link is opened by a learner to its leader (DESIGN.md, decision 10).
 
@@ -11,7 +11,8 @@ A link is opened by a learner to its leader (DESIGN.md, decision 10).
       SnapChunk, Upper: the bytes themselves
 
 Both sides begin with Hello.  Then the learner may send what `LEARNER_SAYS` lists, the leader
-what `LEADER_SAYS` does; anything else is a RemoteProtocolError, and the link is dead.
+what `LEADER_SAYS` does; anything else is a RemoteProtocolError, and the link is dead: see
+`wire.link`, which cuts the frames.
 
     datagram   >4sBBB16sqQQQqqqq magic "zkE1", version, role, standing, cluster id, sender,
                its incarnation, its sequence number, echo of the receiver's incarnation,
@@ -22,13 +23,14 @@ what `LEADER_SAYS` does; anything else is a RemoteProtocolError, and the link is
 import hmac
 import struct
 from collections.abc import Callable, Sequence
-from enum import Enum, IntEnum
+from enum import IntEnum
 from typing import Any, Final, get_type_hints
 
 import attrs
 import cbor2
 
-from wire.errors import LocalProtocolError, RemoteProtocolError
+from wire.entries import decode_entries, encode_entries
+from wire.errors import RemoteProtocolError
 
 PROTOCOL_VERSION: Final = 1
 NO_CLUSTER: Final = bytes(16)
@@ -256,9 +258,9 @@ LEADER_SAYS: Final = frozenset(
     | {Propose, Commit, Ping, Upper}
 )
 
-_FRAME: Final = struct.Struct(">IB")
+FRAME: Final = struct.Struct(">IB")
+"""Length of what follows the length, and type."""
 _PROPOSE: Final = struct.Struct(">qqQI")
-_ENTRY: Final = struct.Struct(">qBI")
 _COMMIT: Final = struct.Struct(">qqQ")
 _ZXID: Final = struct.Struct(">q")
 
@@ -322,29 +324,14 @@ def _decode_ack_epoch(body: bytes) -> object:
 
 def _encode_propose(message: Propose) -> bytes:
     head = _PROPOSE.pack(message.committed, message.digest_zxid, message.digest, message.chain)
-    parts = [head]
-    for zxid, kind, data in message.entries:
-        parts.append(_ENTRY.pack(zxid, kind, len(data)))
-        parts.append(data)
-    return b"".join(parts)
+    return encode_entries(head, message.entries)
 
 
 def _decode_propose(body: bytes) -> object:
     if len(body) < _PROPOSE.size:
         raise RemoteProtocolError("Propose cut short")
-    entries = []
-    pos, end = _PROPOSE.size, len(body)
-    while pos < end:
-        if end - pos < _ENTRY.size:
-            raise RemoteProtocolError("Propose with half an entry")
-        zxid, kind, length = _ENTRY.unpack_from(body, pos)
-        pos += _ENTRY.size
-        if length > end - pos:
-            raise RemoteProtocolError("Propose with an entry longer than the frame")
-        entries.append((zxid, kind, body[pos : pos + length]))
-        pos += length
     committed, digest_zxid, digest, chain = _PROPOSE.unpack_from(body)
-    return Propose(committed, digest_zxid, digest, chain, entries)
+    return Propose(committed, digest_zxid, digest, chain, decode_entries(body, _PROPOSE.size))
 
 
 def _fixed_decoder(cls: type, layout: struct.Struct) -> Callable[[bytes], object]:
@@ -384,99 +371,7 @@ def encode_message(message: object) -> bytes:
     """One whole frame.  The same bytes do for several links."""
     cls = type(message)
     body = ENCODERS[cls](message)
-    return _FRAME.pack(len(body) + 1, _NUMBERS[cls]) + body
-
-
-# --- the connection
-
-
-class Side(Enum):
-    LEARNER = "learner"
-    LEADER = "leader"
-
-
-class Phase(Enum):
-    HELLO = "hello"
-    OPEN = "open"
-    ERROR = "error"
-
-
-_HEARS: Final = {Side.LEARNER: LEADER_SAYS, Side.LEADER: LEARNER_SAYS}
-_SAYS: Final = {Side.LEARNER: LEARNER_SAYS, Side.LEADER: LEADER_SAYS}
-LEGAL: Final[dict[tuple[Side, Phase], frozenset[type]]] = {
-    **{(side, Phase.HELLO): frozenset({Hello}) for side in Side},
-    **{(side, Phase.OPEN): _HEARS[side] for side in Side},
-    **{(side, Phase.ERROR): frozenset() for side in Side},
-}
-"""(which side we are, phase) -> what may arrive."""
-
-
-class PeerConnection:
-    """Bytes in, messages out, for one link; knows the order of the handshake."""
-
-    __slots__ = ("side", "phase", "frame_bytes_max", "_data", "_greeted")
-
-    def __init__(self, side: Side, frame_bytes_max: int = 64 * 1024 * 1024) -> None:
-        self.side = side
-        self.phase = Phase.HELLO
-        self.frame_bytes_max = frame_bytes_max
-        self._data = bytearray()
-        self._greeted = False
-
-    def send(self, message: object) -> bytes:
-        """The frame of a message; Hello first."""
-        legal = _SAYS[self.side] if self._greeted else frozenset({Hello})
-        if self.phase is Phase.ERROR or type(message) not in legal:
-            raise LocalProtocolError(f"{type(message).__name__} from the {self.side.value}")
-        self._greeted = True
-        return encode_message(message)
-
-    def receive_data(self, data: bytes) -> list[object]:
-        """All messages that are complete with these bytes, the other side's Hello first."""
-        if self.phase is Phase.ERROR:
-            raise RemoteProtocolError("the link is dead")
-        self._data += data
-        try:
-            return self._take_messages()
-        except RemoteProtocolError:
-            self.phase = Phase.ERROR
-            self._data.clear()
-            raise
-
-    def _take_messages(self) -> list[object]:
-        messages = []
-        pos, size = 0, len(self._data)
-        while size - pos >= _FRAME.size:
-            length, number = _FRAME.unpack_from(self._data, pos)
-            self._check_length(length)
-            end = pos + 4 + length
-            if end > size:
-                break
-            messages.append(self._decode(number, bytes(self._data[pos + _FRAME.size : end])))
-            pos = end
-        del self._data[:pos]
-        return messages
-
-    def _check_length(self, length: int) -> None:
-        if not 1 <= length <= self.frame_bytes_max:
-            raise RemoteProtocolError(f"frame of {length} bytes")
-
-    def _decode(self, number: int, body: bytes) -> object:
-        cls = TYPES.get(number)
-        if cls not in LEGAL[self.side, self.phase]:
-            name = cls.__name__ if cls else f"message {number}"
-            raise RemoteProtocolError(f"{name} to the {self.side.value} in {self.phase.value}")
-        message = DECODERS[cls](body)
-        if isinstance(message, Hello):
-            self._accept(message)
-        return message
-
-    def _accept(self, hello: Hello) -> None:
-        if hello.version != PROTOCOL_VERSION:
-            raise RemoteProtocolError(f"protocol version {hello.version}")
-        if len(hello.cluster_id) != len(NO_CLUSTER):
-            raise RemoteProtocolError("cluster id of the wrong length")
-        self.phase = Phase.OPEN
+    return FRAME.pack(len(body) + 1, _NUMBERS[cls]) + body
 
 
 # --- election datagrams

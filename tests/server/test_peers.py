@@ -10,12 +10,12 @@ import attrs
 import pytest
 
 from tests.server.conftest import Play
+from wire.link import PeerConnection
 from wire.peer import (
     NO_CLUSTER,
     FollowerInfo,
     Hello,
     LeaderInfo,
-    PeerConnection,
     encode_message,
 )
 from zkpy.config import parse_server

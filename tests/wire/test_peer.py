@@ -8,6 +8,7 @@ import cbor2
 import pytest
 
 from wire.errors import LocalProtocolError, RemoteProtocolError
+from wire.link import PeerConnection, Side
 from wire.peer import (
     LEADER_SAYS,
     LEARNER_SAYS,
@@ -24,11 +25,9 @@ from wire.peer import (
     Joined,
     LeaderInfo,
     Notification,
-    PeerConnection,
     Ping,
     Propose,
     Role,
-    Side,
     SnapAck,
     SnapBegin,
     SnapChunk,

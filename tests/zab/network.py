@@ -15,12 +15,11 @@ from zlib import crc32
 import attrs
 
 from wire.errors import RemoteProtocolError
+from wire.link import PeerConnection, Side
 from wire.peer import (
     Hello,
     Notification,
-    PeerConnection,
     Role,
-    Side,
     decode_notification,
     encode_message,
     encode_notification,

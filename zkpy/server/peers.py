@@ -25,7 +25,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol, cast
 
 from wire.errors import RemoteProtocolError
-from wire.peer import Hello, PeerConnection, Side
+from wire.link import PeerConnection, Side
+from wire.peer import Hello
 from zkpy.limits import Limits
 from zkpy.server.addresses import Directory, Place
 from zkpy.server.clients import keep_alive, plain_host

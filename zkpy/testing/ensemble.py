@@ -20,13 +20,8 @@ from typing import Any, Final
 import attrs
 
 from wire.errors import RemoteProtocolError
-from wire.peer import (
-    Hello,
-    PeerConnection,
-    Side,
-    decode_notification,
-    encode_notification,
-)
+from wire.link import PeerConnection, Side
+from wire.peer import Hello, decode_notification, encode_notification
 from zkpy.effects import DiskBatch, DiskStep, ImageStep, Ready, Recovered
 from zkpy.errors import CorruptionError, StorageError
 from zkpy.limits import Limits
