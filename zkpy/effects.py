@@ -204,8 +204,8 @@ class Recovered:
     """0 and chain 0 if there is no image: the empty tree."""
     image_chain: int
     image: Iterable[bytes]
-    """The image's chunks, none if there is none; they may be read from the disk while they
-    are walked through, so that it holds one at a time, and raise what reading raises."""
+    """The image's chunks, none if there is none.  They may come from the disk while they are
+    walked through: StorageError if one cannot be read now."""
     image_digest: int
     entries: list[Entry]
     """Log entries after the image, contiguous."""

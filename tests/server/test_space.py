@@ -60,7 +60,7 @@ def test_what_can_be_done_without_takes_no_room_that_gets_scarce(
 ) -> None:
     async def scene() -> None:
         meter = Meter(free)
-        assert meter.space.ample, "nobody has looked yet"
+        assert not meter.space.ample, "nobody has looked yet"
         meter.space.start(meter.reports.put_nowait)
         await meter.look()
         await meter.look()

@@ -90,7 +90,9 @@ def fail_call(seed: int, number: int, code: int) -> bool:
     with suppress(StorageError):
         driver.run(14)
         # A segment that is not needed yet is all that may be done without.
-        assert all(code == errno.ENOSPC and SPARE_NAME in call.path for call in failed)
+        assert all(is_spared(call, code) for call in failed)
+        fs.crash()
+        check_recovery(fs, driver, seed + number)
         return bool(failed)
     assert errno.errorcode[code] in storage_failure(driver)
     assert DATA_DIR in storage_failure(driver)
@@ -102,6 +104,10 @@ def fail_call(seed: int, number: int, code: int) -> bool:
     fs.kill()
     check_recovery(fs, driver, seed + number)
     return True
+
+
+def is_spared(call: Call, code: int) -> bool:
+    return SPARE_NAME in call.path and (code == errno.ENOSPC or call.operation == "create")
 
 
 def storage_failure(driver: Driver) -> str:

@@ -18,6 +18,7 @@ A role is a value of zab's.  What it means here is one row of `_OFFICES`; pendin
 changes, session deadlines and the gate belong to an office and go with it.
 """
 
+import itertools
 import random
 from collections import deque
 from collections.abc import Callable
@@ -709,9 +710,11 @@ def _describe_standing(zab: Zab) -> str:
 
 def _load_state(recovered: Recovered) -> ReplicatedState:
     """The state in the image; the log behind it comes through zab, like everything else."""
-    if recovered.image_zxid == zxids.NONE:
+    chunks = iter(recovered.image)
+    first = next(chunks, None)
+    if first is None:
         return ReplicatedState.founded()
-    state = load(recovered.image)
+    state = load(itertools.chain((first,), chunks))
     if (state.zxid, state.digest) != (recovered.image_zxid, recovered.image_digest):
         raise CorruptionError(
             f"the image at {zxids.show(recovered.image_zxid)} does not hold the state that "

@@ -300,7 +300,7 @@ class Server:
         )
         # Not the image's thread: an image would wait for it, and the log for the image.
         self._segment_worker = Worker(
-            "zkpy-segment", self._prepare_slice, loop, self._image_saved, self._disk_failed
+            "zkpy-segment", self._prepare_slice, loop, lambda number: None, self._disk_failed
         )
         self.clients = Clients(
             self.driver, config.limits, self.metrics, keepalive=config.tcp_keepalive

@@ -6,7 +6,8 @@ that is done.  The first exception ends the thread and is reported once: nothing
 written after a failed write (rule D6).
 
 A queue is bounded by what feeds it: the core hands out one log batch at a time, and
-no image slices while `IMAGE_BACKLOG_MAX` of them wait.
+no image slices while `IMAGE_BACKLOG_MAX` of them wait; a slice of the next segment is not
+asked for while one waits.
 """
 
 import asyncio

@@ -4,10 +4,11 @@ In: one batch at a time.  Out: its number on the event loop once it is durable, 
 failure; nothing is written after one (rule D6), and who submits more is told so.
 
 The usual batch, entries behind the log, is written by the loop itself, which takes a
-few microseconds since the space is reserved and the write ends in memory; then the kernel
-syncs (`zkpy.storage.uring`), and the loop goes on meanwhile.  The thread takes what may
-block: a new segment, a cut, an image received, a big batch, and everything while an image
-is being written, since the kernel then makes a writer wait for the disk.
+few microseconds since the space is there and the write ends in memory (some tens where
+the kernel has let go of a page of a prepared segment, and reads it again); then the
+kernel syncs (`zkpy.storage.uring`), and the loop goes on meanwhile.  The thread takes what
+may block: a new segment, a cut, an image received, a big batch, and everything while an
+image is being written, since the kernel then makes a writer wait for the disk.
 """
 
 import asyncio

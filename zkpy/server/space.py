@@ -48,7 +48,7 @@ class Space:
         interval_s: float = INTERVAL_S,
     ) -> None:
         self.low = False
-        self.ample = True
+        self.ample = False
         """Whether room may be taken for a log segment that is not needed yet."""
         self._directories = tuple(dict.fromkeys(directories))
         self._reserve = reserve_bytes
@@ -74,8 +74,8 @@ class Space:
     def _watch(self) -> None:
         while not self._stopped.is_set():
             free = self._measure(self._directories)
+            self.ample = free is None or free >= self._reserve * AMPLE
             if free is not None:
-                self.ample = free >= self._reserve * AMPLE
                 self._tell(self._judge, free)
             self._stopped.wait(self._interval_s)
 

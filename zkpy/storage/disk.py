@@ -9,7 +9,8 @@ file for the first, and they have a lock for that (`StorageOptions.lock`).
 
 A disk without room is no failure, as long as what was asked for can simply be tried
 again: the log's thread waits (`wait_for_room`), and an image is given up, its
-predecessors untouched (D11).  A sync that fails is one, whatever its reason.
+predecessors untouched (D11).  A sync that fails is one, whatever its reason, but for that
+of a file that holds nothing yet.
 
 The first failure is the last: whatever the disk refused, what it holds is unknown
 from then on (RELIABILITY D6), so nothing is written any more and every later call
@@ -196,7 +197,8 @@ class Storage:
     def prepare_slice(self) -> None:
         """Write a slice of the log's next segment beforehand, if it is time for that.
 
-        Nothing depends on it but how long syncs take."""
+        Only how long syncs take depends on it: without room there is none.  StorageError all the
+        same if the disk fails."""
         self._guard(Storage._prepare_slice, self)
 
     def close(self) -> None:
@@ -336,10 +338,11 @@ class Storage:
             raise StorageError(f"generation {identity.generation} was not received whole")
         self._put_identity(identity)
         old, self._log = self._log, pending.log
+        if old is not None:
+            # Before `purge` can see that its directory may go: nothing is made there any more.
+            old.close()
         self._generation, self._pending, self._damage = pending.number, None, None
         self._dirs.adopt_generation(pending.number)
-        if old is not None:
-            old.close()
 
     def _put_identity(self, identity: Identity) -> None:
         while True:

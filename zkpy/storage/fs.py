@@ -57,7 +57,7 @@ class File(Protocol):
 
         With the length already there, `sync_data` of an append is spared one change of the
         file's metadata: 115 instead of 160 us.  The other, that reserved space is now
-        written, is spared only where something, if only zeros, was written before: 90 us.
+        written, is spared only where something, if only zeros, was written before.
         """
         ...
 
@@ -258,7 +258,7 @@ class OsFile:
     def write_out(self, offset: int, length: int) -> None:
         if _advise is not None:
             # Linux starts writing dirty pages whose content is not needed any more.
-            with _naming(self.path):
+            with suppress(OSError):
                 _advise(self._fd, offset, length, os.POSIX_FADV_DONTNEED)
 
     def sync_data(self) -> None:

@@ -165,7 +165,8 @@ def verify_image(fs: FileSystem, directory: str, generation: int, zxid: int) -> 
 
 @attrs.frozen
 class _Chunks:
-    """The chunks of an image file: each walk opens it, and raises CorruptionError at damage."""
+    """The chunks of an image file: each walk opens it, and raises CorruptionError at damage,
+    StorageError where it cannot be read."""
 
     fs: FileSystem
     directory: str
@@ -173,8 +174,12 @@ class _Chunks:
     zxid: int
 
     def __iter__(self) -> Iterator[bytes]:
-        with self._opened() as reader:
-            yield from reader.read_chunks()
+        try:
+            with self._opened() as reader:
+                yield from reader.read_chunks()
+        except OSError as error:
+            path = join(self.directory, image_name(self.zxid))
+            raise StorageError(f"{path}: {error.strerror or error}") from error
 
     def verify(self) -> tuple[int, int]:
         """The image's chain and digest."""

@@ -17,9 +17,10 @@ durable too: that this space is written now.  So the next segment is filled with
 beforehand, as a temp file that gets its header and its name when the log rolls: a sync
 then takes a third less, on a file system with a journal less than half as long.  It is
 filled by another thread, a slice whenever the present segment was used by about so much
-more (`prepare_slice`), from its second eighth on: an idle server makes none, a busy one
-is never asked for much at once.  Where it is not ready in time - the disk is slow, or has
-no room - the next segment is only reserved, as the first one is.
+more (`prepare_slice`), from its second eighth on and done by three quarters: an idle
+server makes none, a busy one is never asked for much at once.  Where it is not ready in
+time - the disk is slow, or has no room - the next segment is only reserved, as the first
+one is.
 
 Cutting.  Deleting later segments and shortening one cannot be one atomic act, and
 half of it would look like damage.  So the cut is first recorded durably and is
@@ -403,7 +404,7 @@ class TxnLog:
     """How much of it is written; all, and durable, once it is `_ready`."""
     _ready: bool = False
     _refused: bool = False
-    """There was no room for it; nobody tries again in this segment."""
+    """There was no room for it; nobody tries again before the next segment."""
     _busy: bool = False
     """A slice is being written: the thread that does so lets go of the file, nobody else."""
     _closed: bool = False
@@ -530,7 +531,7 @@ class TxnLog:
 
     def wants_slice(self) -> bool:
         """Whether it is time for `prepare_slice`."""
-        due = 8 * self._end > self.segment_bytes + 7 * self._filled
+        due = 8 * self._end > self.segment_bytes + 5 * self._filled
         return due and not self._ready and not self._refused
 
     def prepare_slice(self) -> None:
@@ -538,17 +539,18 @@ class TxnLog:
 
         By a thread of its own; the log may be closed meanwhile.
         """
-        file = self._take_up_spare()
-        if file is None:
+        spare = self._take_up_spare()
+        if spare is None:
             return
+        done = False
         try:
-            self._fill(file)
+            self._fill(spare)
+            done = True
         except OSError as error:
-            self._refused = True
             if not is_full(error) and not self._closed:
                 raise
         finally:
-            self._put_down_spare(file)
+            self._put_down_spare(done)
 
     def _take_up_spare(self) -> File | None:
         with self._spare_lock:
@@ -558,10 +560,9 @@ class TxnLog:
                 try:
                     self._remove_spare()
                     self._spare = self.fs.open(join(self.directory, SPARE_NAME), create=True)
-                except OSError as error:
+                except OSError:
+                    # Whatever ails the disk, the log will meet it where it matters.
                     self._refused = True
-                    if not is_full(error):
-                        raise
             self._busy = self._spare is not None
             return self._spare
 
@@ -576,16 +577,32 @@ class TxnLog:
             spare.sync()
         self._filled = pos + size
 
-    def _put_down_spare(self, spare: File) -> None:
+    def _put_down_spare(self, done: bool) -> None:
         with self._spare_lock:
             self._busy = False
+            self._refused = self._refused or not done
             if self._closed or self._refused:
-                spare.close()
-                self._spare, self._filled = None, 0
-                if not self._closed:  # else its directory may be on its way out, with all in it
-                    self._remove_spare()
+                self._drop_spare()
             else:
                 self._ready = self._filled == self.segment_bytes
+
+    def _drop_spare(self) -> None:
+        """Under the lock.  Its directory may be on its way out with all in it, once the log is
+        closed: then the name is left alone."""
+        spare, self._spare, self._filled, self._ready = self._spare, None, 0, False
+        if spare is not None:
+            spare.close()
+        if not self._closed:
+            self._remove_spare()
+
+    def _give_up_spare(self) -> bool:
+        """For want of room: whether there is more of it now."""
+        with self._spare_lock:
+            self._refused = True
+            there = self.fs.exists(join(self.directory, SPARE_NAME))
+            if there and not self._busy:  # else it is dropped when it is put down
+                self._drop_spare()
+            return there and not self._busy
 
     def _remove_spare(self) -> None:
         path = join(self.directory, SPARE_NAME)
@@ -617,16 +634,16 @@ class TxnLog:
                 path = join(self.directory, segment_name(self.last))
                 if is_full(error) and self.fs.exists(path):
                     self.fs.unlink(path)
-                self._wait_for_room(error)
+                if not (is_full(error) and self._give_up_spare()):
+                    self._wait_for_room(error)
 
     def _begin_segment(self) -> tuple[File, int]:
         """Of the spare one, if that is ready."""
         with self._spare_lock:
-            self._refused = False
             spare = None
             if self._ready:
                 spare, self._spare, self._filled, self._ready = self._spare, None, 0, False
-            return _create_segment(
+            begun = _create_segment(
                 self.fs,
                 self.directory,
                 self.generation,
@@ -635,6 +652,8 @@ class TxnLog:
                 self.segment_bytes,
                 spare,
             )
+            self._refused = self._refused and self._busy
+            return begun
 
     def truncate(self, zxid: int) -> None:
         """Cut the log so that `zxid` is its last entry (D12); durable on return."""
@@ -654,12 +673,12 @@ class TxnLog:
         self.last, self.chain = cut.zxid, cut.chain
 
     def close(self) -> None:
-        self._file.close()
+        """From here on nobody makes or removes a spare segment in this directory."""
         with self._spare_lock:
             self._closed = True
-            if self._spare is not None and not self._busy:
-                self._spare.close()
-                self._spare = None
+            if not self._busy:
+                self._drop_spare()
+        self._file.close()
 
 
 def _create_segment(
@@ -696,6 +715,7 @@ def _name_spare(fs: FileSystem, directory: str, spare: File, path: str, header: 
         spare.sync()
     finally:
         spare.close()
+    assert not fs.exists(path), f"{path} is there"
     fs.rename(join(directory, SPARE_NAME), path)
     fs.sync_dir(directory)
     return fs.open(path)
