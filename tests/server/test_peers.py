@@ -302,6 +302,7 @@ def test_member_that_reads_nothing_is_dropped(
     assert "dropping the link with server 3 (127.0.0.1)" in caplog.text
 
 
+@pytest.mark.patches
 def test_frame_for_several_links_is_encoded_once(
     play: Play[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
