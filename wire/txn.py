@@ -28,7 +28,7 @@ as long to read.  A kind is never renumbered and a field never moves: logs outli
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from wire.errors import RemoteProtocolError
@@ -130,7 +130,7 @@ class CheckTxn:
 @dataclass(slots=True)
 class CreateSessionTxn:
     timeout_ms: int
-    password: bytes
+    password: bytes = field(repr=False)
 
 
 @dataclass(slots=True)

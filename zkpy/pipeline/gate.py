@@ -32,12 +32,16 @@ class Waiting:
     number: int
     """Forward number of a write, negative for one of a local session; 0 for a read that
     waits behind one."""
+    refusal: int
+    """The error code of a write that never went into the log, to be told in its turn; 0 while
+    there is none."""
 
     # Written out, as of all that each request makes: see scripts/compile_tree.py.
     def __init__(self, link: Queued, request: Request, number: int) -> None:
         self.link = link
         self.request = request
         self.number = number
+        self.refusal = 0
 
 
 class Gate:

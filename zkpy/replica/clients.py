@@ -40,8 +40,6 @@ _BURST: Final = 16
 """Requests in one piece that are served without measuring their replies."""
 _BARRIERS: Final = (int(OpCode.AUTH), int(OpCode.SASL))
 """What changes who a connection is: nothing behind it may be judged before it is done."""
-_REFUSED: Final = 1 << 32
-"""Stands for the opcode of a write that was refused past the log; no client can send it."""
 
 
 class Clients:
@@ -286,9 +284,12 @@ class Clients:
     def _serve_waiting(self, link: ClientLink) -> None:
         queue = link.queue
         while queue and queue[0].number == NO_NUMBER:
-            request = queue.popleft().request
+            waiting = queue.popleft()
+            request = waiting.request
             op = OPS.get(request.opcode)
-            if op is not None and op.read is not None:
+            if waiting.refusal:
+                self._reply_error(link, request, waiting.refusal)
+            elif op is not None and op.read is not None:
                 self._answer_read(link, request, op)
             else:
                 self._serve_local(link, request)
@@ -492,11 +493,8 @@ class Clients:
         link = waiting.link
         assert isinstance(link, ClientLink)
         waiting.number = NO_NUMBER
-        waiting.request = Request(waiting.request.xid, _REFUSED, code)  # type: ignore[arg-type]
+        waiting.refusal = code
         self._go_on(link)
-
-    def _refuse_late(self, link: ClientLink, request: Request) -> None:
-        self._reply_error(link, request, request.body)  # type: ignore[arg-type]
 
     # --- what was applied ---
 
@@ -594,7 +592,6 @@ _LOCAL: Final[dict[int, Callable[[Clients, ClientLink, Request], None]]] = {
     OpCode.SET_WATCHES2: Clients._set_watches,
     OpCode.SYNC: Clients._sync,
     OpCode.SASL: Clients._not_served,
-    _REFUSED: Clients._refuse_late,
 }
 _NOT_SERVED: Final[dict[int, ErrorCode]] = {
     OpCode.SASL: ErrorCode.AUTH_FAILED,
