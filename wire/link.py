@@ -80,11 +80,11 @@ class PeerConnection:
 
     def _take_messages(self, data: bytes) -> list[object]:
         messages: list[object] = []
-        pos, size = 0, len(data)
+        pos, size, limit = 0, len(data), self._buffer.frame_bytes_max
         while size - pos >= FRAME.size:
             length, number = FRAME.unpack_from(data, pos)
             end = pos + 4 + length
-            if end > size or not length:
+            if end > size or not 0 < length <= limit:
                 self._buffer.check(length)
                 break
             messages.append(self._decode(number, data[pos + FRAME.size : end]))

@@ -6,6 +6,7 @@ from tests.replica.harness import Client, World
 from wire import records
 from wire.client import ClientConnection, Request, Role, WatchEvent
 from wire.codes import XID_AUTH, XID_PING, XID_SET_WATCHES, ErrorCode, OpCode
+from wire.jute import Record
 from wire.records import ACL, OPEN_ACL
 from zkpy.effects import Ready
 from zkpy.pipeline.auth import digest_id
@@ -524,6 +525,25 @@ def test_a_thousand_pipelined_syncs(world: World, client: Client) -> None:
         client.send(OpCode.SYNC, records.SyncRequest("/a"))
     world.run()
     assert [reply.xid for reply in client.replies] == list(range(1, 1002))
+
+
+@pytest.mark.parametrize(
+    ("opcode", "body"),
+    [
+        (OpCode.SYNC, records.SyncRequest("/")),
+        (OpCode.RECONFIG, records.ReconfigRequest("", "", "", -1)),
+    ],
+)
+def test_a_thousand_of_what_a_read_only_server_refuses_at_once(
+    opcode: OpCode, body: Record
+) -> None:
+    world = World(voters=(1, 2, 3), read_only_mode=True)
+    client = world.connect(read_only=True)
+    piece = b"".join(client.connection.send(Request(xid, opcode, body)) for xid in range(1, 1001))
+    world.replica.receive_client(client.link, piece, world.now)
+    world.run()
+    assert [reply.xid for reply in client.replies] == list(range(1, 1001))
+    assert all(reply.error == ErrorCode.NOT_READ_ONLY for reply in client.replies)
 
 
 def test_an_auth_behind_a_write_counts_for_what_is_sent_behind_it(

@@ -178,6 +178,10 @@ class FakeDisk:
         self.calls.append("slice")
         self.sliced.set()
 
+    def give_up_slices(self) -> None:
+        self.calls.append("given up")
+        self.sliced.set()
+
     def image_step(self, step: ImageStep) -> int | None:
         assert self.image_gate.wait(LIMIT_S)
         self.calls.append(step)

@@ -346,6 +346,21 @@ def test_slices_of_the_next_segment_are_written_beside_where_there_is_room(
     play(scene)
 
 
+def test_little_room_has_the_next_segment_given_up(play: Play) -> None:
+    async def scene() -> None:
+        async with Bench() as bench:
+            bench.server._set_low_space(True)
+            assert await asyncio.to_thread(bench.disk.sliced.wait, LIMIT_S)
+            bench.server._set_low_space(False)
+            assert [call for call in bench.core.calls if call[0] == "low_space"] == [
+                ("low_space", True),
+                ("low_space", False),
+            ]
+        assert bench.disk.calls.count("given up") == 1
+
+    play(scene)
+
+
 # --- ends -----------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from zkpy.errors import StorageError
-from zkpy.server.space import AMPLE, Space, measure_free
+from zkpy.server.space import AMPLE, SCARCE, Space, measure_free
 
 Play = Callable[[Callable[[], Awaitable[object]]], object]
 RESERVE = 1000
@@ -52,19 +52,18 @@ def test_low_space_is_reported_once_and_so_is_its_end(play: Play) -> None:
     play(scene)
 
 
-@pytest.mark.parametrize(
-    ("free", "ample"), [(None, True), (AMPLE * RESERVE, True), (AMPLE * RESERVE - 1, False)]
-)
-def test_what_can_be_done_without_takes_no_room_that_gets_scarce(
-    play: Play, free: int | None, ample: bool
-) -> None:
+def test_what_can_be_done_without_takes_no_room_that_gets_scarce(play: Play) -> None:
     async def scene() -> None:
-        meter = Meter(free)
-        assert not meter.space.ample, "nobody has looked yet"
+        meter = Meter(AMPLE * RESERVE - 1)
         meter.space.start(meter.reports.put_nowait)
-        await meter.look()
-        await meter.look()
-        assert meter.space.ample is ample
+        seen = [meter.space.ample]
+        steps = (AMPLE * RESERVE, SCARCE * RESERVE, SCARCE * RESERVE - 1, SCARCE * RESERVE, None)
+        for free in (meter.free, *steps):
+            meter.free = free
+            await meter.look()
+            await meter.look()
+            seen.append(meter.space.ample)
+        assert seen == [False, False, True, True, False, False, False]
         meter.space.stop()
 
     play(scene)

@@ -1,6 +1,7 @@
 """The log's next segment, prepared beforehand: when, what of, and that it may fail to come."""
 
 import errno
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +46,8 @@ class Log:
     """(operation, path) of every call."""
 
     def __attrs_post_init__(self) -> None:
+        # A real lock: who takes it twice hangs.
+        self.options = attrs.evolve(self.options, lock=threading.Lock())
         self.storage, _ = open_storage(self.fs, options=self.options)
         self.storage.execute(DiskBatch(1, [WriteIdentity(IDENTITY)]))
         self.fs.observe = lambda call: self.written.append((call.operation, call.path))
@@ -235,6 +238,61 @@ def test_a_log_without_room_gives_it_up_first(memory: MemFileSystem, busy: bool)
     log.until_rolled()
     assert log.is_prepared()
     log.restart()
+
+
+def test_it_is_given_up_for_any_write_that_finds_no_room(memory: MemFileSystem) -> None:
+    waited: list[bool] = []
+    log = Log(memory, attrs.evolve(SMALL, wait_for_room=lambda: waited.append(True)))
+    log.until_due()
+    log.storage.prepare_slice()
+    memory.fail(lambda call: call.operation == "write" and memory.exists(SPARE), errno.ENOSPC)
+    log.append()
+    assert not memory.exists(SPARE)
+    assert not log.storage.wants_slice()
+    assert not waited
+    log.restart()
+
+
+def test_it_is_given_up_when_the_server_says_so(log: Log) -> None:
+    log.until_due()
+    log.storage.prepare_slice()
+    log.storage.give_up_slices()
+    assert not log.fs.exists(SPARE)
+    assert not log.storage.wants_slice()
+    log.until_rolled()
+    log.until_rolled()
+    assert log.is_prepared()
+
+
+def test_one_that_cannot_even_be_removed_is_no_failure(memory: MemFileSystem) -> None:
+    waited: list[bool] = []
+
+    def wait() -> None:
+        waited.append(memory.exists(SPARE))
+        memory.forgive()
+
+    log = Log(memory, attrs.evolve(SMALL, wait_for_room=wait))
+    log.until_due()
+    log.storage.prepare_slice()
+    memory.fail(lambda call: call.operation in ("unlink", "write"), errno.ENOSPC, times=1000)
+    log.append()
+    assert waited == [True]
+    log.until_rolled()
+    log.until_rolled()
+    assert log.is_prepared()
+    log.restart()
+
+
+def test_a_start_takes_the_room_of_a_stale_one_first(memory: MemFileSystem) -> None:
+    log = Log(memory)
+    log.until_due()
+    log.storage.prepare_slice()
+    log.storage.close()
+    memory.kill()
+    assert memory.exists(SPARE)
+    memory.fail(lambda call: call.operation == "create" and memory.exists(SPARE), errno.ENOSPC)
+    open_storage(memory)
+    assert not memory.exists(SPARE)
 
 
 def test_a_generation_that_is_replaced_gets_no_file_any_more(log: Log) -> None:

@@ -230,3 +230,14 @@ def test_other_datagrams_are_refused(data: bytes) -> None:
 def test_unknown_versions_roles_and_standings(pos: int) -> None:
     with pytest.raises(RemoteProtocolError):
         decode_notification(flip(pos)(encode_notification(NOTE)))
+
+
+@pytest.mark.parametrize("cut", [4, 5, 10_000])
+@pytest.mark.parametrize("length", [0, 101, 1 << 31, (1 << 32) - 1])
+def test_a_length_that_no_frame_has_is_refused(length: int, cut: int) -> None:
+    connection = PeerConnection(Side.LEADER, 100)
+    data = length.to_bytes(4, "big") + bytes(200)
+    with pytest.raises(RemoteProtocolError, match="frame of"):
+        connection.receive_data(data[:cut])
+    with pytest.raises(RemoteProtocolError, match="dead"):
+        connection.receive_data(b"")

@@ -195,8 +195,16 @@ class Clients:
         """Go on with what was held back, up to a barrier or this link's share of the pass.
 
         A few kilobytes of requests can ask for gigabytes of replies; the others wait
-        for no more than a share of them.
+        for no more than a share of them.  In a loop, never in itself: a barrier may be passed
+        while it is put up, where syncs or reconfigs are refused at once, and the next
+        one may be held behind it.
         """
+        if not link.resuming:
+            link.resuming = True
+            self._serve_held(link)
+            link.resuming = False
+
+    def _serve_held(self, link: ClientLink) -> None:
         held, out, size = link.held, link.out, 0
         while held and not link.barred and not link.closed:
             self._on_request(link, held.popleft())
@@ -493,7 +501,7 @@ class Clients:
         link = waiting.link
         assert isinstance(link, ClientLink)
         waiting.number = NO_NUMBER
-        waiting.refusal = code
+        waiting.refusal = code or int(ErrorCode.SYSTEM_ERROR)
         self._go_on(link)
 
     # --- what was applied ---

@@ -712,9 +712,9 @@ def _load_state(recovered: Recovered) -> ReplicatedState:
     """The state in the image; the log behind it comes through zab, like everything else."""
     chunks = iter(recovered.image)
     first = next(chunks, None)
-    if first is None:
+    if first is None and recovered.image_zxid == zxids.NONE:
         return ReplicatedState.founded()
-    state = load(itertools.chain((first,), chunks))
+    state = load(itertools.chain((first or b"",), chunks))
     if (state.zxid, state.digest) != (recovered.image_zxid, recovered.image_digest):
         raise CorruptionError(
             f"the image at {zxids.show(recovered.image_zxid)} does not hold the state that "

@@ -34,6 +34,7 @@ class ClientLink:
         "queue",
         "received",
         "relayed_ms",
+        "resuming",
         "sent",
         "session",
         "timeout_ms",
@@ -57,6 +58,8 @@ class ClientLink:
         """Requests not even looked at yet: behind a barrier, or beyond the link's share."""
         self.barred = False
         """A barrier is in the queue: a sync, an auth behind a write (see `Clients._go_on`)."""
+        self.resuming = False
+        """What was held back is being served."""
         self.out: list[bytes] = []
         self.opened_ms = now
         self.heard_ms = now

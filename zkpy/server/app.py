@@ -242,6 +242,7 @@ class Disk(LogOnly, Protocol):
 
     def image_step(self, step: ImageStep) -> int | None: ...
     def prepare_slice(self) -> object: ...
+    def give_up_slices(self) -> object: ...
     def purge(self, retain: int) -> object: ...
     def close(self) -> object: ...
 
@@ -318,7 +319,7 @@ class Server:
             await self._ensemble.start(self.driver)
         self.driver.start()
         if self._space is not None:
-            self._space.start(self.driver.set_low_space)
+            self._space.start(self._set_low_space)
         if self._ensemble is not None:
             # At once: `ruok` and `isro` are asked, and answered, without a quorum too.
             await self._welcome()
@@ -432,8 +433,17 @@ class Server:
         if not self._segment_worker.backlog and (self._space is None or self._space.ample):
             self._segment_worker.submit(True)
 
-    def _prepare_slice(self, due: bool) -> None:
-        self._disk.prepare_slice()
+    def _prepare_slice(self, room: bool) -> None:
+        if room:
+            self._disk.prepare_slice()
+        else:
+            self._disk.give_up_slices()
+
+    def _set_low_space(self, low: bool) -> None:
+        """What was taken without need is given back: then there may be enough."""
+        if low:
+            self._segment_worker.submit(False)
+        self.driver.set_low_space(low)
 
     def _write_image_step(self, step: ImageStep) -> int | None:
         """In the image thread.  Old images and logs go once a new image is durable."""

@@ -25,7 +25,9 @@ INTERVAL_S: Final = 1.0
 ENOUGH: Final = 1.25
 """How many reserves must be free before writes are taken again."""
 AMPLE: Final = 4
-"""How many before any room is taken that could be done without."""
+"""How many before any room is taken that could be done without,"""
+SCARCE: Final = 2
+"""and at how many no more of it is."""
 
 
 def measure_free(directories: Iterable[str]) -> int | None:
@@ -74,8 +76,8 @@ class Space:
     def _watch(self) -> None:
         while not self._stopped.is_set():
             free = self._measure(self._directories)
-            self.ample = free is None or free >= self._reserve * AMPLE
             if free is not None:
+                self.ample = free >= self._reserve * (SCARCE if self.ample else AMPLE)
                 self._tell(self._judge, free)
             self._stopped.wait(self._interval_s)
 

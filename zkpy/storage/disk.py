@@ -201,6 +201,12 @@ class Storage:
         same if the disk fails."""
         self._guard(Storage._prepare_slice, self)
 
+    def give_up_slices(self) -> None:
+        """There is little room left on the disk: what was prepared of the next segment goes.
+
+        By the thread that prepares it."""
+        self._guard(Storage._give_up_slices, self)
+
     def close(self) -> None:
         """Let go of files and lock; writes nothing.  May follow a failure."""
         self._failure = self._failure or "storage is closed"
@@ -305,6 +311,8 @@ class Storage:
         wait = self._options.wait_for_room
         if wait is None or not is_full(error):
             raise error
+        if self._log is not None and self._log.give_up_spare():
+            return
         self._tell_full(error)
         wait()
 
@@ -337,10 +345,10 @@ class Storage:
         if pending is None or pending.log is None:
             raise StorageError(f"generation {identity.generation} was not received whole")
         self._put_identity(identity)
-        old, self._log = self._log, pending.log
-        if old is not None:
+        if self._log is not None:
             # Before `purge` can see that its directory may go: nothing is made there any more.
-            old.close()
+            self._log.close()
+        self._log = pending.log
         self._generation, self._pending, self._damage = pending.number, None, None
         self._dirs.adopt_generation(pending.number)
 
@@ -412,6 +420,10 @@ class Storage:
     def _prepare_slice(self) -> None:
         if self._log is not None:
             self._log.prepare_slice()
+
+    def _give_up_slices(self) -> None:
+        if self._log is not None:
+            self._log.give_up_spare()
 
     def _purge(self, retain: int) -> None:
         if self._log is None:
@@ -513,6 +525,7 @@ class Storage:
     def _put_in_order(self, identity: Identity, contents: LogContents) -> None:
         """Make durable what was read, then remove what it replaced - in this order."""
         assert contents.tail is not None
+        self._dirs.drop_temp_files(self._generation)  # first: they may hold the room that is needed
         self._put_identity(identity)
         self._log = TxnLog.resume(
             self._dirs.fs,
@@ -524,7 +537,6 @@ class Storage:
             self._options.lock,
         )
         self._dirs.adopt_generation(self._generation)
-        self._dirs.drop_temp_files(self._generation)
         self._dirs.drop_other_generations(self._generation)
 
 

@@ -15,12 +15,11 @@ Rolling.  The new segment is made durable first, then the old one is sealed
 Preparing.  A sync after a write into space that is only reserved has metadata to make
 durable too: that this space is written now.  So the next segment is filled with zeros
 beforehand, as a temp file that gets its header and its name when the log rolls: a sync
-then takes a third less, on a file system with a journal less than half as long.  It is
-filled by another thread, a slice whenever the present segment was used by about so much
-more (`prepare_slice`), from its second eighth on and done by three quarters: an idle
-server makes none, a busy one is never asked for much at once.  Where it is not ready in
-time - the disk is slow, or has no room - the next segment is only reserved, as the first
-one is.
+then takes a third less, on a file system with a journal about a half.  It is filled by
+another thread, a slice whenever the present segment was used by about so much more
+(`prepare_slice`), from its second eighth on and done by three quarters: an idle server
+makes none, a busy one is never asked for much at once.  Where it is not ready in time -
+the disk is slow, or has no room - the next segment is only reserved, as the first one is.
 
 Cutting.  Deleting later segments and shortening one cannot be one atomic act, and
 half of it would look like damage.  So the cut is first recorded durably and is
@@ -595,19 +594,24 @@ class TxnLog:
         if not self._closed:
             self._remove_spare()
 
-    def _give_up_spare(self) -> bool:
+    def give_up_spare(self) -> bool:
         """For want of room: whether there is more of it now."""
+        path = join(self.directory, SPARE_NAME)
         with self._spare_lock:
             self._refused = True
-            there = self.fs.exists(join(self.directory, SPARE_NAME))
+            there = self.fs.exists(path)
             if there and not self._busy:  # else it is dropped when it is put down
                 self._drop_spare()
-            return there and not self._busy
+            return there and not self.fs.exists(path)
 
     def _remove_spare(self) -> None:
         path = join(self.directory, SPARE_NAME)
         if self.fs.exists(path):
-            self.fs.unlink(path)
+            try:
+                self.fs.unlink(path)
+            except OSError as error:  # a copy-on-write file system needs room for that too
+                if not is_full(error):
+                    raise
 
     def _write(self, parts: Sequence[bytes]) -> None:
         """Behind the end.  Half of it may be there after a refusal: it is written over."""
@@ -634,8 +638,7 @@ class TxnLog:
                 path = join(self.directory, segment_name(self.last))
                 if is_full(error) and self.fs.exists(path):
                     self.fs.unlink(path)
-                if not (is_full(error) and self._give_up_spare()):
-                    self._wait_for_room(error)
+                self._wait_for_room(error)
 
     def _begin_segment(self) -> tuple[File, int]:
         """Of the spare one, if that is ready."""
@@ -674,11 +677,13 @@ class TxnLog:
 
     def close(self) -> None:
         """From here on nobody makes or removes a spare segment in this directory."""
-        with self._spare_lock:
-            self._closed = True
-            if not self._busy:
-                self._drop_spare()
-        self._file.close()
+        try:
+            with self._spare_lock:
+                self._closed = True
+                if not self._busy:
+                    self._drop_spare()
+        finally:
+            self._file.close()
 
 
 def _create_segment(
