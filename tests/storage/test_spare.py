@@ -264,6 +264,18 @@ def test_it_is_given_up_when_the_server_says_so(log: Log) -> None:
     assert log.is_prepared()
 
 
+def test_one_that_somebody_removed_is_done_without(log: Log) -> None:
+    while ("sync", SPARE) not in log.written:
+        log.until_due()
+        log.storage.prepare_slice()
+    log.fs.unlink(SPARE)
+    log.until_rolled(prepare=False)
+    assert not log.is_prepared()
+    log.until_rolled()
+    assert log.is_prepared(), "it is made anew for the segment after"
+    log.restart()
+
+
 def test_one_that_cannot_even_be_removed_is_no_failure(memory: MemFileSystem) -> None:
     waited: list[bool] = []
 

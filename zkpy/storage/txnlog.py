@@ -643,9 +643,7 @@ class TxnLog:
     def _begin_segment(self) -> tuple[File, int]:
         """Of the spare one, if that is ready."""
         with self._spare_lock:
-            spare = None
-            if self._ready:
-                spare, self._spare, self._filled, self._ready = self._spare, None, 0, False
+            spare = self._use_spare()
             begun = _create_segment(
                 self.fs,
                 self.directory,
@@ -657,6 +655,17 @@ class TxnLog:
             )
             self._refused = self._refused and self._busy
             return begun
+
+    def _use_spare(self) -> File | None:
+        """Under the lock: the spare segment, if it is ready and still has its name."""
+        if not self._ready:
+            return None
+        spare, self._spare, self._filled, self._ready = self._spare, None, 0, False
+        assert spare is not None
+        if self.fs.exists(join(self.directory, SPARE_NAME)):
+            return spare
+        spare.close()  # a temp file, to somebody who tidied up
+        return None
 
     def truncate(self, zxid: int) -> None:
         """Cut the log so that `zxid` is its last entry (D12); durable on return."""
