@@ -76,13 +76,13 @@ class Record:
         raise NotImplementedError(f"{cls.__name__} lacks @record")
 
 
-@dataclass_transform(eq_default=True)
+@dataclass_transform(eq_default=True, field_specifiers=(attrs.field,))
 def record(cls: type[R]) -> type[R]:
     """Make an attrs class with slots of `cls` and compile its codec."""
     return _compile(attrs.define(eq=True, weakref_slot=False)(cls))
 
 
-@dataclass_transform(eq_default=True)
+@dataclass_transform(eq_default=True, field_specifiers=(attrs.field,))
 def hashable_record(cls: type[R]) -> type[R]:
     """As `record`, for values that serve as dict keys; never change one of these."""
     return _compile(attrs.define(eq=True, unsafe_hash=True, weakref_slot=False)(cls))

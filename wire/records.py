@@ -78,7 +78,7 @@ class ConnectRequest(Record):
     last_zxid_seen: int64
     timeout_ms: int32
     session_id: int64
-    password: buffer
+    password: buffer = attrs.field(repr=False)
     read_only: optional_boolean
 
     @property
@@ -93,7 +93,7 @@ class ConnectResponse(Record):
     protocol_version: int32
     timeout_ms: int32
     session_id: int64
-    password: buffer
+    password: buffer = attrs.field(repr=False)
     read_only: optional_boolean
 
     @property
@@ -220,7 +220,7 @@ class DeleteContainerRequest(Record):
 class AuthPacket(Record):
     type: int32
     scheme: ustring
-    auth: buffer
+    auth: buffer = attrs.field(repr=False)
 
 
 @record
@@ -275,7 +275,7 @@ class OpenSession(Record):
     """
 
     timeout_ms: int32
-    password: buffer = None
+    password: buffer = attrs.field(default=None, repr=False)
 
 
 # --- replies

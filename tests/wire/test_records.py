@@ -327,3 +327,19 @@ def test_a_multi_of_reads_answers_each_by_itself() -> None:
         records.ErrorResponse(ErrorCode.NO_NODE),
         records.GetChildrenResponse(["c"]),
     ]
+
+
+@pytest.mark.parametrize(
+    "it",
+    [
+        records.ConnectRequest(0, 0, 10_000, 1, b"s3cret", False),
+        records.ConnectResponse(0, 10_000, 1, b"s3cret", False),
+        records.OpenSession(10_000, b"s3cret"),
+        records.AuthPacket(0, "digest", b"ada:s3cret"),
+    ],
+    ids=lambda it: type(it).__name__,
+)
+def test_what_is_secret_is_not_shown(it: Record) -> None:
+    """A repr ends up in logs."""
+    assert "s3cret" not in repr(it)
+    assert b"s3cret" in it.encode()
