@@ -147,6 +147,17 @@ def test_owned_by_knows_pending_ephemerals(pending: Pending) -> None:
     assert pending.owned_by(BOB) == ["/c"]
 
 
+def test_undo_gives_back_what_was_owned_and_takes_what_was_not(pending: Pending) -> None:
+    anns = replace(NEW, owner=ANN)
+    change(pending, 1, a=anns)
+    pending.put("/a", None)
+    pending.put("/b", anns)
+    pending.undo()
+    assert pending.owned_by(ANN) == ["/a"]
+    apply(pending, 1, "a")
+    assert pending._owned == {}
+
+
 def test_acl_of_the_tree_is_shared_where_it_is_open() -> None:
     """`is OPEN_ACL` is the short way past the ACL check."""
     leader = Preparing()

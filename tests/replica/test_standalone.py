@@ -212,6 +212,25 @@ def test_what_is_pipelined_behind_close_session_is_not_done(world: World, client
     assert world.connect().get("/e").error == ErrorCode.NO_NODE
 
 
+def test_a_failed_multi_does_not_hide_an_ephemeral_from_the_close_behind_it(
+    world: World, client: Client
+) -> None:
+    """What was written to it afterwards could not be applied, here or anywhere, ever."""
+    other = world.connect()
+    world.disk_works = False
+    client.send(OpCode.CREATE, records.CreateRequest("/e", b"", list(OPEN_ACL), 1))
+    delete = (OpCode.DELETE, records.DeleteRequest("/e", -1))
+    failing = (OpCode.CHECK, records.CheckVersionRequest("/nowhere", -1))
+    client.send(OpCode.MULTI, records.MultiRequest([delete, failing]))
+    client.send(OpCode.CLOSE_SESSION)
+    late = other.send(OpCode.SET_DATA, records.SetDataRequest("/e", b"x", -1))
+    world.run()
+    world.disk_works = True
+    world.run()
+    assert other.reply(late).error == ErrorCode.NO_NODE
+    assert World(world.recovered()).replica.state.digest == world.replica.state.digest
+
+
 def test_a_session_outlives_its_connection_and_moves(world: World, client: Client) -> None:
     client.create("/e", flags=1)
     granted = client.granted

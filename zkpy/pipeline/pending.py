@@ -114,11 +114,18 @@ class Pending:
         """The znode will be so; None: it will be gone."""
         before = self._views.get(path, _ABSENT)
         self._changes.append((path, before))
-        self._views[path] = view
-        if view is not None and view.owner:
-            self._owned.setdefault(view.owner, {})[path] = None
-        elif isinstance(before, NodeView) and before.owner:
+        self._show(path, before, view)
+
+    def _show(self, path: str, before: object, after: object) -> None:
+        """What the overlay has for a path, and with it whose it is; `_ABSENT`: nothing any more."""
+        if isinstance(before, NodeView) and before.owner:
             self._disown(path, before.owner)
+        if after is _ABSENT:
+            del self._views[path]
+            return
+        self._views[path] = after  # type: ignore[assignment]
+        if isinstance(after, NodeView) and after.owner:
+            self._owned.setdefault(after.owner, {})[path] = None
 
     def untouched(self, path: str) -> bool:
         """Whether the tree tells all there is to know of the path."""
@@ -132,11 +139,10 @@ class Pending:
         return list(self._owned.get(session, ()))
 
     def _disown(self, path: str, owner: int) -> None:
-        owned = self._owned.get(owner)
-        if owned is not None:
-            owned.pop(path, None)
-            if not owned:
-                del self._owned[owner]
+        owned = self._owned[owner]
+        del owned[path]
+        if not owned:
+            del self._owned[owner]
 
     def growth(self, root: str) -> tuple[int, int]:
         """Znodes and bytes that what is outstanding adds at `root` and below it."""
@@ -152,10 +158,7 @@ class Pending:
     def undo(self) -> None:
         """Take back everything put since the last `seal`."""
         for path, before in reversed(self._changes):
-            if before is _ABSENT:
-                del self._views[path]
-            else:
-                self._views[path] = before  # type: ignore[assignment]
+            self._show(path, self._views[path], before)
         self._changes.clear()
 
     def seal(self, zxid: int) -> None:
@@ -173,9 +176,7 @@ class Pending:
         for path, _, _ in changes:
             if latest.get(path) == zxid:
                 del latest[path]
-                view = self._views.pop(path)
-                if view is not None and view.owner:
-                    self._disown(path, view.owner)
+                self._show(path, self._views[path], _ABSENT)
 
     def _from_tree(self, path: str) -> NodeView | None:
         tree = self._tree
