@@ -205,3 +205,41 @@ def test_a_damaged_member_makes_no_image_of_what_is_left() -> None:
     assert member.replica.zab.suspect
     stage.play("until serving")
     assert not member.replica.zab.suspect
+
+
+def test_a_sync_is_not_answered_to_whoever_has_its_number_next() -> None:
+    """C5: a server's new process numbers from the same start as the one that asked."""
+    stage = begin(voters=3, observers=1, sync_ticks=20)
+    observer = stage.ensemble.members[4]
+    leader = stage.ensemble.leader()
+    assert leader is not None
+    followers = [sid for sid in stage.ensemble.setup.voters if sid != leader.sid]
+    first = Raw(stage, -9, observer.sid, lambda raw: raw.connect())
+    run(stage, 200 * MS)
+    assert first.granted is not None
+    session, password = first.granted.session_id, first.granted.password
+    assert password is not None
+    first.record.session = session
+    for sid in followers:
+        stage.play(f"pause {sid}")
+    first.ask(1, OpCode.SYNC, records.SyncRequest("/"))
+    run(stage, 200 * MS)
+    assert not first.record.ops[0].is_known, "no quorum, no answer"
+    stage.play(f"kill {observer.sid}")
+    run(stage, 50 * MS)
+    stage.play(f"boot {observer.sid}")
+    run(stage, SECOND)
+    assert observer.replica.zab.serving
+    again = Raw(stage, -9, observer.sid, lambda raw: raw.connect(session, password))
+    run(stage, 200 * MS)
+    assert again.granted is not None
+    again.record.session = session
+    for xid in (1, 2, 3):
+        body = records.CreateRequest(f"/x{xid}", b"", list(OPEN_ACL), 0)
+        again.ask(xid, OpCode.CREATE, body)
+    run(stage, 100 * MS)
+    for sid in followers:
+        stage.play(f"resume {sid}")
+    run(stage, 2 * SECOND)
+    assert [(op.xid, op.error) for op in again.record.ops] == [(1, 0), (2, 0), (3, 0)]
+    check(stage.history)

@@ -237,6 +237,7 @@ class Replica:
         self._advance(now)
         self.zab.link_down(sid, now)
         self._forget_early(sid)
+        self._office.gone(sid)
         self._after_zab()
 
     def receive_peer(self, sid: int, message: object, now: int) -> None:

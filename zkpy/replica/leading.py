@@ -262,6 +262,9 @@ class Leading:
         self._expiry.move(session, server)
         return held.timeout_ms
 
+    def gone(self, sid: int) -> None:
+        self._syncs = deque(each for each in self._syncs if each[2] != sid)
+
     def touched(self, sid: int, payload: bytes) -> None:
         for (session,) in SESSION.iter_unpack(
             payload[: len(payload) // SESSION.size * SESSION.size]

@@ -87,6 +87,9 @@ class Learning:
     def left(self, session: int, heard_ms: int) -> None:
         self._left[session] = None
 
+    def gone(self, sid: int) -> None:
+        """Nobody's questions wait here."""
+
     def touched(self, sid: int, payload: bytes) -> None:
         """Touches are the leader's to know; an office that is gone may have been meant."""
 

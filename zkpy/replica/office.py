@@ -54,6 +54,10 @@ class Office(Protocol):
     def receive(self, sid: int, message: Any) -> None:
         """A message of another replica."""
 
+    def gone(self, sid: int) -> None:
+        """The link with that server is down: what it asked for is not to be answered any more,
+        since whoever is there next may mean something else by the same number."""
+
     def touched(self, sid: int, payload: bytes) -> None:
         """What came with a ping of another replica."""
 

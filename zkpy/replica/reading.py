@@ -53,6 +53,9 @@ class Reading:
     def receive(self, sid: int, message: Any) -> None:
         """Meant for an office that is gone."""
 
+    def gone(self, sid: int) -> None:
+        """Nobody's questions wait here."""
+
     def touched(self, sid: int, payload: bytes) -> None:
         """Likewise."""
 
