@@ -167,6 +167,26 @@ def test_dialled_until_somebody_listens(play: Play[object]) -> None:
     play(act)
 
 
+def test_an_address_without_a_socket_is_one_that_does_not_answer(
+    play: Play[object], caplog: pytest.LogCaptureFixture
+) -> None:
+    """IPv6 switched off in the kernel, or no descriptor left: the others are tried, and again."""
+
+    async def act() -> None:
+        async with scene() as it:
+            learner = it.members[1]
+            places = learner.peers.directory.quorum(2)
+            none = (socket.AF_APPLETALK, ("192.0.2.1", 1))
+            learner.peers.directory.quorum = (  # type: ignore[method-assign]
+                lambda sid: [none, *places]
+            )
+            learner.dial(2)
+            await learner.inputs.until(("up", 2))
+
+    play(act)
+    assert "192.0.2.1 cannot be dialled" in caplog.text
+
+
 def test_two_that_each_take_the_other_for_the_leader(play: Play[object]) -> None:
     """Only links that their own core asked for may carry a learner's words."""
 

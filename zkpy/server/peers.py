@@ -155,7 +155,7 @@ class Peers:
     async def _connect(self, sid: int) -> "PeerLink | None":
         loop = asyncio.get_running_loop()
         for place in self.directory.quorum(sid):
-            opened = await _open(place)
+            opened = await self._open(place)
             if opened is not None:
                 _, link = await loop.create_connection(
                     lambda: PeerLink(self, Side.LEARNER, sid), sock=opened
@@ -163,6 +163,27 @@ class Peers:
                 return link
         self.directory.look_again()
         return None
+
+    async def _open(self, place: Place) -> socket.socket | None:
+        """A connected socket, None if that address does not answer."""
+        family, address = place
+        try:
+            opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        except OSError as why:  # no descriptor is left, or the kernel has no such family
+            self.complain(f"{address[0]} cannot be dialled: {why}")
+            return None
+        done = False
+        try:
+            opened.setblocking(False)
+            async with asyncio.timeout(CONNECT_S):
+                await asyncio.get_running_loop().sock_connect(opened, address)
+            done = True
+        except OSError:  # of which TimeoutError is one
+            return None
+        finally:
+            if not done:
+                opened.close()
+        return opened
 
     # --- from the links ---------------------------------------------------------
 
@@ -337,24 +358,6 @@ class PeerLink(asyncio.Protocol):
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
-
-
-async def _open(place: Place) -> socket.socket | None:
-    """A connected socket, None if that address does not answer."""
-    family, address = place
-    opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    done = False
-    try:
-        opened.setblocking(False)
-        async with asyncio.timeout(CONNECT_S):
-            await asyncio.get_running_loop().sock_connect(opened, address)
-        done = True
-    except OSError:  # of which TimeoutError is one
-        return None
-    finally:
-        if not done:
-            opened.close()
-    return opened
 
 
 def set_up(opened: Any, limits: Limits) -> None:
