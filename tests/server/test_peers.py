@@ -178,7 +178,7 @@ def test_an_address_without_a_socket_is_one_that_does_not_answer(
             places = learner.peers.directory.quorum(2)
             none = (socket.AF_APPLETALK, ("192.0.2.1", 1))
             learner.peers.directory.quorum = (  # type: ignore[method-assign]
-                lambda sid: [none, *places]
+                lambda sid: (none, *places)
             )
             learner.dial(2)
             await learner.inputs.until(("up", 2))
