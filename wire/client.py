@@ -30,7 +30,7 @@ change the state.
 import struct
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Final, TypeAlias
 
@@ -141,12 +141,15 @@ class Request:
     xid: int
     opcode: int
     body: Record | None
+    size: int = field(compare=False, repr=False)
+    """Bytes of its frame, where it came in one; 0 else."""
 
     # Written out, as of all that each request makes: see scripts/compile_tree.py.
-    def __init__(self, xid: int, opcode: int, body: Record | None) -> None:
+    def __init__(self, xid: int, opcode: int, body: Record | None, size: int = 0) -> None:
         self.xid = xid
         self.opcode = opcode
         self.body = body
+        self.size = size
 
 
 @dataclass(slots=True)
@@ -346,7 +349,8 @@ def _receive_requests(conn: ClientConnection, data: bytes) -> list[Event]:
             if end > total or not 8 <= size <= limit:
                 buffer.check(size)
                 break
-            events.append(Request(xid, opcode, _parser_of(opcode, _skip)(data, pos + 12, end)))
+            body = _parser_of(opcode, _skip)(data, pos + 12, end)
+            events.append(Request(xid, opcode, body, size))
             pos = end
             if opcode == _CLOSE:
                 return _receive_close(conn, events)

@@ -4,7 +4,13 @@
 name.  A queue without a bound here is a bug.
 """
 
+from typing import Final
+
 import attrs
+
+ENTRY_BYTES_CEILING: Final = 48 * 1024 * 1024
+"""What `entry_bytes_max` may be set to.  A frame between members holds 64 MiB, and 8 MiB may be
+in flight before one: a transaction beyond that is one that no learner ever gets."""
 
 
 @attrs.define(frozen=True)
@@ -32,10 +38,14 @@ class Limits:
     """`connectionTokenFillCount`: tokens that come back each `connect_fill_ms`."""
     identities_max: int = 128
     """Identities that one connection may have; each ACL check looks at them."""
+    identity_bytes_max: int = 16 * 1024
+    """What all of these may come to: each write of the connection carries them to the leader."""
     outstanding_per_connection_max: int = 1000
     """Requests in flight on one connection before its socket is no longer read."""
     outstanding_max: int = 1000
     """`globalOutstandingLimit`: writes in flight before clients are no longer read."""
+    outstanding_bytes_max: int = 8 * 1024 * 1024
+    """Of all writes in flight together: those that are beyond it wait before they go on."""
     share_bytes_max: int = 1024 * 1024
     """Reply bytes of one connection in one pass, roughly; what it asked for beyond waits."""
     output_bytes_max: int = 64 * 1024 * 1024

@@ -71,6 +71,24 @@ def test_reads_stand_behind_writes_and_are_not_counted() -> None:
     assert gate.take(number) is link.queue[0]
 
 
+def test_bytes_are_counted_until_the_commit_whoever_is_still_there() -> None:
+    gate, gone, stays = Gate(SERVER, INCARNATION), Link(), Link()
+    numbers = [
+        gate.admit_write(link, Request(1, OpCode.SET_DATA, None, size))
+        for link, size in ((gone, 1000), (stays, 100), (gone, 10), (gone, 1))
+    ]
+    gate.admit_read(gone, Request(2, OpCode.GET_DATA, None, 5))
+    gate.take(numbers[3])
+    assert gate.bytes == 1110
+    gate.forget(gone)
+    assert gate.bytes == 1110
+    for number, left in zip(numbers, (110, 10, 0, 0), strict=True):
+        gate.match(header(number))
+        assert gate.bytes == left
+    gate.match(header(numbers[0]))
+    assert gate.bytes == 0
+
+
 def test_forgotten_connection_is_answered_no_more_and_others_are() -> None:
     gate, gone, stays = Gate(SERVER, INCARNATION), Link(), Link()
     number = gate.admit_write(gone, request(1))

@@ -10,8 +10,9 @@ from wire import records, upper
 from wire.client import Request, encode_frame
 from wire.codes import XID_AUTH, ErrorCode, OpCode
 from wire.records import OPEN_ACL
+from wire.txn import TxnHeader
 from zkpy.limits import Limits
-from zkpy.replica.learning import Learning
+from zkpy.replica.learning import FORWARD_BYTES_MAX, Learning
 from zkpy.replica.status import details_of, status_of
 from zkpy.replica.throttle import TokenBucket
 
@@ -102,6 +103,67 @@ def test_identities_of_a_connection_are_bounded() -> None:
     assert not client.closed
     authenticate(client, "d")
     assert client.closed
+
+
+def test_long_identities_are_refused_too() -> None:
+    """Each write of the connection carries them all to the leader."""
+    world = World(identity_bytes_max=1000)
+    client = world.connect()
+    authenticate(client, "a" * 400)
+    authenticate(client, "b" * 400)
+    assert not client.closed
+    authenticate(client, "c" * 400)
+    assert client.closed
+
+
+# --- large writes -------------------------------------------------------------------------
+
+
+def test_large_writes_go_on_their_way_a_few_at_a_time() -> None:
+    world = World(outstanding_bytes_max=10_000)
+    clients = [world.connect() for _ in range(5)]
+    reader = world.connect()
+    for number, client in enumerate(clients):
+        client.create(f"/{number}")
+    world.disk_works = False
+    sent = [
+        [
+            client.send(OpCode.SET_DATA, records.SetDataRequest(f"/{n}", bytes(4_000), -1))
+            for _ in range(3)
+        ]
+        for n, client in enumerate(clients)
+    ]
+    waiting = reader.send(OpCode.EXISTS, records.ExistsRequest("/0", False))
+    world.run()
+    assert world.replica.clients.gate.bytes < 15_000
+    assert all(world.replica.overloaded(client.link) for client in clients)
+    deadline = world.replica.deadline()
+    assert deadline is not None and deadline > world.now, "nobody waits for it in a loop"
+    world.disk_works = True
+    world.run()
+    for client, xids in zip(clients, sent, strict=True):
+        assert [client.reply(xid).error for xid in xids] == [OK] * 3
+    assert reader.reply(waiting).error == OK
+    assert world.replica.clients.gate.bytes == 0
+    assert not any(world.replica.overloaded(client.link) for client in clients)
+
+
+@pytest.mark.patches
+def test_a_long_pass_is_forwarded_in_pieces() -> None:
+    sent: list[bytes] = []
+    nobody: Any = None
+    zab: Any = SimpleNamespace(send=lambda sid, data: sent.append(data))
+    office = Learning(3, 1, zab, nobody, nobody, 0)
+    body = records.SetDataRequest("/x", bytes(FORWARD_BYTES_MAX // 3), -1)
+    for number in range(10):
+        office.submit(TxnHeader(1, 1, 2, 1, number, 0), OpCode.SET_DATA, body, ())
+    office.flush()
+    office.flush()
+    messages = [upper.decode(data) for data in sent]
+    assert max(map(len, sent)) <= FORWARD_BYTES_MAX
+    writes = [write for m in messages if isinstance(m, upper.Forward) for write in m.writes]
+    assert [write.number for write in writes] == list(range(10))
+    assert len(messages) > 3
 
 
 # --- a disk without room ----------------------------------------------------------------

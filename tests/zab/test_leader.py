@@ -426,6 +426,26 @@ def test_a_slow_learner_costs_bounded_memory() -> None:
     assert driver.closed == [3] and driver.zab.serving
 
 
+@pytest.mark.parametrize("windows", [3, 15, 17])
+def test_what_is_written_during_an_image_waits_for_its_end(windows: int) -> None:
+    """Up to a bound: else, under steady writes, the next image is as late as this one."""
+    bytes_max = 20_000
+    driver = serving(options=replace(OPTIONS, window_bytes_max=bytes_max))
+    call(driver, 3)
+    driver.tell(3, AckEpoch(True, [], 0))
+    driver.save()
+    while driver.zab.log.held_bytes < windows * bytes_max and 3 not in driver.closed:
+        zxid = driver.zab.propose(EntryKind.TXN, b"x" * 200)
+        driver.save()
+        driver.tell(2, Ack(zxid))
+        if driver.zab.log.base > FIRST:
+            break
+    driver.zab.image_end(3, 99)
+    frames = [message for message in driver.save(3) if isinstance(message, Propose)]
+    assert bool(frames) is (windows < 16)
+    assert (driver.closed == [3]) is (windows > 16)
+
+
 # --- giving up
 
 

@@ -11,7 +11,7 @@ from zkpy.config.keys import HONOURED, IGNORED, judge
 from zkpy.config.properties import Setting, read_properties
 from zkpy.config.values import parse_setting
 from zkpy.errors import ConfigError
-from zkpy.limits import Limits
+from zkpy.limits import ENTRY_BYTES_CEILING, Limits
 from zkpy.membership import ANY_ADDRESS, SERVER_ID_MAX, ClientAddress, Configuration, ServerSpec
 
 _T = TypeVar("_T")
@@ -185,6 +185,13 @@ def _build_limits(draft: _Draft) -> Limits:
         entry_bytes_max=limits.frame_bytes_max + extra,
         outstanding_max=min(limits.outstanding_max, requests),
     )
+    if limits.entry_bytes_max > ENTRY_BYTES_CEILING:
+        key = "jute.maxbuffer.extrasize" if extra != limits.frame_bytes_max else "jute.maxbuffer"
+        raise draft.error(
+            key,
+            f"jute.maxbuffer and jute.maxbuffer.extrasize (as large, unless it is given) come to "
+            f"{limits.entry_bytes_max} bytes, and must not to more than {ENTRY_BYTES_CEILING}",
+        )
     if limits.session_timeout_min_ms > limits.session_timeout_max_ms:
         key = "minSessionTimeout" if low > 0 else "maxSessionTimeout"
         raise draft.error(

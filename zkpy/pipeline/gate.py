@@ -56,7 +56,12 @@ class Gate:
         self.server = server
         self.incarnation = incarnation
         self.last_number = last_number
+        self.bytes = 0
+        """Of the frames of all writes on their way, those of connections that are gone included:
+        they still take room between here and the leader."""
         self._writes: dict[int, Waiting] = {}
+        self._orphans: dict[int, int] = {}
+        """Writes of connections that are gone: number -> bytes."""
 
     def __len__(self) -> int:
         """Writes on their way."""
@@ -65,18 +70,17 @@ class Gate:
     def admit_write(self, link: Queued, request: Request) -> int:
         """Queue a write; its forward number."""
         self.last_number += 1
-        number = self.last_number
-        waiting = Waiting(link, request, number)
-        self._writes[number] = waiting
-        link.queue.append(waiting)
-        return number
+        return self._admit(link, request, self.last_number)
 
     def admit_local_write(self, link: Queued, request: Request) -> int:
         """Likewise, of a session that this server alone knows: its number is negative."""
         self.last_number += 1
-        number = -self.last_number
+        return self._admit(link, request, -self.last_number)
+
+    def _admit(self, link: Queued, request: Request, number: int) -> int:
         waiting = Waiting(link, request, number)
         self._writes[number] = waiting
+        self.bytes += request.size
         link.queue.append(waiting)
         return number
 
@@ -88,14 +92,20 @@ class Gate:
         """Who waits for this transaction on this server, if anybody does."""
         if header.origin != self.server or header.incarnation != self.incarnation:
             return None
-        return self._writes.pop(header.number, None)
+        return self.take(header.number)
 
     def take(self, number: int) -> Waiting | None:
         """Who waits under this forward number; None if the connection is gone."""
-        return self._writes.pop(number, None)
+        waiting = self._writes.pop(number, None)
+        if waiting is None:
+            self.bytes -= self._orphans.pop(number, 0)
+        else:
+            self.bytes -= waiting.request.size
+        return waiting
 
     def forget(self, link: Queued) -> None:
         """The connection is gone: its writes may still commit, nobody is answered."""
         for waiting in link.queue:
-            self._writes.pop(waiting.number, None)
+            if self._writes.pop(waiting.number, None) is not None:
+                self._orphans[waiting.number] = waiting.request.size
         link.queue.clear()

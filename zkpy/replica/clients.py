@@ -66,6 +66,8 @@ class Clients:
         self._choked: dict[int, None] = {}
         self._resting: dict[int, ClientLink] = {}
         """Connections that had their share of this pass."""
+        self._crowded: dict[int, ClientLink] = {}
+        """Connections whose next request waits until fewer bytes are on their way."""
         self._tokens = TokenBucket(
             limits.connect_tokens_max, limits.connect_fill_ms, limits.connect_fill_count
         )
@@ -108,6 +110,8 @@ class Clients:
         """When the oldest connection without a handshake has had its time; 0: at once."""
         if any(link not in self._choked for link in self._resting):
             return 0
+        if self._crowded and self._has_room:
+            return 0
         for link in self._unnamed.values():
             return link.opened_ms + self._limits.handshake_ms
         return None
@@ -146,7 +150,13 @@ class Clients:
         return (
             len(link.queue) + len(link.held) > limits.outstanding_per_connection_max
             or len(self.gate) > limits.outstanding_max
+            or not self._has_room
         )
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether one more write may go on its way."""
+        return self.gate.bytes <= self._limits.outstanding_bytes_max
 
     def down(self, link_id: int) -> None:
         """The connection is gone.  Its session lives on until it is closed or expires."""
@@ -182,6 +192,9 @@ class Clients:
                 self._on_first(link, event)
             elif link.held or link.barred:
                 link.held.append(event)
+            elif not self._has_room:
+                link.held.append(event)
+                self._crowded[link.id] = link
             else:
                 self._on_request(link, event)
             if link.closed:
@@ -207,6 +220,9 @@ class Clients:
     def _serve_held(self, link: ClientLink) -> None:
         held, out, size = link.held, link.out, 0
         while held and not link.barred and not link.closed:
+            if not self._has_room:
+                self._crowded[link.id] = link
+                return
             self._on_request(link, held.popleft())
             size += len(out[-1]) if out else 0
             if size > self._limits.share_bytes_max:
@@ -215,6 +231,9 @@ class Clients:
 
     def resume_resting(self) -> None:
         """A new pass: those who had their share of the last one go on, if they read it."""
+        if self._crowded and self._has_room:
+            self._resting |= self._crowded
+            self._crowded = {}
         if self._resting:
             resting, self._resting = self._resting, {}
             for link in resting.values():
@@ -241,6 +260,7 @@ class Clients:
     def _forget(self, link: ClientLink) -> None:
         self._unnamed.pop(link.id, None)
         self._resting.pop(link.id, None)
+        self._crowded.pop(link.id, None)
         self._choked.pop(link.id, None)
         self.gate.forget(link)
         self.watches.forget(link.id)
@@ -337,6 +357,9 @@ class Clients:
         identities = tuple(dict.fromkeys((*link.identities, *earned)))
         if len(identities) > self._limits.identities_max:
             self._refuse(link, RemoteProtocolError(f"it has {len(identities)} identities"))
+            return
+        if sum(len(name.encode()) for _, name in identities) > self._limits.identity_bytes_max:
+            self._refuse(link, RemoteProtocolError("its identities are too long"))
             return
         link.identities = identities
         self.links.emit(link, encode_reply(request.xid, 0, 0))

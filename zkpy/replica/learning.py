@@ -14,6 +14,9 @@ from zkpy.replica.office import ClientSide
 from zkpy.state.digest import Change
 from zkpy.zab.zab import Zab
 
+FORWARD_BYTES_MAX: Final = 1 << 20
+"""Of a message with several writes."""
+
 
 class Learning:
     """Follower and observer: the leader judges, owns sessions and answers syncs.
@@ -54,11 +57,20 @@ class Learning:
         )
 
     def flush(self) -> None:
-        """All writes of the pass as one message."""
+        """All writes of the pass as one message, unless that is a long one."""
         if self._writes:
-            message = upper.Forward(self._incarnation, self._writes)
-            self._writes = []
-            self._tell_leader(message)
+            writes, self._writes = self._writes, []
+            self._forward(writes)
+
+    def _forward(self, writes: list[upper.ForwardedWrite]) -> None:
+        assert self._leader is not None, "no client is served without a leader"
+        data = upper.encode(upper.Forward(self._incarnation, writes))
+        if len(data) > FORWARD_BYTES_MAX and len(writes) > 1:
+            middle = len(writes) // 2
+            self._forward(writes[:middle])
+            self._forward(writes[middle:])
+        else:
+            self._zab.send(self._leader, data)
 
     def claim(self, link: ClientLink, session: int, password: bytes) -> None:
         self._send(upper.Claim(link.id, session, password))

@@ -51,6 +51,10 @@ from zkpy.zab.sync import Way, plan_sync
 from zkpy.zab.window import bytes_of
 
 _SID: Final = struct.Struct(">q")
+PATIENCE: Final = 2
+"""Entries in memory, in windows, up to which those that a learner has yet to get are kept."""
+PATIENCE_CATCHING_UP: Final = 16
+"""Likewise while it gets an image and what was written meanwhile."""
 
 
 class Phase(Enum):
@@ -712,14 +716,23 @@ class Leading:
         return frame, bytes_of(entries)
 
     def _trim(self) -> None:
-        """Keep what learners still need, up to twice the window; then they need a SNAP."""
+        """Keep what learners still need, up to twice the window; then they need a SNAP.
+
+        Those that are being sent one get more patience, or, under steady writes, the entries
+        behind the image were gone each time that it had arrived.
+        """
         window = self.window
         if window.held_bytes <= window.bytes_max:
             return
-        reading = (Stage.IMAGING, Stage.STREAMING)
-        cursors = [p.sent for p in self.progress.values() if p.stage in reading]
-        patient = window.held_bytes <= 2 * window.bytes_max
-        window.trim(min([window.applied, *cursors]) if patient else window.applied)
+        needed = window.applied
+        for progress in self.progress.values():
+            imaging = progress.stage is Stage.IMAGING
+            catches_up = imaging or (progress.imaged and not progress.up_to_date)
+            patience = PATIENCE_CATCHING_UP if catches_up else PATIENCE
+            reads = imaging or progress.stage is Stage.STREAMING
+            if reads and window.held_bytes <= patience * window.bytes_max:
+                needed = min(needed, progress.sent)
+        window.trim(needed)
 
 
 Handler = Callable[[Leading, int, Any, int], None]
