@@ -148,6 +148,23 @@ def test_large_writes_go_on_their_way_a_few_at_a_time() -> None:
     assert not any(world.replica.overloaded(client.link) for client in clients)
 
 
+def test_who_is_not_listened_to_does_not_expire() -> None:
+    world = World(outstanding_max=2)
+    held, silent = world.connect(), world.connect()
+    held.create("/x")
+    world.disk_works = False
+    for _ in range(3):
+        held.send(OpCode.SET_DATA, records.SetDataRequest("/x", b"", -1))
+    for _ in range(40):
+        assert world.replica.overloaded(held.link)
+        world.advance(1_000)
+    world.disk_works = True
+    world.run()
+    assert not world.replica.overloaded(held.link)
+    world.advance(2_000)
+    assert (held.closed, silent.closed) == (False, True)
+
+
 @pytest.mark.patches
 def test_a_long_pass_is_forwarded_in_pieces() -> None:
     sent: list[bytes] = []

@@ -140,10 +140,16 @@ class Clients:
         self._take_events(link, data)
         return self._is_overloaded(link)
 
-    def overloaded(self, link_id: int) -> bool:
-        """Too many writes are on their way, or too many of this link's own requests wait."""
+    def overloaded(self, link_id: int, now: int) -> bool:
+        """Too many writes are on their way, or too many of this link's own requests wait.
+
+        Nobody listened to it until now: that it said nothing is not held against its session.
+        """
         link = self.links.by_id.get(link_id)
-        return link is not None and self._is_overloaded(link)
+        if link is None:
+            return False
+        link.heard_ms = now
+        return self._is_overloaded(link)
 
     def _is_overloaded(self, link: ClientLink) -> bool:
         limits = self._limits

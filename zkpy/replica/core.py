@@ -208,8 +208,8 @@ class Replica:
         return taken
 
     def overloaded(self, link: int) -> bool:
-        """Whether this client should still not be read."""
-        return self.clients.overloaded(link)
+        """Whether this client should still not be read; ask in each pass while it is not."""
+        return self.clients.overloaded(link, self._now)
 
     # --- peers ---
 
