@@ -449,6 +449,34 @@ def test_what_is_written_during_an_image_waits_for_its_end(windows: int) -> None
 # --- giving up
 
 
+def test_a_leader_whose_own_disk_hangs_gives_up_and_is_not_voted_for() -> None:
+    driver = serving()
+    driver.save()
+    begun = driver.now
+    driver.zab.propose(EntryKind.TXN, b"not durable here")
+    while not gave_up(driver):
+        driver.pass_time(OPTIONS.beat_ms)
+        for ping in [m for m in driver.sent(2) if isinstance(m, Ping)]:
+            driver.tell(2, ping)
+        assert driver.now - begun <= OPTIONS.sync_ms + 3 * OPTIONS.beat_ms
+    assert driver.now - begun > OPTIONS.sync_ms
+    assert driver.zab.why_looking == "the disk here has written nothing within syncLimit"
+    assert driver.is_writing() and not driver.zab.member.may_lead
+    driver.save()
+    assert driver.zab.member.may_lead
+
+
+def test_a_batch_after_the_other_is_no_disk_that_hangs() -> None:
+    driver = serving()
+    for _ in range(40):
+        driver.zab.propose(EntryKind.TXN, b"x")
+        driver.pass_time(OPTIONS.beat_ms)
+        for ping in [m for m in driver.sent(2) if isinstance(m, Ping)]:
+            driver.tell(2, ping)
+        driver.save()
+    assert driver.zab.serving
+
+
 def test_stops_serving_without_a_quorum() -> None:
     driver = serving()
     driver.pass_time(OPTIONS.sync_ms - OPTIONS.beat_ms)

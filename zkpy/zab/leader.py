@@ -598,7 +598,16 @@ class Leading:
     # --- heartbeats
 
     def beat(self, now: int) -> None:
-        """Every half tick: who still answers?  Then ask again."""
+        """Every half tick: who still answers?  Then ask again.
+
+        The own disk has to answer as well.  The others might do without it, but what is not
+        durable here is not applied here, so that this member's clients would wait, and all
+        that is proposed, for good.
+        """
+        member = self.member
+        if member.disk_hangs and not member.voters.alone(member.me):
+            self.fail("the disk here has written nothing within syncLimit")
+            return
         silent = now - self.member.options.sync_ms
         for sid, progress in list(self.progress.items()):
             if progress.heard < silent:

@@ -214,6 +214,10 @@ class Member:
         self.staging: Staging | None = None
         self._steps: list[DiskStep] = []
         self._batch: _Batch | None = None
+        self._watched = 0, 0
+        """(number of the batch under way, since when it is seen to be)."""
+        self.disk_hangs = False
+        """That was too long ago: nothing here can be promised or acknowledged for now."""
         self._number = 0
 
     # --- who we are
@@ -262,7 +266,7 @@ class Member:
     @property
     def may_lead(self) -> bool:
         """Whether a vote for this member makes sense."""
-        return self.stands and not self.wants_image
+        return self.stands and not self.wants_image and not self.disk_hangs
 
     @property
     def is_recorded(self) -> bool:
@@ -497,11 +501,24 @@ class Member:
         )
         return batch
 
+    def watch_disk(self, now: int, stood_still: bool = False) -> None:
+        """At every timer: has the disk had one and the same batch for longer than syncLimit?
+
+        After `stood_still` the time counts anew: the word that it is saved may wait to be read.
+        """
+        number = self._batch.number if self._batch is not None else 0
+        watched, since = self._watched
+        if number != watched or stood_still or not number:
+            self._watched = number, now
+        elif now - since > self.options.sync_ms:
+            self.disk_hangs = True
+
     def saved(self, number: int) -> None:
         """The batch under way is durable: only now anything may depend on it."""
         batch = self._batch
         assert batch is not None and batch.number == number, "an unknown batch was saved"
         self._batch = None
+        self.disk_hangs = False
         self.durable = batch.identity
         if batch.last > batch.window.saved:
             batch.window.saved = batch.last

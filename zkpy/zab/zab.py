@@ -298,6 +298,7 @@ class Zab:
 
     def handle_timer(self, now: int) -> None:
         self._notice(now)
+        self.member.watch_disk(now)
         if self._leading:
             self._leading.handle_timer(now)
         elif self._learning:
@@ -322,6 +323,7 @@ class Zab:
         self.stirred = True
         if now <= self._alarm:
             return
+        self.member.watch_disk(now, stood_still=True)
         if self._leading:
             self._leading.stalled(now)
         elif self._learning:
