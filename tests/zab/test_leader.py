@@ -83,6 +83,10 @@ def serving(**changes: Any) -> Driver:
     return driver
 
 
+def standing_of(driver: Driver) -> Standing:
+    return driver.zab.member.standing
+
+
 def gave_up(driver: Driver) -> bool:
     return driver.zab.role is Role.LOOKING and not driver.zab.serving
 
@@ -401,6 +405,27 @@ def test_doubled_acks_of_one_learner_are_one() -> None:
     assert driver.zab.log.committed < FIRST
     driver.tell(3, Ack(FIRST))
     assert driver.zab.log.committed >= FIRST
+
+
+def test_a_founder_is_a_member_once_the_voter_set_is_committed() -> None:
+    """Not by (e,1): whoever has only that may found an ensemble of its own."""
+    driver = Driver(None, [])
+    driver.zab.decide(1, driver.now)
+    for sid in (2, 3):
+        call(driver, sid, epoch=0, standing=Standing.BLANK, cluster=bytes(16))
+    driver.save()
+    epoch_entry, set_entry = zxids.make(1, 1), zxids.make(1, 2)
+    for sid in (2, 3):
+        promise(driver, sid, [])
+    driver.save()
+    assert driver.zab.log.last == epoch_entry
+    sent = [*driver.tell(2, Ack(epoch_entry)), *driver.save()]
+    assert driver.zab.log.committed == epoch_entry and driver.zab.log.last == set_entry
+    assert standing_of(driver) == Standing.FOUNDING
+    assert not any(isinstance(message, UpToDate) for message in sent)
+    sent = [*driver.tell(2, Ack(set_entry)), *driver.save()]
+    assert standing_of(driver) == Standing.MEMBER
+    assert UpToDate(set_entry) in sent
 
 
 @pytest.mark.parametrize("zxid", [FIRST + 1, LAST])

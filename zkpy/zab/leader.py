@@ -481,6 +481,7 @@ class Leading:
             if self.phase is Phase.SYNC:
                 self._establish()
             self._settle_voters()
+            self._end_founding()
             for sid in list(self._unproven):
                 self.maybe_tell(sid, self.progress[sid])
         if not self.serving:
@@ -488,16 +489,28 @@ class Leading:
 
     def _establish(self) -> None:
         self._enter(Phase.BROADCAST)
-        member = self.member
-        if member.standing is Standing.FOUNDING:
-            member.write_identity(founding=False)
         for sid, progress in list(self.progress.items()):
             self.maybe_synchronise(sid, progress)
             self.maybe_tell(sid, progress)
 
+    def _end_founding(self) -> None:
+        """The voter set is committed: from here on the ensemble can only be resumed.
+
+        Not with (e,1), which a founder may leave behind for a founding of its own.  Losing
+        schedule otherwise: L hears that F has (e,1), is a member by that, and stands still; F
+        and G found another ensemble, and L, of one that is nobody else's, can never join it.
+        """
+        member = self.member
+        committed = 0 < member.voters.version <= self.window.committed
+        if committed and member.standing is Standing.FOUNDING:
+            member.write_identity(founding=False)
+            for sid, progress in list(self.progress.items()):
+                self.maybe_tell(sid, progress)
+
     def maybe_tell(self, sid: int, progress: Progress) -> None:
         """UPTODATE, with the leader's commit level (not the learner's)."""
-        if self.phase is not Phase.BROADCAST or progress.up_to_date:
+        founding = self.member.standing is Standing.FOUNDING
+        if self.phase is not Phase.BROADCAST or founding or progress.up_to_date:
             return
         has_all = progress.stage is Stage.STREAMING and progress.acked >= progress.target
         if has_all and self._is_proven(sid, progress):
