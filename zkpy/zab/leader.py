@@ -618,7 +618,7 @@ class Leading:
         that is proposed, for good.
         """
         member = self.member
-        if member.disk_hangs and not member.voters.alone(member.me):
+        if member.disk_hangs and not member.voters.won([member.me]):
             self.fail("the disk here has written nothing within syncLimit")
             return
         silent = now - self.member.options.sync_ms

@@ -286,7 +286,7 @@ class Zab:
     def saved(self, number: int, now: int) -> None:
         """The batch handed out by `ready` is durable."""
         self._notice(now)
-        window = self.member.window
+        window, hung = self.member.window, self.member.disk_hangs
         self.member.saved(number)
         if self._leading:
             self._leading.saved(now)
@@ -294,6 +294,8 @@ class Zab:
             self._learning.saved()
         elif window is not self.member.window:
             self._look(now)  # A SNAP was adopted though its link had gone: another log now.
+        elif hung:
+            self._look(now)  # There was no vote for this member; now there is one.
         self._settle(now)
 
     def handle_timer(self, now: int) -> None:
