@@ -17,7 +17,7 @@ from kazoo.exceptions import NoNodeError
 
 from recipes.base import Seat, TimeUp, Wait
 from recipes.locks.guard import Guard, LockLostError, NotHeldError, guard_of
-from recipes.locks.hold import Hold, HoldState, OnChange
+from recipes.locks.hold import Hold, HoldState, News, OnChange
 from recipes.locks.names import (
     CURATOR_MUTEX,
     CURATOR_READ_WRITE,
@@ -256,11 +256,15 @@ class Claim:
         """Whether the turn has come, or the seat has gone."""
         while not hold.is_final():
             alarm = Alarm(wait)
-            if self._is_my_turn(wait, alarm if blocking else None):
-                return True
-            if not blocking:
-                return False
-            wait.until(lambda: alarm.rings() or hold.is_final())  # noqa: B023
+            turn = self._is_my_turn(wait, alarm if blocking else None)
+            if turn is None:
+                # kazoo gives answers and watches to different threads: the one that says so may
+                # come later, and a hold without a node would be announced before it.
+                hold.take(News.GONE)
+            elif turn or not blocking:
+                return turn
+            else:
+                wait.until(lambda: alarm.rings() or hold.is_final())  # noqa: B023
         return True
 
     def _children(self, wait: Wait, watch: "Alarm | None" = None) -> list[str]:
@@ -278,8 +282,9 @@ class Claim:
         return self.path
 
     @abstractmethod
-    def _is_my_turn(self, wait: Wait, alarm: "Alarm | None") -> bool:
-        """Also if my seat has gone.  Otherwise `alarm`, if any, rings when to look again."""
+    def _is_my_turn(self, wait: Wait, alarm: "Alarm | None") -> bool | None:
+        """None if my node is not there.  If it is not my turn, `alarm`, if any, rings when to look
+        again."""
 
     # --- what others see --------------------------------------------------------------------
 

@@ -16,14 +16,14 @@ from kazoo.exceptions import NoNodeError
 from recipes.base import Wait
 from recipes.locks.claim import MUTEX_FAMILIES, READ_WRITE_FAMILIES, Alarm, Claim, Format
 from recipes.locks.names import Role
-from recipes.locks.turn import Behind, whose_turn
+from recipes.locks.turn import Behind, Gone, whose_turn
 
 
 class _Queue(Claim):
-    def _is_my_turn(self, wait: Wait, alarm: Alarm | None) -> bool:
+    def _is_my_turn(self, wait: Wait, alarm: Alarm | None) -> bool | None:
         turn = whose_turn(self._children(wait), self._seat.name, self._family)
         if not isinstance(turn, Behind):
-            return True
+            return None if isinstance(turn, Gone) else True
         if alarm is not None:
             self._watch(wait, f"{self.path}/{turn.name}", alarm)
         return False

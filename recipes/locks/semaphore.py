@@ -46,7 +46,7 @@ class Semaphore(Claim):
             turn.release()
             self._queue._seat.leave()
 
-    def _is_my_turn(self, wait: Wait, alarm: Alarm | None) -> bool:
+    def _is_my_turn(self, wait: Wait, alarm: Alarm | None) -> bool | None:
         """Decided on the very list that leaves the watch: what changes behind it rings."""
         children = self._children(wait, watch=alarm)
-        return has_lease(children, self._seat.name, self.leases, self._family) is not False
+        return has_lease(children, self._seat.name, self.leases, self._family)

@@ -1,6 +1,8 @@
 """Lock, ReadLock, WriteLock on a server: order, tokens, what the holder is told, other formats."""
 
 import threading
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 from kazoo.client import KazooClient
@@ -21,6 +23,7 @@ from recipes.locks import (
     MixedContendersError,
     NotHeldError,
     ReadLock,
+    Semaphore,
     WriteLock,
 )
 from recipes.locks.claim import Format
@@ -44,7 +47,7 @@ def other(connect: Connect) -> KazooClient:
 class Told:
     """The states that a lock's listener got."""
 
-    def __init__(self, lock: Lock) -> None:
+    def __init__(self, lock: Lock | Semaphore) -> None:
         self.all: list[HoldState] = []
         self._news = threading.Condition()
         lock.add_listener(self._note)
@@ -292,6 +295,41 @@ def test_lost_with_its_session(connect: Connect, proxy: FaultProxy, root: str) -
         lose(guard, proxy, told)
     with lock:
         assert lock.held
+
+
+@pytest.mark.parametrize(
+    ("make", "directory", "at"),
+    [(Lock, "", 3), (partial(Semaphore, leases=1), "/leases", 6)],
+    ids=["lock", "semaphore"],
+)
+def test_gone_before_its_turn_was_read(
+    make: Callable[..., Lock | Semaphore],
+    directory: str,
+    at: int,
+    client: KazooClient,
+    connect: Connect,
+    proxy: FaultProxy,
+    root: str,
+) -> None:
+    """Its node is deleted before it lists the others, and what its watch says of that is late."""
+    for each in ("", "/locks", "/leases"):
+        client.create(root + each)
+    victim, path = connect(proxy.hosts), root + directory
+    lock, watches = make(victim, root), threading.Event()
+    told = Told(lock)
+
+    def delete(link: Link) -> None:
+        (node,) = (each for each in client.get_children(path) if each not in ("locks", "leases"))
+        client.delete(f"{path}/{node}")
+
+    victim.handler.callback_queue.put(partial(watches.wait, LIMIT_S))
+    fault = proxy.arm(Fault(at, do=delete, cut=False))
+    assert lock.acquire()
+    watches.set()
+    assert fault.seen is not None and fault.seen.operation == "get_children"
+    lock.guard().set(root, b"x")
+    assert told.all == [HoldState.HELD]
+    lock.release()
 
 
 def take_away(client: KazooClient, path: str, told: Told, failure: Exception | None = None) -> None:
