@@ -244,13 +244,15 @@ class Consumer(Worker):
         return GroupView(members, self._read_topics(wanted), len(brokers))
 
     def _read_members(self, names: Sequence[str]) -> dict[str, Subscription]:
+        """One that cannot be read has no subscriptions, or it would stop the whole group."""
         self._known = {each: self._known[each] for each in names if each in self._known}
         new = [each for each in names if each not in self._known]
         found = self.zk.read_all(paths.group_id(self.group, each) for each in new)
         for each in new:
             node = found[paths.group_id(self.group, each)]
-            if node is not None and node.data:
-                self._known[each] = decode_subscription(node.data, f"consumer {each}")
+            subscription = None if node is None else _subscription(each, node)
+            if subscription is not None:
+                self._known[each] = subscription
         return dict(self._known)
 
     def _read_topics(self, names: Iterable[str]) -> dict[str, list[int]]:
@@ -419,6 +421,17 @@ class Consumer(Worker):
                 self._owned |= claimed
                 return
         raise SessionExpiredError("while partitions were claimed")
+
+
+def _subscription(consumer: str, node: Znode) -> Subscription | None:
+    """None of one that is being written, or cannot be read: looked at again next time."""
+    if not node.data:
+        return None
+    try:
+        return decode_subscription(node.data, f"consumer {consumer}")
+    except FormatError as why:
+        log.error("a member has no subscriptions: %s", why)
+        return None
 
 
 def _partitions(name: str, node: Znode) -> list[int]:

@@ -557,11 +557,16 @@ def decode_subscription(data: bytes, what: str = "consumer") -> Subscription:
     """A pattern that is not known counts as static: Kafka compares with the two others."""
     fields = load(data, what)
     pattern = fields.text("pattern")
-    return Subscription(
+    subscription = Subscription(
         fields.inner("subscription").mapping(int),
         pattern=pattern if pattern in (WHITE_LIST, BLACK_LIST) else STATIC,
         timestamp_ms=fields.timestamp(),
     )
+    try:
+        subscription.topics([""])
+    except re.error as why:
+        raise FormatError(f"{what}: not an expression ({why}): {data!r:.200}") from None
+    return subscription
 
 
 @attrs.frozen

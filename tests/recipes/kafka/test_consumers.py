@@ -237,6 +237,24 @@ def test_pattern_follows_new_topics(group: Group) -> None:
     group.until(split(A), "tt")
 
 
+@pytest.mark.parametrize(
+    "data", [b"{", b'{"subscription":{"*":1},"pattern":"white_list","timestamp":"0"}']
+)
+def test_member_that_cannot_be_read(
+    data: bytes, group: Group, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It gets nothing, and the others go on."""
+    first = group.start(A)
+    group.until(split(A, A, A, A))
+    group.witness.client.create(paths.group_id("g", "bad"), data, ephemeral=True)
+    second = group.start(B)
+    group.until(split(A, A, B, B))
+    first.stop()
+    group.until(split(B, B, B, B))
+    assert (first.failure, second.failure) == (None, None)
+    assert "a member has no subscriptions: consumer bad" in caplog.text
+
+
 def test_roundrobin(group: Group) -> None:
     clients = [group.place.client() for _ in range(2)]
     for name, client in zip((A, B), clients, strict=True):

@@ -262,6 +262,11 @@ BROKEN: list[tuple[Callable[[bytes], Any], str, str]] = [
     ),
     (f.decode_owner, "consumer", "not a thread"),
     (f.decode_subscription, '{"subscription":{}}', "no field pattern"),
+    (
+        f.decode_subscription,
+        '{"subscription":{"*":1},"pattern":"white_list","timestamp":"0"}',
+        "not an expression",
+    ),
 ]
 
 
