@@ -249,6 +249,13 @@ class Cluster:
     def set_topic(self, name: str, topic: Topic, version: int) -> None:
         self.topics[name] = KnownTopic(topic, version)
 
+    def set_unclean(self, name: str, allowed: bool | None) -> None:
+        """None: the topic does not say, or does so no longer."""
+        if allowed is None:
+            self.unclean_topics.pop(name, None)
+        else:
+            self.unclean_topics[name] = allowed
+
     def set_state(self, where: TopicPartition, known: Known | None) -> None:
         self.broken.pop(where, None)
         if known is None:
@@ -290,6 +297,9 @@ class Cluster:
             self.set_state(TopicPartition(name, number), None)
         self.deleted = {r: s for r, s in self.deleted.items() if r.where.topic != name}
         self.deletions.pop(name, None)
+        # Neither the topic's leave to lose records nor an operator's is the next one's.
+        self.unclean_topics.pop(name, None)
+        self.unclean_once = {w: None for w in self.unclean_once if w.topic != name}
 
     # What follows.
 

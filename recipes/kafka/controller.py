@@ -415,8 +415,7 @@ class Office:
         topic = read_request(node, lambda data: decode_topic(name, data), Topic({}))
         values = read_request(config, decode_config, {})
         self.cluster.set_topic(name, topic, node.version)
-        if UNCLEAN in values:
-            self.cluster.unclean_topics[name] = values[UNCLEAN] == "true"
+        self.cluster.set_unclean(name, values[UNCLEAN] == "true" if UNCLEAN in values else None)
         return [TopicPartition(name, number) for number in topic.partitions]
 
     def _read_states(self, wanted: Sequence[TopicPartition]) -> None:

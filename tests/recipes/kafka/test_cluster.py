@@ -134,6 +134,19 @@ def test_unclean_only_where_allowed() -> None:
     assert not cluster.unclean_once
 
 
+def test_leave_to_lose_records_ends_with_the_topic() -> None:
+    cluster = with_topic(1, 2, 3)
+    cluster.unclean_topics["t"] = True
+    cluster.unclean_once[P1] = None
+    cluster.set_topics([])
+    cluster.set_topic("t", Topic.of({0: [1, 2, 3], 1: [2, 3, 1]}), 0)
+    settle(cluster)
+    kill(cluster, 2, 3)
+    kill(cluster, 1)
+    change(cluster, {2: 99})
+    assert (lead(cluster, P0)[0], lead(cluster, P1)[0]) == (NO_LEADER, NO_LEADER)
+
+
 def test_controlled_shutdown() -> None:
     cluster = with_topic(1, 2, 3)
     with pytest.raises(StaleBroker):

@@ -23,6 +23,7 @@ from recipes.kafka.formats import (
     decode_leadership,
     decode_topic,
     encode_broker,
+    encode_config,
     encode_leadership,
 )
 from recipes.kafka.paths import TopicPartition
@@ -311,6 +312,22 @@ def test_unclean(place: Place, scene: Scene) -> None:
     assert scene.until_led(P0, lambda led: led.leader != 1).leader == NO_LEADER
     answer_of(controller.elect_unclean([P0]))
     assert scene.until_led(P0, lambda led: True).leader == 2
+    controller.stop()
+
+
+def test_unclean_no_longer(place: Place, scene: Scene) -> None:
+    """Its configuration has changed by the time at which the topic is read again."""
+    scene.up(1, 2)
+    unclean = {"unclean.leader.election.enable": "true"}
+    create_topic(scene.witness.zk, "t", assignment={0: [1, 2]}, config=unclean)
+    controller = started(place)
+    scene.until_led(P0, lambda led: led.leader == 1)
+    scene.witness.client.set(paths.config("topics", "t"), encode_config({}))
+    add_partitions(scene.witness.zk, "t", 2)
+    scene.until_led(P1, lambda led: led.leader != NO_LEADER)
+    scene.change_isr(P0, 1)
+    scene.down(1)
+    assert scene.until_led(P0, lambda led: led.leader != 1).leader == NO_LEADER
     controller.stop()
 
 
