@@ -45,6 +45,8 @@ class DropTopic:
     """All of a topic that no broker holds any more, and the request to delete it."""
 
     name: str
+    version: int
+    czxid: int
 
 
 @attrs.frozen
@@ -114,6 +116,8 @@ class Known:
 class KnownTopic:
     topic: Topic
     version: int
+    czxid: int
+    """Of its znode: tells it from a later topic of its name."""
 
 
 class StaleBroker(ValueError):
@@ -246,8 +250,13 @@ class Cluster:
             self._forget(name)
         return [each for each in present if each not in self.topics]
 
-    def set_topic(self, name: str, topic: Topic, version: int) -> None:
-        self.topics[name] = KnownTopic(topic, version)
+    def set_topic(self, name: str, topic: Topic, version: int, czxid: int) -> None:
+        """If it has taken the place of another, deleted since that was read, then nothing that was
+        known of that one holds for it, nor the request to delete that."""
+        known = self.topics.get(name)
+        if known is not None and known.czxid != czxid:
+            self._forget(name)
+        self.topics[name] = KnownTopic(topic, version, czxid)
 
     def set_unclean(self, name: str, allowed: bool | None) -> None:
         """None: the topic does not say, or does so no longer."""
@@ -367,7 +376,8 @@ class Cluster:
             if name not in self.topics:
                 planned.append((DropDeletion(name),))
             elif all(self._is_gone(replica) for replica in self.replicas_in(name)):
-                planned.append((DropTopic(name),))
+                known = self.topics[name]
+                planned.append((DropTopic(name, known.version, known.czxid),))
         return planned
 
     def _is_gone(self, replica: Replica) -> bool:
@@ -429,7 +439,7 @@ class Cluster:
                 self.states[where] = Known(leadership, 0 if version is None else version + 1)
                 self.unclean_once.pop(where, None)
             case PutTopic(name, topic, version):
-                self.topics[name] = KnownTopic(topic, version + 1)
+                self.topics[name] = KnownTopic(topic, version + 1, self.topics[name].czxid)
             case DropTopic(name):
                 self._forget(name)
             case DropDeletion(name):
@@ -460,8 +470,10 @@ def touched(writes: Writes) -> dict[str, None]:
         match write:
             case PutState(where):
                 found[paths.state(where)] = None
-            case PutTopic(name) | DropTopic(name):
+            case PutTopic(name):
                 found[paths.topic(name)] = None
+            case DropTopic(name):
+                found |= {paths.topic(name): None, paths.DELETE_TOPICS: None}
             case DropDeletion():
                 found[paths.DELETE_TOPICS] = None
             case PutMoves():

@@ -93,6 +93,7 @@ FIRST_EPOCH: Final = 0
 CHECKS: Final = 2
 """Operations at the head of each transaction that only check."""
 UNCLEAN: Final = "unclean.leader.election.enable"
+ANY_VERSION: Final = -1
 REFUSALS: Final = (BadVersionError, NoNodeError, NodeExistsError, NotEmptyError)
 """Somebody else was quicker: read again, and decide anew."""
 Asked = Sequence[tuple["Callable[[Office], Any]", Future[Any]]]
@@ -374,6 +375,14 @@ class Office:
     # Reading.
 
     def _read(self, path: str) -> None:
+        asked = len(self.cluster.deletions)
+        self._read_one(path)
+        if len(self.cluster.deletions) < asked and path != paths.DELETE_TOPICS:
+            # Forgotten with its topic, the request may still be there, or one for the next topic
+            # of that name, whose watch has spoken already.
+            self._read_deletions()
+
+    def _read_one(self, path: str) -> None:
         reader = self._readers.get(path)
         if reader is not None:
             reader()
@@ -414,7 +423,7 @@ class Office:
         """A topic that cannot be read has no partitions, as for Kafka."""
         topic = read_request(node, lambda data: decode_topic(name, data), Topic({}))
         values = read_request(config, decode_config, {})
-        self.cluster.set_topic(name, topic, node.version)
+        self.cluster.set_topic(name, topic, node.version, node.czxid)
         self.cluster.set_unclean(name, values[UNCLEAN] == "true" if UNCLEAN in values else None)
         return [TopicPartition(name, number) for number in topic.partitions]
 
@@ -545,11 +554,10 @@ class Office:
                 continue
 
     def _write(self, step: Writes) -> Any:
-        """Sent, but for what takes several transactions: that is done, and read again."""
+        """Sent; None if that did not come to its last transaction, of several."""
         drop = next((each for each in step if isinstance(each, DropTopic)), None)
         if drop is not None:
-            self._drop_topic(drop.name)
-            return None
+            return self._drop_topic(drop)
         transaction = self._fenced()
         for write in step:
             add_write(transaction, write)
@@ -577,16 +585,33 @@ class Office:
             raise why
         return why is None
 
-    def _drop_topic(self, name: str) -> None:
+    def _drop_topic(self, drop: DropTopic) -> Any:
         """From below; at last the topic itself, its configuration and the request, at once.
 
-        So a controller that dies on the way leaves the request for the next one.
+        So a controller that dies on the way leaves the request for the next one.  And where the
+        answer to the last transaction is lost, a client may have made the topic anew before that
+        is found out: so each of them checks that the request is there.
         """
-        below = self._below(paths.topic(name))
-        for part in chunks(below, MOST_OPERATIONS):
-            self._delete_all(part)
-        last = [paths.topic(name), paths.config("topics", name), paths.delete_topic(name)]
-        self._delete_all([each for each in last if self.zk.read(each) is not None])
+        found = self.zk.read(paths.topic(drop.name))
+        if found is None or found.czxid != drop.czxid:
+            return None
+        for part in chunks(self._below(paths.topic(drop.name)), MOST_OPERATIONS):
+            transaction = self._fenced()
+            transaction.check(paths.topic(drop.name), drop.version)
+            transaction.check(paths.delete_topic(drop.name), ANY_VERSION)
+            for path in part:
+                transaction.delete(path)
+            if not self._commit(transaction):
+                return None
+        return self._end_topic(drop)
+
+    def _end_topic(self, drop: DropTopic) -> Any:
+        transaction = self._fenced()
+        transaction.delete(paths.topic(drop.name), drop.version)
+        if self.zk.read(paths.config("topics", drop.name)) is not None:
+            transaction.delete(paths.config("topics", drop.name))
+        transaction.delete(paths.delete_topic(drop.name))
+        return transaction.commit_async()
 
     def _below(self, path: str) -> list[str]:
         """All descendants, children before their parents."""

@@ -25,6 +25,8 @@ from recipes.kafka.formats import NO_LEADER, Leadership, Replicas, Topic
 from recipes.kafka.paths import TopicPartition
 
 P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)
+CZXID = 7
+"""Of the topic."""
 
 
 def cluster_of(*brokers: int, epoch: int = 1) -> Cluster:
@@ -67,7 +69,7 @@ def lead(cluster: Cluster, where: TopicPartition) -> tuple[int, tuple[int, ...],
 
 def with_topic(*brokers: int) -> Cluster:
     cluster = cluster_of(*brokers)
-    cluster.set_topic("t", Topic.of({0: [1, 2, 3], 1: [2, 3, 1]}), 0)
+    cluster.set_topic("t", Topic.of({0: [1, 2, 3], 1: [2, 3, 1]}), 0, CZXID)
     settle(cluster)
     return cluster
 
@@ -85,7 +87,7 @@ def change(cluster: Cluster, alive: dict[int, int]) -> list[Order]:
 
 def test_new_topic() -> None:
     cluster = cluster_of(1, 3)
-    cluster.set_topic("t", Topic.of({0: [1, 2, 3], 1: [2, 3]}), 0)
+    cluster.set_topic("t", Topic.of({0: [1, 2, 3], 1: [2, 3]}), 0, CZXID)
     (first, second) = cluster.plan()
     assert first == (PutState(P0, Leadership(1, (1, 3), 0, 1), None),)
     assert second == (PutState(P1, Leadership(3, (3,), 0, 1), None),)
@@ -139,7 +141,7 @@ def test_leave_to_lose_records_ends_with_the_topic() -> None:
     cluster.unclean_topics["t"] = True
     cluster.unclean_once[P1] = None
     cluster.set_topics([])
-    cluster.set_topic("t", Topic.of({0: [1, 2, 3], 1: [2, 3, 1]}), 0)
+    cluster.set_topic("t", Topic.of({0: [1, 2, 3], 1: [2, 3, 1]}), 0, CZXID)
     settle(cluster)
     kill(cluster, 2, 3)
     kill(cluster, 1)
@@ -235,9 +237,22 @@ def test_topic_deletion() -> None:
         assert isinstance(order, StopReplica) and order.delete
         assert "t" in cluster.topics
         cluster.replica_deleted(order.where, order.broker)
-    assert cluster.plan() == [(DropTopic("t"),)]
+    assert cluster.plan() == [(DropTopic("t", 0, CZXID),)]
     settle(cluster)
     assert not (cluster.topics or cluster.states or cluster.deleted or cluster.deletions)
+
+
+def test_topic_in_the_place_of_another() -> None:
+    """It was deleted and made again between two looks: nothing of the old one holds for it."""
+    cluster = with_topic(1, 2, 3)
+    cluster.set_deletions(["t"])
+    for order in settle(cluster):
+        assert isinstance(order, StopReplica)
+        cluster.replica_deleted(order.where, order.broker)
+    cluster.set_topics(["t"])
+    cluster.set_topic("t", Topic.of({0: [3, 2]}), 0, CZXID + 1)
+    assert not (cluster.states or cluster.deleted or cluster.deletions)
+    assert cluster.plan() == [(PutState(P0, Leadership(3, (3, 2), 0, 1), None),)]
 
 
 def test_deletion_waits_for_a_broker_that_is_dead() -> None:
@@ -303,7 +318,8 @@ def test_what_cannot_be_read_is_left_alone() -> None:
 
 
 class Story:
-    """Brokers, topics, moves and deletions at random; some writes are refused or lost on the way.
+    """Brokers, topics, moves and deletions at random; some writes are refused or lost on the way,
+    and some topics made again as soon as they are gone.
 
     What is on the server is kept beside what the controller believes, and a new controller takes
     over now and then, from the server's state alone.
@@ -312,7 +328,8 @@ class Story:
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
         self.cluster = Cluster(1)
-        self.topics: dict[str, tuple[Topic, int]] = {}
+        self.topics: dict[str, tuple[Topic, int, int]] = {}
+        self.creations = 0
         self.states: dict[TopicPartition, Known] = {}
         self.deletions: dict[str, None] = {}
         self.alive: dict[int, int] = {}
@@ -338,9 +355,13 @@ class Story:
     def create(self) -> None:
         name = f"t{self.dice.randint(0, 3)}"
         if name not in self.topics and len(self.alive) >= 2:
-            brokers = [self.dice.sample(sorted(self.alive), 2) for _ in range(2)]
-            self.topics[name] = (Topic.of(dict(enumerate(brokers))), 0)
+            self.make(name)
             self.cluster.set_topic(name, *self.topics[name])
+
+    def make(self, name: str) -> None:
+        self.creations += 1
+        brokers = [self.dice.sample(sorted(self.alive), 2) for _ in range(2)]
+        self.topics[name] = (Topic.of(dict(enumerate(brokers))), 0, self.creations)
 
     def grow_isr(self) -> None:
         """The leader of one adds all that are alive, behind the controller's back."""
@@ -370,8 +391,8 @@ class Story:
 
     def fail_over(self) -> None:
         self.cluster = Cluster(self.cluster.epoch + 1, brokers=dict(self.alive))
-        for name, (topic, version) in self.topics.items():
-            self.cluster.set_topic(name, topic, version)
+        for name, topic in self.topics.items():
+            self.cluster.set_topic(name, *topic)
         self.cluster.states = dict(self.states)
         self.cluster.set_deletions(self.deletions)
 
@@ -396,8 +417,14 @@ class Story:
                 self.store(write)
         if done and luck > 0.3:
             self.cluster.apply(step)
+            self.follow()
         else:
             self.reread(step)
+
+    def follow(self) -> None:
+        """The watch on topics: one that was made as soon as another had gone."""
+        for name in self.cluster.set_topics(self.topics):
+            self.cluster.set_topic(name, *self.topics[name])
 
     def is_current(self, write: object) -> bool:
         match write:
@@ -406,6 +433,9 @@ class Story:
                 return version == (known.version if known else None)
             case PutTopic(name, _, version):
                 return self.topics[name][1] == version
+            case DropTopic(name, version, czxid):
+                assert name in self.deletions, "nobody asked for it"
+                return self.topics[name][1:] == (version, czxid)
         return True
 
     def store(self, write: object) -> None:
@@ -415,9 +445,11 @@ class Story:
                 self.leader_epochs[where] = leadership.leader_epoch
                 self.states[where] = Known(leadership, 0 if version is None else version + 1)
             case PutTopic(name, topic, version):
-                self.topics[name] = (topic, version + 1)
+                self.topics[name] = (topic, version + 1, self.topics[name][2])
             case DropTopic(name):
                 self.drop(name)
+                if len(self.alive) >= 2 and self.dice.random() < 0.5:
+                    self.make(name)
             case DropDeletion(name):
                 self.deletions.pop(name, None)
 
@@ -429,22 +461,24 @@ class Story:
 
     def reread(self, step: Writes) -> None:
         self.cluster.set_topics(self.topics)
-        self.cluster.set_deletions(self.deletions)
         for write in step:
             match write:
                 case PutState(where):
                     self.cluster.set_state(where, self.states.get(where))
-                case PutTopic(name):
+                case PutTopic(name) | DropTopic(name) if name in self.topics:
                     self.cluster.set_topic(name, *self.topics[name])
                 case PutMoves() if self.dice.random() < 0.5:
                     self.cluster.set_moves({}, -1)
+        self.cluster.set_deletions(self.deletions)
 
     def check(self) -> None:
         """At rest: what the controller believes is so, and every leader is alive and in sync."""
         alive = set(self.cluster.brokers)
-        assert {n: (k.topic, k.version) for n, k in self.cluster.topics.items()} == self.topics
-        for where, known in self.cluster.states.items():
-            leader, isr = known.leadership.leader, known.leadership.isr
+        known = {n: (k.topic, k.version, k.czxid) for n, k in self.cluster.topics.items()}
+        assert known == self.topics
+        assert self.cluster.states.keys() == self.states.keys()
+        for where, state in self.cluster.states.items():
+            leader, isr = state.leadership.leader, state.leadership.isr
             replicas = self.topics[where.topic][0].partitions[where.partition].brokers
             assert isr and set(isr) <= set(replicas)
             if where.topic not in self.deletions:

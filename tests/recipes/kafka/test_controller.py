@@ -11,7 +11,7 @@ import pytest
 from kazoo.client import KazooClient
 
 from recipes.kafka import paths
-from recipes.kafka.cluster import LeaderAndIsr, Order, PutState, StaleBroker, StopReplica
+from recipes.kafka.cluster import DropTopic, LeaderAndIsr, Order, PutState, StaleBroker, StopReplica
 from recipes.kafka.controller import Controller, ControllerMoved, NotController, Office
 from recipes.kafka.formats import (
     NO_LEADER,
@@ -37,7 +37,7 @@ from recipes.kafka.topics import (
 )
 from recipes.kafka.znodes import Znode
 from tests.recipes.conftest import MakeProxy
-from tests.recipes.faults import LIMIT_S, Fault, FaultProxy, When, until
+from tests.recipes.faults import LIMIT_S, Fault, FaultProxy, When, meet_all, until
 from tests.recipes.kafka.conftest import FAULT_NAMES, FAULTS, MakeFault, Place, Witness, sweep
 
 P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)
@@ -159,7 +159,7 @@ def test_writes_of_a_deposed_controller_are_refused(place: Place, scene: Scene) 
     with pytest.raises(ControllerMoved):
         old._write_all([late])
     with pytest.raises(ControllerMoved):
-        old._drop_topic("t")
+        old._drop_topic(DropTopic("t", 0, old.cluster.topics["t"].czxid))
     with pytest.raises(ControllerMoved):
         old.give_up()
     assert scene.witness.read(paths.state(P0)) == before
@@ -280,6 +280,109 @@ def test_topic_is_deleted_when_brokers_say_so(place: Place, scene: Scene) -> Non
     answer_of(controller.report_deleted(P0, 2))
     for path in (paths.topic("t"), paths.config("topics", "t"), paths.delete_topic("t")):
         assert scene.witness.read(path) is None
+    controller.stop()
+
+
+def asleep_while_deleting(place: Place, scene: Scene, client: KazooClient) -> Controller:
+    """Its topic is to be deleted once the one broker says so; it takes no step by itself."""
+    scene.up(1)
+    create_topic(scene.witness.zk, "t", assignment={0: [1]})
+    controller = Controller(client, 1, tell=lambda orders: None)
+    controller.step()
+    delete_topic(scene.witness.zk, "t")
+    until(lambda: paths.DELETE_TOPICS in controller._noted)
+    controller.step()
+    return controller
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["answered", "lost"])
+def test_topic_is_made_again_as_soon_as_it_is_gone(
+    cut: bool, place: Place, scene: Scene, make_proxy: MakeProxy
+) -> None:
+    """Nobody has asked for the end of the new one, though the old one's was just planned."""
+    met: list[str] = []
+
+    def play(fault: Fault) -> None:
+        made: list[int] = []
+
+        def make(_: object) -> None:
+            if scene.witness.read(paths.topic("t")) is None:
+                create_topic(scene.witness.zk, "t", assignment={0: [1]})
+                found = scene.witness.read(paths.topic("t"))
+                assert found is not None
+                made.append(found.czxid)
+
+        proxy = make_proxy()
+        controller = asleep_while_deleting(place, scene, place.client(proxy))
+        assert controller.office is not None
+        fault.do = make
+        proxy.arm(fault)
+        controller.office.replica_deleted(P0, 1, failed=False)
+        met.extend(fault.seen.operation for _ in made if fault.seen is not None)
+        make(None)
+        controller.start()
+        scene.until_led(P0, lambda led: led.leader == 1)
+        found = scene.witness.read(paths.topic("t"))
+        assert found is not None and made == [found.czxid]
+        controller.stop()
+        scene.witness.client.delete(paths.topic("t"), recursive=True)
+        scene.down(1)
+
+    meet_all(play, lambda at: Fault(at, When.AFTER, cut=cut), most=30)
+    assert "multi" in met
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["kept", "to be deleted"])
+def test_topic_is_made_again_while_nobody_looks(asked: bool, place: Place, scene: Scene) -> None:
+    """By hand, past the controller: it may not take the new one for the one that it knows, and
+    what is asked of the new one is heard, though the old one is forgotten after that."""
+    scene.up(1, 2)
+    create_topic(scene.witness.zk, "t", assignment={0: [1]})
+    controller = Controller(place.client(), 1)
+    controller.step()
+    if asked:
+        delete_topic(scene.witness.zk, "t")
+    scene.witness.client.delete(paths.topic("t"), recursive=True)
+    create_topic(scene.witness.zk, "t", assignment={0: [2]})
+    controller.start()
+    if asked:
+        scene.until_gone(paths.delete_topic("t"))
+        assert scene.witness.read(paths.topic("t")) is None
+    else:
+        scene.until_led(P0, lambda led: led.leader == 2)
+    controller.stop()
+
+
+def test_request_for_a_topic_that_was_taken_away_by_hand(place: Place, scene: Scene) -> None:
+    """Left behind, it would end the next topic of that name, under the next controller."""
+    controller = asleep_while_deleting(place, scene, place.client())
+    scene.witness.client.delete(paths.topic("t"), recursive=True)
+    controller.start()
+    scene.until_gone(paths.delete_topic("t"))
+    controller.stop()
+
+
+def test_topic_is_made_again_before_the_old_one_is_dropped(place: Place, scene: Scene) -> None:
+    """By hand; that brokers have deleted the old one says nothing of the new one's replicas."""
+    controller = asleep_while_deleting(place, scene, place.client())
+    scene.witness.client.delete(paths.topic("t"), recursive=True)
+    create_topic(scene.witness.zk, "t", assignment={0: [1]})
+    assert controller.office is not None
+    controller.office.replica_deleted(P0, 1, failed=False)
+    assert scene.witness.read(paths.topic("t")) is not None
+    controller.office.replica_deleted(P0, 1, failed=False)
+    assert scene.witness.read(paths.topic("t")) is None
+    controller.stop()
+
+
+def test_deletion_that_is_called_off(place: Place, scene: Scene) -> None:
+    """By hand, as operators do, and before the controller hears of it."""
+    controller = asleep_while_deleting(place, scene, place.client())
+    scene.witness.client.delete(paths.delete_topic("t"))
+    assert controller.office is not None
+    controller.office.replica_deleted(P0, 1, failed=False)
+    assert scene.witness.read(paths.topic("t")) is not None
+    assert scene.witness.read(paths.state(P0)) is not None
     controller.stop()
 
 
