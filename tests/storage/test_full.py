@@ -158,3 +158,15 @@ def test_without_somebody_to_wait_a_full_disk_is_a_failure(memory: MemFileSystem
     memory.fail(refuse, errno.ENOSPC, times=1)
     with pytest.raises(StorageError, match="ENOSPC"):
         append(storage, [])
+
+
+def test_a_start_without_room_says_so_and_waits_for_nothing(memory: MemFileSystem) -> None:
+    """There is no loop yet that tells the operator, and no signal that would end a wait."""
+    disk = Disk(memory)
+    disk.storage.close()
+    disk.fill_up("create")
+    options = attrs.evolve(SMALL, wait_for_room=lambda: pytest.fail("it waits"))
+    with pytest.raises(StorageError, match=r"identity.*ENOSPC.*nothing is lost: make room"):
+        open_storage(memory, options=options)
+    memory.forgive()
+    disk.reopened()

@@ -126,7 +126,8 @@ class Storage:
     ) -> tuple[Self, Recovered]:
         """Lock, check and read a data directory (`log_dir`: `dataLogDir`).
 
-        StorageError if it is in use, belongs to another program, or cannot be read.
+        StorageError if it is in use, belongs to another program, cannot be read, or if there
+        is no room to put it in order: before there is a server nobody waits for any.
         Damage is no error: `Recovered.suspect` says what it is, and the files stay.
         """
         try:
@@ -138,7 +139,7 @@ class Storage:
                 dirs.release()
                 raise
         except OSError as error:
-            raise StorageError(describe(error)) from error
+            raise StorageError(describe(error) + _what_helps(error)) from error
 
     @property
     def generation(self) -> int:
@@ -526,7 +527,8 @@ class Storage:
         """Make durable what was read, then remove what it replaced - in this order."""
         assert contents.tail is not None
         self._dirs.drop_temp_files(self._generation)  # first: they may hold the room that is needed
-        self._put_identity(identity)
+        # Not `_put_identity`: nobody is there yet who could say what a wait is for, or end it.
+        write_identity(self._dirs.fs, self._dirs.data_dir, identity)
         self._log = TxnLog.resume(
             self._dirs.fs,
             self._dirs.logs(self._generation),
@@ -545,6 +547,13 @@ def _find_shortfall(contents: LogContents, newest: int) -> str | None:
     assert contents.tail is not None
     last = contents.tail.last
     return f"the log ends at {last:#x}, before the image at {newest:#x}" if last < newest else None
+
+
+def _what_helps(error: OSError) -> str:
+    """With a start that failed."""
+    if not is_full(error):
+        return ""
+    return ": the disk is full, and a start needs a little room; nothing is lost: make room first"
 
 
 _STEPS: Final[dict[type, Callable[[Storage, Any], None]]] = {
