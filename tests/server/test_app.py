@@ -3,8 +3,10 @@
 import pytest
 
 from zkpy.config import parse, read_properties
+from zkpy.effects import CHAIN_START, Identity, Recovered
+from zkpy.errors import ConfigError
 from zkpy.limits import Limits
-from zkpy.server.app import WINDOW_ALONE_BYTES, limits_of
+from zkpy.server.app import WINDOW_ALONE_BYTES, limits_of, refuse_without_room
 
 ALONE = "dataDir=/data\nclientPort=2181"
 MEMBER = f"{ALONE}\nreconfigEnabled=true\nserver.1=a:2888:3888"
@@ -21,3 +23,16 @@ def test_a_server_alone_keeps_no_entries_for_others(text: str, window_bytes: int
     config = parse(read_properties(text, "zoo.cfg"), "zoo.cfg", 1)
     expected = Limits().window_bytes_max if window_bytes is None else window_bytes
     assert limits_of(config).window_bytes_max == expected
+
+
+BLANK = Recovered(None, 0, CHAIN_START, [], 0, [], 0, [])
+KNOWN = Recovered(Identity(bytes(16), 1, False, 0, b"", b"", 1), 0, CHAIN_START, [], 0, [], 0, [])
+
+
+def test_a_first_start_without_room_for_a_log_file_names_bytes_and_key() -> None:
+    config = parse(read_properties(f"{ALONE}\npreAllocSize=1024", "zoo.cfg"), "zoo.cfg", 1)
+    refuse_without_room(config, BLANK, lambda directories: 1024 * 1024)
+    refuse_without_room(config, BLANK, lambda directories: None)
+    refuse_without_room(config, KNOWN, lambda directories: 0)  # it has its file
+    with pytest.raises(ConfigError, match=r"^/data: .* needs 1048576 bytes, and 9 .*preAllocSize"):
+        refuse_without_room(config, BLANK, lambda directories: 9)

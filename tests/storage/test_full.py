@@ -72,6 +72,23 @@ def test_the_log_waits_for_room_and_goes_on(
     disk.reopened()
 
 
+@pytest.mark.parametrize("operation", ["preallocate", "write"])
+def test_the_first_log_file_waits_for_room_too(memory: MemFileSystem, operation: str) -> None:
+    waited: list[None] = []
+
+    def wait() -> None:
+        waited.append(None)
+        memory.forgive()
+
+    storage, _ = open_storage(memory, options=attrs.evolve(SMALL, wait_for_room=wait))
+    memory.fail(
+        lambda call: call.operation == operation and "log." in call.path, errno.ENOSPC, times=1000
+    )
+    storage.execute(DiskBatch(1, [WriteIdentity(IDENTITY)]))
+    assert waited
+    append(storage, [])
+
+
 def test_a_crash_while_the_log_waits_loses_nothing_acknowledged(memory: MemFileSystem) -> None:
     disk = Disk(memory, tries=3)
     acknowledged: list[Entry] = []

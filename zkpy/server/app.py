@@ -22,7 +22,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import partial
 from typing import Final, Protocol
@@ -52,7 +52,7 @@ from zkpy.server.driver import Core, Driver
 from zkpy.server.ensemble import Ensemble, bind_ports
 from zkpy.server.log_disk import Disk as LogOnly
 from zkpy.server.log_disk import LogDisk
-from zkpy.server.space import Space
+from zkpy.server.space import Space, measure_free
 from zkpy.storage import OsFileSystem, Storage, StorageOptions
 from zkpy.storage.uring import KernelSync
 from zkpy.zab.member import ZabOptions
@@ -92,6 +92,7 @@ def run(config: Config) -> int:
         space = Space((config.data_dir, config.log_dir), config.segment_bytes)
         storage, recovered = open_storage(config, space)
         refuse_hopeless(config, recovered)
+        refuse_without_room(config, recovered)
         founding.forget(config, recovered)
         replica = build_replica(config, recovered)
         del recovered  # the whole log since the last image
@@ -141,6 +142,20 @@ def refuse_hopeless(config: Config, recovered: Recovered) -> None:
         raise ConfigError(
             f"{config.data_dir}: it holds no data yet, and db.autocreate is false: "
             "`zkpy init` makes it"
+        )
+
+
+def refuse_without_room(
+    config: Config,
+    recovered: Recovered,
+    measure: Callable[[Iterable[str]], int | None] = measure_free,
+) -> None:
+    """A first start makes a log file, and would wait for its room before it serves anybody."""
+    free = measure((config.log_dir,))
+    if recovered.identity is None and free is not None and free < config.segment_bytes:
+        raise ConfigError(
+            f"{config.log_dir}: the first log file needs {config.segment_bytes} bytes, and {free} "
+            f"are free: make room, or set preAllocSize to less than {config.segment_bytes >> 10} kB"
         )
 
 

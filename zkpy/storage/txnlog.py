@@ -421,7 +421,12 @@ class TxnLog:
         spare_lock: AbstractContextManager[object],
     ) -> Self:
         """A new, empty log behind (`base`, `chain`), durable on return."""
-        file, salt = _create_segment(fs, directory, generation, base, chain, size)
+
+        def begin() -> tuple[File, int]:
+            return _create_segment(fs, directory, generation, base, chain, size)
+
+        path = join(directory, segment_name(base))
+        file, salt = _try_for_room(fs, path, begin, wait_for_room)
         end = SEGMENT_HEADER_BYTES
         return cls(
             fs,
@@ -630,15 +635,8 @@ class TxnLog:
         self._file, self._salt, self._end = file, salt, SEGMENT_HEADER_BYTES
 
     def _create_next(self) -> tuple[File, int]:
-        """The segment behind this one; what a refused try left of it is removed."""
-        while True:
-            try:
-                return self._begin_segment()
-            except OSError as error:
-                path = join(self.directory, segment_name(self.last))
-                if is_full(error) and self.fs.exists(path):
-                    self.fs.unlink(path)
-                self._wait_for_room(error)
+        path = join(self.directory, segment_name(self.last))
+        return _try_for_room(self.fs, path, self._begin_segment, self._wait_for_room)
 
     def _begin_segment(self) -> tuple[File, int]:
         """Of the spare one, if that is ready."""
@@ -693,6 +691,22 @@ class TxnLog:
                     self._drop_spare()
         finally:
             self._file.close()
+
+
+def _try_for_room(
+    fs: FileSystem,
+    path: str,
+    begin: Callable[[], tuple[File, int]],
+    wait_for_room: Callable[[OSError], None],
+) -> tuple[File, int]:
+    """The segment that `begin` makes at `path`; what a refused try left of it is removed."""
+    while True:
+        try:
+            return begin()
+        except OSError as error:
+            if is_full(error) and fs.exists(path):
+                fs.unlink(path)
+            wait_for_room(error)
 
 
 def _create_segment(
