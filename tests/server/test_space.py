@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from zkpy.errors import StorageError
-from zkpy.server.space import AMPLE, SCARCE, Space, measure_free
+from zkpy.server.space import AMPLE, HURRY, SCARCE, Space, measure_free, reserve_of
 
 Play = Callable[[Callable[[], Awaitable[object]]], object]
 RESERVE = 1000
@@ -90,6 +90,27 @@ def test_waiting_ends_with_the_server(play: Play) -> None:
             await asyncio.to_thread(meter.space.wait_for_room)
 
     play(scene)
+
+
+def test_it_looks_more_often_where_room_may_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where segments are small, two looks a second apart can find plenty, and nothing."""
+    left = [AMPLE * RESERVE, SCARCE * RESERVE - 1, 0, AMPLE * RESERVE]
+    space = Space(("/a",), RESERVE, lambda directories: left.pop(0), interval_s=1.0)
+    pauses: list[float | None] = []
+
+    def pause(seconds: float | None = None) -> bool:
+        pauses.append(seconds)
+        if not left:
+            space.stop()
+        return False
+
+    monkeypatch.setattr(space._stopped, "wait", pause)
+    space._watch()
+    assert pauses == [1.0, 1.0 / HURRY, 1.0 / HURRY, 1.0]
+
+
+def test_the_reserve_is_never_less_than_what_is_written_between_two_looks() -> None:
+    assert [reserve_of(mb << 20) >> 20 for mb in (1, 16, 64)] == [16, 16, 64]
 
 
 def test_free_space(tmp_path: Path) -> None:

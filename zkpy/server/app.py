@@ -52,7 +52,7 @@ from zkpy.server.driver import Core, Driver
 from zkpy.server.ensemble import Ensemble, bind_ports
 from zkpy.server.log_disk import Disk as LogOnly
 from zkpy.server.log_disk import LogDisk
-from zkpy.server.space import Space, measure_free
+from zkpy.server.space import Space, measure_free, reserve_of
 from zkpy.storage import OsFileSystem, Storage, StorageOptions
 from zkpy.storage.uring import KernelSync
 from zkpy.zab.member import ZabOptions
@@ -89,7 +89,7 @@ def run(config: Config) -> int:
     with ExitStack() as stack:
         ports = bind_ports(config, stack) if config.is_ensemble else None
         sockets = [stack.enter_context(each) for each in bind_clients(config.client)]
-        space = Space((config.data_dir, config.log_dir), config.segment_bytes)
+        space = Space((config.data_dir, config.log_dir), reserve_of(config.segment_bytes))
         storage, recovered = open_storage(config, space)
         refuse_hopeless(config, recovered)
         refuse_without_room(config, recovered)

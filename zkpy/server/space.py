@@ -1,7 +1,8 @@
 """Room on the disk: watched, and waited for when there is none (RELIABILITY D11).
 
-`Space` looks once a second how much is free where log and images lie.  Below the
-reserve - what the next log segment takes - the core is told, and its leader refuses
+`Space` looks once a second how much is free where log and images lie, and ten times
+where that is not ample.  Below the reserve - what the next log segment takes, and
+not less than can be written between two looks - the core is told, and its leader refuses
 writes; the segment in use has its room already, so that what was accepted before is
 still written.  With room again, writes are taken again, by themselves.
 
@@ -22,6 +23,10 @@ from zkpy.errors import StorageError
 log = logging.getLogger("zkpy.server")
 
 INTERVAL_S: Final = 1.0
+HURRY: Final = 10
+"""How many times as often it looks where there is not ample room."""
+RESERVE_MIN_BYTES: Final = 16 * 1024 * 1024
+"""More than clients can have written in a tenth of a second, whatever a segment takes."""
 ENOUGH: Final = 1.25
 """How many reserves must be free before writes are taken again."""
 AMPLE: Final = 4
@@ -37,6 +42,11 @@ def measure_free(directories: Iterable[str]) -> int | None:
     except OSError:
         return None
     return min(each.f_bavail * each.f_frsize for each in found)
+
+
+def reserve_of(segment_bytes: int) -> int:
+    """What is kept free where log segments take so much."""
+    return max(segment_bytes, RESERVE_MIN_BYTES)
 
 
 class Space:
@@ -79,7 +89,10 @@ class Space:
             if free is not None:
                 self.ample = free >= self._reserve * (SCARCE if self.ample else AMPLE)
                 self._tell(self._judge, free)
-            self._stopped.wait(self._interval_s)
+            self._pause()
+
+    def _pause(self) -> None:
+        self._stopped.wait(self._interval_s if self.ample else self._interval_s / HURRY)
 
     def _tell(self, act: Callable[..., None], *arguments: object) -> None:
         if self._loop is not None:
