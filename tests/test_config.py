@@ -1,5 +1,6 @@
 """zoo.cfg text and options -> Config: every key, every refusal, every warning."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -297,6 +298,37 @@ def test_what_a_file_must_hold(missing: str) -> None:
         parse(read_properties("\n".join(lines), "zoo.cfg"), "zoo.cfg")
 
 
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("autopurge.purgeInterval=-1", lambda c: not c.autopurge),
+        ("maxClientCnxns=-1", lambda c: c.limits.connections_per_address_max == 0),
+        ("maxCnxns=-1", lambda c: c.limits.connections_max == 0),
+        ("requestThrottleLimit=-1", lambda c: c.limits.outstanding_max == Limits().outstanding_max),
+        (
+            "znode.container.maxNeverUsedIntervalMs=-1",
+            lambda c: not c.limits.container_never_used_ms,
+        ),
+        ("fsync.warningthresholdms=0", lambda c: c.sync_warning_ms == 1),
+        ("initLimit=0", lambda c: c.limits.init_ticks == Limits().init_ticks),
+        ("snapCount=-1", lambda c: c.limits.snap_entries == 2),
+        ("globalOutstandingLimit=0", lambda c: c.limits.outstanding_max == 1),
+        ("preAllocSize=1", lambda c: c.segment_bytes == 64 * 1024),
+        ("enforceQuota=1", lambda c: not c.enforce_quota),
+    ],
+)
+def test_values_with_which_zookeeper_starts(line: str, value: Callable[[Config], bool]) -> None:
+    assert value(read(line))
+
+
+@pytest.mark.parametrize("key", ["initLimit", "syncLimit"])
+def test_no_ticks_at_all_are_for_a_server_alone(key: str) -> None:
+    three = "".join(f"server.{n}=h{n}:2888:3888\n" for n in (1, 2, 3))
+    assert f"zoo.cfg:6: {key}=0: a whole number of ticks, at least 1" in refusal(
+        three + f"{key}=0", 1
+    )
+
+
 # --- warnings -------------------------------------------------------------------------
 
 
@@ -322,6 +354,11 @@ def test_what_a_file_must_hold(missing: str) -> None:
         ("leader.maxConcurrentSnapSyncs=2", "learners are synchronised in slices"),
         ("connectionFreezeTime=1", "a handshake takes one token"),
         ("autopurge.snapRetainCount=1", "autopurge.snapRetainCount is raised to 3"),
+        ("autopurge.snapRetainCount=-3", "autopurge.snapRetainCount is raised to 3"),
+        ("snapCount=1", "snapCount is raised to 2"),
+        ("globalOutstandingLimit=0", "globalOutstandingLimit is raised to 1"),
+        ("preAllocSize=1", "preAllocSize is raised to 64"),
+        ("enforceQuota=1", "enforceQuota is read as false, as in ZooKeeper: true or false"),
     ],
 )
 def test_keys_without_effect_are_named_once(line: str, warning: str) -> None:

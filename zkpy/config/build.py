@@ -7,9 +7,9 @@ from typing import Final, TypeVar
 import attrs
 
 from zkpy.config.ensemble import MEMBER, Ensemble
-from zkpy.config.keys import HONOURED, IGNORED, judge
+from zkpy.config.keys import HONOURED, IGNORED, SNAPSHOTS_RETAINED_MIN, judge
 from zkpy.config.properties import Setting, read_properties
-from zkpy.config.values import parse_setting
+from zkpy.config.values import Corrected, parse_setting
 from zkpy.errors import ConfigError
 from zkpy.limits import ENTRY_BYTES_CEILING, Limits
 from zkpy.membership import ANY_ADDRESS, SERVER_ID_MAX, ClientAddress, Configuration, ServerSpec
@@ -20,7 +20,6 @@ LOOPBACK: Final = "127.0.0.1"
 CLIENT_PORT: Final = 2181
 CHEAP_WORDS: Final = "srvr,ruok,stat,isro,mntr,envi,conf"
 """What a server on loopback answers without being told to: read-only, and short to find out."""
-SNAPSHOTS_RETAINED_MIN: Final = 3
 
 
 @attrs.define(frozen=True)
@@ -111,12 +110,18 @@ class _Draft:
             member = MEMBER.fullmatch(key)
             if key in HONOURED:
                 field, parser = HONOURED[key]
-                self.values[field] = parse_setting(setting, parser)
+                self.values[field] = self._plain(setting, parse_setting(setting, parser))
             elif member is not None and key not in IGNORED:
                 self.ensemble.add(setting, member[1], member[2])
             elif (warning := judge(setting)) is not None:
                 self.warnings.append(warning)
         self.ensemble.check()
+
+    def _plain(self, setting: Setting, value: object) -> object:
+        if not isinstance(value, Corrected):
+            return value
+        self.warnings.append(setting.warning(value.how))
+        return value.value
 
     def take(self, field: str, kind: type[_T], default: _T) -> _T:
         """A value that `Config` has no field for."""
@@ -140,11 +145,11 @@ def parse(settings: Iterable[Setting], source: str, server_id: int | None = None
         draft.add(setting)
     draft.sort()
     draft.values.pop("election", None)
+    _check_ticks(draft)
     limits = _build_limits(draft)
     data_dir, log_dir = _build_dirs(draft)
     own = _find_self(draft, server_id)
     client = _build_client(draft, own)
-    _check_retained(draft)
     _check_effects(draft)
     if draft.values.get("listen_backlog") == -1:
         del draft.values["listen_backlog"]
@@ -164,6 +169,16 @@ def parse(settings: Iterable[Setting], source: str, server_id: int | None = None
         warnings=tuple(draft.warnings),
         **draft.values,  # type: ignore[arg-type]  # each parser gives its field's type
     )
+
+
+def _check_ticks(draft: _Draft) -> None:
+    """None at all, as ZooKeeper takes it, where nobody is waited for."""
+    ensemble = _is_ensemble(len(draft.ensemble.servers), draft.values.get("reconfig_enabled"))
+    for key, field in (("initLimit", "limits.init_ticks"), ("syncLimit", "limits.sync_ticks")):
+        if draft.values.get(field) == 0:
+            if ensemble:
+                raise draft.error(key, "a whole number of ticks, at least 1, is needed")
+            del draft.values[field]
 
 
 def _build_limits(draft: _Draft) -> Limits:
@@ -257,15 +272,6 @@ def _build_client(draft: _Draft, own: ServerSpec | None) -> ClientAddress:
             f"{draft.source}: clientPort is not set: a line like clientPort=2181 is needed"
         )
     return ClientAddress(host, number)
-
-
-def _check_retained(draft: _Draft) -> None:
-    """As ZooKeeper does: fewer than three images are too few to be safe."""
-    retained = draft.take("snapshots_retained", int, SNAPSHOTS_RETAINED_MIN)
-    draft.values["snapshots_retained"] = max(retained, SNAPSHOTS_RETAINED_MIN)
-    if retained < SNAPSHOTS_RETAINED_MIN:
-        setting = draft.latest["autopurge.snapRetainCount"]
-        draft.warnings.append(setting.warning(f"is raised to {SNAPSHOTS_RETAINED_MIN}"))
 
 
 def _check_effects(draft: _Draft) -> None:

@@ -4,12 +4,22 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+import attrs
+
 from zkpy.config.properties import Setting
 
 _NUMBER: Final = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|[0-9]{1,18})")
 
 Parser = Callable[[str], object]
-"""Text -> value; ValueError says what would be right."""
+"""Text -> value, perhaps `Corrected`; ValueError says what would be right."""
+
+
+@attrs.frozen
+class Corrected:
+    """What ZooKeeper, or we, take instead of a value that ends no start there."""
+
+    value: object
+    how: str
 
 
 def whole(low: int, high: int = 2**63 - 1, unit: str = "") -> Parser:
@@ -28,15 +38,35 @@ def whole(low: int, high: int = 2**63 - 1, unit: str = "") -> Parser:
     return parse
 
 
+def _integer(text: str, unit: str = "") -> int:
+    """One of 32 bits: what Java takes."""
+    number = whole(-(2**31), 2**31 - 1, unit)(text)
+    assert isinstance(number, int)
+    return number
+
+
+def raised(low: int, unit: str = "", scale: int = 1) -> Parser:
+    """A whole number, at least `low`; a smaller one counts as that, and a warning says so."""
+
+    def parse(text: str) -> object:
+        number = _integer(text, unit)
+        return Corrected(low * scale, f"is raised to {low}") if number < low else number * scale
+
+    return parse
+
+
 def kilobytes(low: int) -> Parser:
-    parse = whole(low, 2**40, "kilobytes")
+    return raised(low, "kilobytes", 1024)
 
-    def scaled(text: str) -> int:
-        number = parse(text)
-        assert isinstance(number, int)
-        return number * 1024
 
-    return scaled
+def parse_bound(text: str) -> int:
+    """No bound, as 0 is, if it is negative."""
+    return max(_integer(text), 0)
+
+
+def parse_sync_warning(text: str) -> int:
+    """ZooKeeper warns of what took more whole milliseconds: with 0, or less, of one or more."""
+    return max(_integer(text, "milliseconds"), 1)
 
 
 def parse_snapshot_size(text: str) -> int:
@@ -46,11 +76,21 @@ def parse_snapshot_size(text: str) -> int:
     return size * 1024 if size > 0 else 2**62
 
 
+_FLAGS: Final = {"true": True, "yes": True, "false": False, "no": False}
+
+
 def parse_flag(text: str) -> bool:
     try:
-        return {"true": True, "yes": True, "false": False, "no": False}[text.lower()]
+        return _FLAGS[text.lower()]
     except KeyError:
         raise ValueError("true or false is needed") from None
+
+
+def parse_property(text: str) -> object:
+    """A flag that is a system property in Java: there, all but "true" is false, 1 as well."""
+    if text.lower() in ("0", "1", "off", "on"):
+        return Corrected(False, "is read as false, as in ZooKeeper: true or false is meant")
+    return parse_flag(text)
 
 
 def parse_text(text: str) -> str:
@@ -70,9 +110,9 @@ def parse_purge_interval(text: str) -> bool:
 
     They are after every new image, so that the length of the interval - hours in
     ZooKeeper, or a number with a unit - says nothing here."""
-    if not re.fullmatch(r"\d+(ms|s|m|h|d)?", text):
+    if not re.fullmatch(r"[+-]?\d+(ms|s|m|h|d)?", text):
         raise ValueError("a whole number of hours is needed, 0 for never")
-    return int(re.sub(r"\D", "", text)) > 0
+    return int(re.sub(r"[a-z]", "", text)) > 0
 
 
 def parse_election(text: str) -> int:
