@@ -1,12 +1,16 @@
 """What the server makes of its configuration before it starts."""
 
+import errno
+import os
+import socket
+
 import pytest
 
 from zkpy.config import parse, read_properties
 from zkpy.effects import CHAIN_START, Identity, Recovered
 from zkpy.errors import ConfigError
 from zkpy.limits import Limits
-from zkpy.server.app import WINDOW_ALONE_BYTES, limits_of, refuse_without_room
+from zkpy.server.app import WINDOW_ALONE_BYTES, cannot_listen, limits_of, refuse_without_room
 
 ALONE = "dataDir=/data\nclientPort=2181"
 MEMBER = f"{ALONE}\nreconfigEnabled=true\nserver.1=a:2888:3888"
@@ -36,3 +40,24 @@ def test_a_first_start_without_room_for_a_log_file_names_bytes_and_key() -> None
     refuse_without_room(config, KNOWN, lambda directories: 0)  # it has its file
     with pytest.raises(ConfigError, match=r"^/data: .* needs 1048576 bytes, and 9 .*preAllocSize"):
         refuse_without_room(config, BLANK, lambda directories: 9)
+
+
+@pytest.mark.parametrize(
+    ("why", "reason"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "does not resolve"),
+        (OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL)), "has no such address"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (f"{ALONE}\nclientPortAddress=256.1.1.1", "zoo.cfg:3: clientPortAddress=256.1.1.1: "),
+        ("dataDir=/data\nserver.1=a:1:2;256.1.1.1:3", "zoo.cfg:2: server.1=a:1:2;256.1.1.1:3: "),
+    ],
+)
+def test_an_address_that_is_not_ours_is_named_with_file_line_and_key(
+    text: str, line: str, why: OSError, reason: str
+) -> None:
+    said = cannot_listen(parse(read_properties(text, "zoo.cfg"), "zoo.cfg", 1), why)
+    assert said.startswith(line) and reason in said and said.endswith("0.0.0.0 for all of them")

@@ -26,7 +26,7 @@ def test_a_workload_leaves_no_cyclic_garbage(play: Play, tmp_path: Path) -> None
         storage, recovered = open_storage(config)
         replica = build_replica(config, recovered)
         look = partial(status_of, replica)
-        server = Server(config, replica, storage, bind_clients(config.client), look)
+        server = Server(config, replica, storage, bind_clients(config), look)
         running = asyncio.create_task(server.run())
         await server.listening.wait()
         hosts = str(server.address)

@@ -29,6 +29,8 @@ class Config:
     """Where the log lies: `dataLogDir`, or the data directory."""
     client: ClientAddress
     limits: Limits
+    client_line: str = ""
+    """Where the host of `client` was given, as errors name it; "" if it was not."""
     server_id: int | None = None
     """What `myid` says; None without one, which only a server alone may be."""
     servers: tuple[ServerSpec, ...] = ()
@@ -160,6 +162,7 @@ def parse(settings: Iterable[Setting], source: str, server_id: int | None = None
         log_dir=log_dir,
         client=client,
         limits=limits,
+        client_line=_find_client_line(draft, own),
         server_id=server_id,
         servers=tuple(draft.ensemble.servers.values()),
         groups=draft.ensemble.groups,
@@ -272,6 +275,13 @@ def _build_client(draft: _Draft, own: ServerSpec | None) -> ClientAddress:
             f"{draft.source}: clientPort is not set: a line like clientPort=2181 is needed"
         )
     return ClientAddress(host, number)
+
+
+def _find_client_line(draft: _Draft, own: ServerSpec | None) -> str:
+    setting = draft.latest.get("clientPortAddress")
+    if own is not None and own.client is not None:
+        setting = draft.ensemble.lines[own.server_id]
+    return str(setting or "")
 
 
 def _check_effects(draft: _Draft) -> None:

@@ -25,8 +25,11 @@ class Setting:
     where: str
 
     def error(self, why: str) -> ConfigError:
+        return ConfigError(f"{self}: {why}")
+
+    def __str__(self) -> str:
         shown = self.key if is_secret(self.key) else f"{self.key}={self.value}"
-        return ConfigError(f"{self.where}: {shown}: {why}")
+        return f"{self.where}: {shown}"
 
     def warning(self, text: str) -> str:
         return f"{self.where}: {self.key} {text}"

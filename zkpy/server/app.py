@@ -14,6 +14,7 @@ without touching the data directory again.
 """
 
 import asyncio
+import errno
 import gc
 import logging
 import os
@@ -73,6 +74,7 @@ IMAGE_BACKLOG_MAX: Final = 16
 """Image slices that wait for the disk at which no more are made: some megabytes."""
 PATIENCE_S: Final = 10
 """How long a start may take before the log says what it waits for."""
+_OWN_ADDRESS: Final = "a name or an address of this machine is needed, or 0.0.0.0 for all of them"
 STOP_TIMEOUT_S: Final = 10.0
 """How long a stop waits for a write that is under way."""
 
@@ -88,7 +90,7 @@ def run(config: Config) -> int:
     raise_descriptor_limit()
     with ExitStack() as stack:
         ports = bind_ports(config, stack) if config.is_ensemble else None
-        sockets = [stack.enter_context(each) for each in bind_clients(config.client)]
+        sockets = [stack.enter_context(each) for each in bind_clients(config)]
         space = Space((config.data_dir, config.log_dir), reserve_of(config.segment_bytes))
         storage, recovered = open_storage(config, space)
         refuse_hopeless(config, recovered)
@@ -108,11 +110,11 @@ def run(config: Config) -> int:
         return runner.run(serve())
 
 
-def bind_clients(address: ClientAddress) -> list[socket.socket]:
+def bind_clients(config: Config) -> list[socket.socket]:
     try:
-        return bind(address)
+        return bind(config.client)
     except OSError as why:
-        raise ConfigError(cannot_listen(address, why)) from None
+        raise ConfigError(cannot_listen(config, why)) from None
 
 
 def open_storage(config: Config, space: Space | None = None) -> tuple[Storage, Recovered]:
@@ -375,7 +377,7 @@ class Server:
         try:
             await self.clients.listen(self._sockets, self.config.listen_backlog)
         except OSError as why:
-            raise ConfigError(cannot_listen(self.config.client, why)) from None
+            raise ConfigError(cannot_listen(self.config, why)) from None
 
     @property
     def address(self) -> ClientAddress:
@@ -559,9 +561,14 @@ def describe_place(config: Config) -> str:
     return f"server {config.server_id}, {part} {voters} voters, listening on"
 
 
-def cannot_listen(address: ClientAddress, why: OSError) -> str:
+def cannot_listen(config: Config, why: OSError) -> str:
+    reason = why.strerror or str(why)
+    if isinstance(why, socket.gaierror):
+        return f"{config.client_line}: the name does not resolve ({reason}): {_OWN_ADDRESS}"
+    if why.errno == errno.EADDRNOTAVAIL:
+        return f"{config.client_line}: this machine has no such address: {_OWN_ADDRESS}"
     return (
-        f"cannot listen on {address}: {why.strerror or why}; "
+        f"cannot listen on {config.client}: {reason}; "
         "is a server running there? Another port is chosen with --port or clientPort"
     )
 
