@@ -47,6 +47,7 @@ def test_ip_is_what_the_connection_has_and_not_what_it_says() -> None:
     ("scheme", "auth"),
     [
         ("digest", b"\xff\xfe:x"),
+        ("digest", None),
         ("world", b"anyone"),
         ("super", b""),
         ("auth", b""),
@@ -54,7 +55,7 @@ def test_ip_is_what_the_connection_has_and_not_what_it_says() -> None:
         ("", b""),
     ],
 )
-def test_refused(scheme: str, auth: bytes) -> None:
+def test_refused(scheme: str, auth: bytes | None) -> None:
     with pytest.raises(ZkError) as refused:
         Authenticator(super_digest=ADMIN).authenticate(scheme, auth, ADDRESS)
     assert refused.value.code == ErrorCode.AUTH_FAILED

@@ -102,6 +102,7 @@ def test_identities_of_a_connection_are_bounded() -> None:
         authenticate(client, name)
     assert not client.closed
     authenticate(client, "d")
+    assert client.replies[-1].error == ErrorCode.AUTH_FAILED
     assert client.closed
 
 

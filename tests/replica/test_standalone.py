@@ -334,6 +334,13 @@ def test_a_refused_auth_packet_ends_the_connection(world: World, client: Client)
     assert client.closed
 
 
+def test_an_auth_packet_without_a_credential_ends_the_connection(client: Client) -> None:
+    client.send(OpCode.AUTH, records.AuthPacket(0, "digest", None), xid=XID_AUTH)
+    client.world.run()
+    assert client.replies[-1].error == ErrorCode.AUTH_FAILED
+    assert client.closed
+
+
 def test_sync_waits_for_what_was_proposed_before(world: World, client: Client) -> None:
     other = world.connect()
     world.disk_works = False

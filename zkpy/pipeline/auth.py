@@ -37,7 +37,7 @@ class Authenticator:
     super_digest: str | None = None
     """`DigestAuthenticationProvider.superDigest`: the id that may do everything."""
 
-    def authenticate(self, scheme: str, auth: bytes, address: str) -> Identities:
+    def authenticate(self, scheme: str, auth: bytes | None, address: str) -> Identities:
         """The identities that an auth packet earns, or ZkError(AUTH_FAILED)."""
         if scheme == "digest":
             return self._digest(auth)
@@ -45,7 +45,9 @@ class Authenticator:
             return identities_of_address(address)
         raise ZkError(ErrorCode.AUTH_FAILED)
 
-    def _digest(self, auth: bytes) -> Identities:
+    def _digest(self, auth: bytes | None) -> Identities:
+        if auth is None:  # but of an empty one there is an id, in ZooKeeper too
+            raise ZkError(ErrorCode.AUTH_FAILED)
         try:
             name = digest_id(auth)
         except UnicodeDecodeError as error:

@@ -355,13 +355,14 @@ class Clients:
         body = request.body
         assert isinstance(body, AuthPacket)
         try:
-            earned = self._authenticator.authenticate(body.scheme, body.auth or b"", link.host)
+            earned = self._authenticator.authenticate(body.scheme, body.auth, link.host)
         except ZkError as refusal:
             self.links.emit(link, encode_reply(request.xid, 0, refusal.code))
             self._close(link)
             return
         identities = tuple(dict.fromkeys((*link.identities, *earned)))
         if len(identities) > self._limits.identities_max:
+            self.links.emit(link, encode_reply(request.xid, 0, ErrorCode.AUTH_FAILED))
             self._refuse(link, RemoteProtocolError(f"it has {len(identities)} identities"))
             return
         if sum(len(name.encode()) for _, name in identities) > self._limits.identity_bytes_max:
