@@ -405,7 +405,8 @@ MULTI_REQUESTS: Final[dict[int, type[Record]]] = {
     OpCode.CREATE_CONTAINER: CreateRequest,
     OpCode.CREATE_TTL: CreateTTLRequest,
 }
-"""What a multi or multiRead may hold; mixing reads and writes is the pipeline's to refuse."""
+"""What a multi or multiRead may hold; mixing reads and writes is the pipeline's to refuse, and
+so is an `UnreadOperation`."""
 
 MULTI_REPLIES: Final[dict[int, type[Record] | None]] = {
     OpCode.ERROR: ErrorResponse,
@@ -417,6 +418,26 @@ MULTI_REPLIES: Final[dict[int, type[Record] | None]] = {
     OpCode.CHECK: None,
     OpCode.CREATE2: Create2Response,
 }
+
+
+@attrs.define(eq=True, weakref_slot=False)
+class UnreadOperation(Record):
+    """An operation that no multi may hold, and all behind it but the end.
+
+    Whatever it says, the whole is refused: so nobody has to know where it ends.
+    """
+
+    data: bytes
+
+    def encode(self) -> bytes:
+        return self.data
+
+    @classmethod
+    def decode(cls, data: bytes, pos: int, end: int) -> tuple[Self, int]:
+        last = end - _MULTI_HEADER.size
+        if pos > last or data[last:end] != _MULTI_END:
+            raise RemoteProtocolError("a multi without an end")
+        return cls(data[pos:last]), last
 
 
 @attrs.define(eq=True, weakref_slot=False)
@@ -435,9 +456,7 @@ class MultiRequest(Record):
             opcode, done, _, pos = _decode_multi_header(data, pos, end)
             if done:
                 return cls(ops), pos
-            if opcode not in MULTI_REQUESTS:
-                raise RemoteProtocolError(f"operation {opcode} in a multi")
-            body, pos = MULTI_REQUESTS[opcode].decode(data, pos, end)
+            body, pos = MULTI_REQUESTS.get(opcode, UnreadOperation).decode(data, pos, end)
             ops.append((opcode, body))
 
     @classmethod

@@ -341,6 +341,26 @@ def test_an_auth_packet_without_a_credential_ends_the_connection(client: Client)
     assert client.closed
 
 
+@pytest.mark.parametrize(
+    ("opcode", "inner"),
+    [
+        (OpCode.MULTI, OpCode.SET_ACL),
+        (OpCode.MULTI, OpCode.MULTI),
+        (OpCode.MULTI, 99),
+        (OpCode.MULTI_READ, OpCode.EXISTS),
+        (OpCode.MULTI_READ, OpCode.MULTI_READ),
+    ],
+)
+def test_a_multi_of_what_it_may_not_hold_is_refused_and_the_connection_goes_on(
+    client: Client, opcode: OpCode, inner: int
+) -> None:
+    create = records.CreateRequest("/a", b"", list(OPEN_ACL), 0)
+    unread = records.UnreadOperation(b"whatever it is")
+    multi = records.MultiRequest([(OpCode.CREATE, create), (inner, unread)])
+    assert client.ask(opcode, multi).error == ErrorCode.MARSHALLING_ERROR
+    assert client.get("/a").error == ErrorCode.NO_NODE
+
+
 def test_sync_waits_for_what_was_proposed_before(world: World, client: Client) -> None:
     other = world.connect()
     world.disk_works = False

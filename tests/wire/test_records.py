@@ -25,7 +25,7 @@ HAND_WRITTEN = (records.MultiRequest, records.MultiResponse)
 COMPILED = [
     cls
     for _, cls in sorted(inspect.getmembers(records, inspect.isclass))
-    if issubclass(cls, Record) and cls is not Record and cls not in HAND_WRITTEN
+    if issubclass(cls, Record) and cls not in (Record, records.UnreadOperation, *HAND_WRITTEN)
 ]
 STAT = records.Stat(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
 ACLS = [records.ACL(31, "world", "anyone"), records.ACL(1, "digest", "ada:x")]
@@ -298,12 +298,28 @@ def test_garbage_is_read_or_refused(cls: type[Record], garbage: bytes) -> None:
     assert isinstance(outcome, cls) or outcome == "RemoteProtocolError"
 
 
-@pytest.mark.parametrize("opcode", [OpCode.EXISTS, OpCode.PING, OpCode.MULTI, 99])
-def test_a_multi_refuses_what_does_not_belong_there(opcode: int) -> None:
-    body = records.encode_multi([(opcode, -1, b"")])
-    for cls in HAND_WRITTEN:
-        with pytest.raises(RemoteProtocolError, match=f"operation {opcode}"):
-            cls.parse(body, 0, len(body))
+NO_PARTS = [OpCode.EXISTS, OpCode.SET_ACL, OpCode.PING, OpCode.MULTI, -1, 99]
+
+
+@pytest.mark.parametrize("opcode", NO_PARTS)
+def test_a_multi_is_read_up_to_what_does_not_belong_there(opcode: int) -> None:
+    """So that it can be refused, as in ZooKeeper, and its connection goes on."""
+    create = records.CreateRequest("/a", b"", ACLS, 0)
+    inner = b"whatever it is"
+    body = records.encode_multi([(OpCode.CREATE, -1, create.encode()), (opcode, -1, inner)])
+    parsed = records.MultiRequest.parse(body, 0, len(body))
+    unread = records.UnreadOperation(inner)
+    assert parsed == records.MultiRequest([(OpCode.CREATE, create), (opcode, unread)])
+    assert parsed.encode() == body
+    for cut in range(len(body)):
+        with pytest.raises(RemoteProtocolError):
+            records.MultiRequest.parse(body[:cut], 0, cut)
+
+
+def test_the_results_of_a_multi_are_those_of_operations_that_it_may_hold() -> None:
+    body = records.encode_multi([(OpCode.EXISTS, 0, b"")])
+    with pytest.raises(RemoteProtocolError, match="operation 3"):
+        records.MultiResponse.parse(body, 0, len(body))
 
 
 def test_nothing_may_follow_the_end_of_a_multi() -> None:
