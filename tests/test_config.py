@@ -486,6 +486,11 @@ def test_bad_server_lines_are_refused(value: str) -> None:
         ("server.1=h:1:2\ngroup.1=1:2", 1, "there is no server.2"),
         ("server.1=h:1:2\nweight.2=1", 1, "there is no server.2"),
         ("server.1=h:1:2\nweight.1=x", 1, "a whole number, from 0"),
+        (
+            THREE + "weight.1=0\nweight.2=0\nweight.3=0",
+            1,
+            "zoo.cfg:8: weight.2=0: no voter has any weight: at least one of 1 or more is needed",
+        ),
         ("server.1=h:1:2\ngroup.1=x", 1, "server ids are needed, as in 1:2:3"),
         (THREE + "group.1=1", 1, "there are groups, and it is in none"),
         (THREE + "group.1=1:2\ngroup.2=2:3", 1, "server 2 is in two groups"),

@@ -29,6 +29,7 @@ class Ensemble:
     groups: dict[int, int] = attrs.Factory(dict)
     weights: dict[int, int] = attrs.Factory(dict)
     group_lines: list[Setting] = attrs.Factory(list)
+    """Those of weights too."""
 
     def add(self, setting: Setting, kind: str, number: str) -> None:
         if not number.isascii() or not number.isdigit():
@@ -67,6 +68,15 @@ class Ensemble:
                 raise self.lines[server_id].error("there are groups, and it is in none")
         if self.servers and all(spec.observer for spec in self.servers.values()):
             raise next(iter(self.lines.values())).error("at least one participant is needed")
+        self._check_weights()
+
+    def _check_weights(self) -> None:
+        """Else there is no quorum, ever; a reconfig to such a set is refused too."""
+        voters = [sid for sid, spec in self.servers.items() if not spec.observer]
+        if voters and not any(self.weights.get(sid, 1) for sid in voters):
+            weights = [each for each in self.group_lines if each.key.startswith("weight.")]
+            lines = [each for each in weights if self._mentioned(each)[0] in voters]
+            raise lines[-1].error("no voter has any weight: at least one of 1 or more is needed")
 
     def _mentioned(self, setting: Setting) -> list[int]:
         if setting.key.startswith("weight."):
