@@ -78,6 +78,11 @@ def test_the_data_of_a_server_alone_is_a_seed(members: Members) -> None:
     write(seed)
     seed.end()
     seed.config.write_text(config)
+    seed.start()
+    seed.until(lambda lines: is_told("server.2, server.3: ", lines))
+    assert seed.child is not None and seed.child.wait(LIMIT_S) == 1
+    seed.end()
+    assert is_told("leave its own line only and add the others by `zkpy reconfig`", seed.lines)
     done = init(seed, "--seed")
     assert done.exit_code == 0, done.output
     assert "server 1 keeps its data" in done.output
@@ -88,6 +93,9 @@ def test_the_data_of_a_server_alone_is_a_seed(members: Members) -> None:
     joined = members.connect(other.hosts)
     joined.sync("/")
     assert joined.get("/before")[0] == b"v"
+    seed.end()
+    seed.start()  # as often as it likes
+    seed.until_serving()
 
 
 def write(member: Member) -> None:

@@ -53,6 +53,7 @@ def prepare(config: configs.Config, seed: bool) -> str:
         planted = founding.plant(config, recovered, voters, os.urandom(16))
         if planted.steps is not None:
             storage.execute(planted.steps)
+        founding.mark_seed(config)
         return f"{config.data_dir}: {planted}.\n{NEXT}"
     finally:
         storage.close()

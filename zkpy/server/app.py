@@ -95,6 +95,7 @@ def run(config: Config) -> int:
         storage, recovered = open_storage(config, space)
         refuse_hopeless(config, recovered)
         refuse_without_room(config, recovered)
+        founding.refuse_standalone_past(config, recovered)
         founding.forget(config, recovered)
         replica = build_replica(config, recovered)
         del recovered  # the whole log since the last image

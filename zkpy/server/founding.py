@@ -7,7 +7,8 @@ lost takes it along.  `forget` takes it away once there is a record of an ensemb
 
 `plant` makes the seed of an ensemble: a set of one voter, which serves at once and which
 others, with empty directories, join by synchronisation (DESIGN.md, decision 8).  Data of a
-server that stood alone is such a seed as it is.
+server that stood alone is such a seed as it is.  A second mark, `seed`, says that this is
+meant: without it no such server starts whose zoo.cfg names other voters.
 """
 
 import os
@@ -24,21 +25,30 @@ from zkpy.zab.quorum import VoterSet
 from zkpy.zxid import show
 
 MARK: Final = "initialize"
+SEED: Final = "seed"
 
 
 def is_allowed(config: Config) -> bool:
     """Whether a server without data may found an ensemble."""
-    return config.ensemble_autocreate or os.path.exists(join(config.data_dir, MARK))
+    return config.ensemble_autocreate or has_mark(config, MARK)
+
+
+def has_mark(config: Config, name: str) -> bool:
+    return os.path.exists(join(config.data_dir, name))
 
 
 def forget(config: Config, recovered: Recovered) -> None:
-    """Take the mark away, if this member is past its founding."""
-    path = join(config.data_dir, MARK)
+    """Take the marks away that have served: this member is past its founding, or not alone."""
     identity = recovered.identity
-    if identity is not None and not identity.founding and os.path.exists(path):
-        fs = OsFileSystem()
-        fs.unlink(path)
-        fs.sync_dir(config.data_dir)
+    if identity is None or identity.founding:
+        return
+    voters = VoterSet.decode(identity.voters).voters()
+    fs = OsFileSystem()
+    for name in (MARK,) if voters == [identity.server_id] else (MARK, SEED):
+        path = join(config.data_dir, name)
+        if os.path.exists(path):
+            fs.unlink(path)
+            fs.sync_dir(config.data_dir)
 
 
 def allow(config: Config, recovered: Recovered) -> str:
@@ -49,6 +59,37 @@ def allow(config: Config, recovered: Recovered) -> str:
     return (
         f"{config.data_dir}: empty, and marked: this server may found a new ensemble, together "
         "with a majority of the voters of its zoo.cfg that are empty too"
+    )
+
+
+def mark_seed(config: Config) -> None:
+    """This directory is meant to be that of the only voter, whoever else zoo.cfg names."""
+    path = join(config.data_dir, SEED)
+    if not os.path.exists(path):
+        write_new(OsFileSystem(), path, (b"",))
+
+
+def refuse_standalone_past(config: Config, recovered: Recovered) -> None:
+    """ConfigError for a zoo.cfg that makes an ensemble of what was a server alone.
+
+    Who votes is in its log, and that is it alone: it would go on as it was, while the others,
+    which are empty, found an ensemble without it, or learn from it and count for nothing.
+    A reconfig says who votes, however few; and so does the mark.
+    """
+    identity = recovered.identity
+    voting = [spec for spec in config.servers if not spec.observer]
+    others = [f"server.{each.server_id}" for each in voting if each.server_id != config.server_id]
+    if identity is None or identity.founding or not others:
+        return
+    voters = VoterSet.decode(identity.proposed_voters)
+    changed = voters.joint or voters.decided
+    if changed or voters.voters() != [config.server_id] or has_mark(config, SEED):
+        return
+    raise ConfigError(
+        f"{config.source}: {', '.join(others)}: {config.data_dir} holds the data of server "
+        f"{config.server_id} alone, and such lines make nobody a voter beside it: leave its own "
+        "line only and add the others by `zkpy reconfig` (docs/operations.md, From one server to "
+        "three), or say by `zkpy init --seed` that it is to be the only voter"
     )
 
 

@@ -29,6 +29,7 @@ from zkpy.effects import (
 from zkpy.errors import StorageError
 from zkpy.membership import Configuration
 from zkpy.replica.membership import founding_set
+from zkpy.server.founding import mark_seed
 from zkpy.storage import OsFileSystem, Storage, StorageOptions
 from zkpy.zab.quorum import VoterSet
 from zkpy.zxid import show
@@ -65,6 +66,7 @@ def recover(
         if not confirm(look(identity, recovered)):
             return False
         storage.execute(DiskBatch(1, steps_to(config, identity, recovered, cluster_id, time_ms)))
+        mark_seed(config)
         return True
     finally:
         storage.close()
