@@ -3,14 +3,23 @@
 import errno
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
-from zkpy.config import parse, read_properties
-from zkpy.effects import CHAIN_START, Identity, Recovered
+from zkpy.config import Config, parse, read_properties
+from zkpy.effects import CHAIN_START, DiskBatch, Identity, Recovered, WriteIdentity
 from zkpy.errors import ConfigError
 from zkpy.limits import Limits
-from zkpy.server.app import WINDOW_ALONE_BYTES, cannot_listen, limits_of, refuse_without_room
+from zkpy.server.app import (
+    WINDOW_ALONE_BYTES,
+    cannot_listen,
+    limits_of,
+    open_storage,
+    refuse_hopeless,
+    refuse_without_room,
+)
+from zkpy.zab.quorum import VoterSet
 
 ALONE = "dataDir=/data\nclientPort=2181"
 MEMBER = f"{ALONE}\nreconfigEnabled=true\nserver.1=a:2888:3888"
@@ -61,3 +70,38 @@ def test_an_address_that_is_not_ours_is_named_with_file_line_and_key(
 ) -> None:
     said = cannot_listen(parse(read_properties(text, "zoo.cfg"), "zoo.cfg", 1), why)
     assert said.startswith(line) and reason in said and said.endswith("0.0.0.0 for all of them")
+
+
+@pytest.mark.parametrize("me", [1, 4], ids=["voter", "observer"])
+@pytest.mark.parametrize(
+    ("lines", "has"),
+    [("", "no server lines"), ("\nserver.{me}=127.0.0.1:2888:3888", "one server line")],
+    ids=["no lines", "one line"],
+)
+def test_the_data_of_a_member_is_not_that_of_a_server_alone(
+    tmp_path: Path, me: int, lines: str, has: str
+) -> None:
+    config = alone_with(tmp_path, me, lines.format(me=me))
+    leave_data_of(config, me, VoterSet.of([1, 2, 3], [4]).at(7))
+    storage, recovered = open_storage(config)
+    storage.close()
+    with pytest.raises(ConfigError) as refused:
+        refuse_hopeless(config, recovered)
+    assert str(refused.value).startswith(
+        f"{tmp_path}: the data is that of server {me}, of an ensemble of voters 1 2 3, but "
+        f"zoo.cfg has {has}: it needs a server.N line for each of them"
+    )
+
+
+def alone_with(data: Path, me: int, more: str) -> Config:
+    text = f"dataDir={data}\nclientPort=0\nclientPortAddress=127.0.0.1{more}"
+    return parse(read_properties(text, "zoo.cfg"), "zoo.cfg", me)
+
+
+def leave_data_of(config: Config, me: int, voters: VoterSet) -> None:
+    """What a member that has stopped leaves behind."""
+    storage, _ = open_storage(config)
+    encoded = voters.encode()
+    identity = Identity(bytes(range(16)), me, False, 1, encoded, encoded)
+    storage.execute(DiskBatch(1, [WriteIdentity(identity)]))
+    storage.close()

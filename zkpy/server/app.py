@@ -56,7 +56,7 @@ from zkpy.server.log_disk import LogDisk
 from zkpy.server.space import Space, measure_free, reserve_of
 from zkpy.storage import OsFileSystem, Storage, StorageOptions
 from zkpy.storage.uring import KernelSync
-from zkpy.zab.member import ZabOptions
+from zkpy.zab.member import ZabOptions, recovered_voters
 from zkpy.zab.quorum import Members, Voter, VoterSet
 
 log = logging.getLogger("zkpy.server")
@@ -132,6 +132,8 @@ def open_storage(config: Config, space: Space | None = None) -> tuple[Storage, R
 
 def refuse_hopeless(config: Config, recovered: Recovered) -> None:
     """What a server alone can never serve from: nobody is there to synchronise it anew."""
+    if not config.is_ensemble:
+        refuse_members_data(config, recovered)
     if config.is_ensemble and not decides_alone(recovered):
         if recovered.suspect is not None:
             log.warning("%s; the data will be fetched anew from a leader", recovered.suspect)
@@ -160,6 +162,24 @@ def refuse_without_room(
             f"{config.log_dir}: the first log file needs {config.segment_bytes} bytes, and {free} "
             f"are free: make room, or set preAllocSize to less than {config.segment_bytes >> 10} kB"
         )
+
+
+def refuse_members_data(config: Config, recovered: Recovered) -> None:
+    """Of an ensemble that zoo.cfg does not know: votes and answers of the others would be due."""
+    identity = recovered.identity
+    if identity is None:
+        return
+    *_, in_force = recovered_voters(identity, recovered.image_zxid, recovered.entries)
+    voters = in_force.voters()
+    if voters == [identity.server_id]:
+        return
+    lines = "one server line" if config.servers else "no server lines"
+    raise ConfigError(
+        f"{config.data_dir}: the data is that of server {identity.server_id}, of an ensemble of "
+        f"voters {' '.join(map(str, voters))}, but {config.source} has {lines}: it needs a "
+        "server.N line for each of them (`zkpy recover` lets one go on alone, when the others "
+        "are lost for good)"
+    )
 
 
 def decides_alone(recovered: Recovered) -> bool:

@@ -7,7 +7,7 @@ so no order of events can let one out too early (RELIABILITY 3.6).
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -20,6 +20,7 @@ from zkpy.effects import (
     DiskBatch,
     DiskStep,
     EndGeneration,
+    Entry,
     EntryKind,
     GenerationChunk,
     Identity,
@@ -189,7 +190,8 @@ class Member:
         """The highest epoch promised; of a member without a record, in memory only."""
         self.highest_epoch = self.accepted_epoch
         """The highest epoch that anybody is known to have promised."""
-        self.history = VoterHistory(_recovered_voters(identity, window, options))
+        recovered = recovered_voters(identity, window.base, window.entries)
+        self.history = VoterHistory(recovered or [options.voters])
         self._recorded = _versions_in(identity)
         """zxids of the two voter sets in the identity record."""
         self.suspect = suspect
@@ -546,13 +548,14 @@ def _versions_in(identity: Identity | None) -> tuple[int, int]:
     return committed.version, VoterSet.decode(identity.proposed_voters).version
 
 
-def _recovered_voters(
-    identity: Identity | None, window: Window, options: ZabOptions
+def recovered_voters(
+    identity: Identity | None, base: int, entries: Iterable[Entry]
 ) -> list[VoterSet]:
-    """The recorded sets that are in the log still, and those of its CONFIG entries."""
-    sets = [_recorded_voters(identity, window.base)] if identity else [options.voters]
-    for entry in window.entries:
-        if entry.kind == CONFIG and entry.zxid > sets[-1].version:
+    """The recorded sets that are in the log still, and those of its CONFIG entries; the newest
+    is in force.  None before there is a record."""
+    sets = [_recorded_voters(identity, base)] if identity else []
+    for entry in entries:
+        if entry.kind == CONFIG and (not sets or entry.zxid > sets[-1].version):
             sets.append(VoterSet.decode(entry.data).at(entry.zxid))
     return sets
 
