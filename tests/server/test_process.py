@@ -406,6 +406,26 @@ def test_a_client_that_reads_gets_all_that_it_asked_for_at_once(
     assert "dropping" not in server.log
 
 
+def test_what_recovery_put_right_is_in_the_log(
+    start: type[Process], connect: type[KazooClient], tmp_path: Path
+) -> None:
+    """A torn batch is cut off; of an image that cannot be read an older one stands in."""
+    server = serve(start, tmp_path / "data")
+    client = connect(server.hosts)
+    client.create("/a", b"v")
+    server.end(signal.SIGKILL)
+    (segment,) = (tmp_path / "data" / "gen-0001").glob("log.*")
+    with segment.open("r+b") as file:
+        file.truncate(len(file.read().rstrip(b"\0")) - 1)
+    damaged = segment.with_name("image.0000000100000001")
+    damaged.write_bytes(b"no image")
+    again = serve(start, tmp_path / "data")
+    assert again.hosts
+    told = [line for line in again.lines if "WARNING" in line]
+    assert any(f"{damaged.name}" in line and "older image" in line for line in told), told
+    assert any("cut off a torn batch behind 0x1" in line for line in told), told
+
+
 def test_a_handshake_that_takes_too_long_is_ended(start: type[Process], tmp_path: Path) -> None:
     server = serve(start, tmp_path / "data", "-Dnio.sessionlessCnxnTimeout=200")
     with dial(server.hosts) as idle, dial(server.hosts) as slow:

@@ -93,6 +93,8 @@ def run(config: Config) -> int:
         sockets = [stack.enter_context(each) for each in bind_clients(config)]
         space = Space((config.data_dir, config.log_dir), reserve_of(config.segment_bytes))
         storage, recovered = open_storage(config, space)
+        for note in recovered.notes:
+            log.warning("%s: %s", config.data_dir, note)
         refuse_hopeless(config, recovered)
         refuse_without_room(config, recovered)
         founding.refuse_standalone_past(config, recovered)

@@ -463,7 +463,10 @@ class TxnLog:
         tail = contents.tail
         assert tail is not None, "a damaged log is not written to"
         if tail.torn_bytes:
-            contents.notes.append(f"cut off a torn batch behind {tail.last:#x}, never acknowledged")
+            contents.notes.append(
+                f"cut off a torn batch behind {tail.last:#x}: of one that a crash tore, nothing "
+                "was acknowledged"
+            )
         if tail.leftover is not None:
             fs.unlink(join(directory, segment_name(tail.leftover)))
             fs.sync_dir(directory)
