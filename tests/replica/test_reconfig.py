@@ -157,16 +157,30 @@ def test_a_restart_has_it_still(world: World, client: Client) -> None:
     assert client.ask(OpCode.RECONFIG, reconfig(leaving="2", version=changed.zxid)).error == 0
 
 
-def test_a_log_without_addresses_takes_them_from_the_files() -> None:
-    """As that of a server alone, which is to grow."""
+def alone_before(text: str) -> World:
+    """A server that began alone, and is to grow."""
     before = World()
     before.connect().create("/a")
-    world = World(before.recovered(), membership=parse_configuration(ONE))
+    return World(before.recovered(), membership=parse_configuration(text))
+
+
+@pytest.mark.parametrize("role", ["participant", "observer"])
+def test_a_log_without_addresses_takes_them_from_the_files(role: str) -> None:
+    """By itself: a reconfig is planned from what clients see.  Who votes, the log says."""
+    world = alone_before(ONE.replace("participant", role))
     client = world.connect()
     client.ask(OpCode.AUTH, records.AuthPacket(0, "digest", b"super:test"))
-    assert client.get(CONFIG).body.data == b""  # type: ignore[union-attr]
-    changed = client.ask(OpCode.RECONFIG, reconfig(TWO))
+    version = world.replica.zab.voters.decided
+    assert text_of(client.get(CONFIG)) == f"{ONE}\nversion={version:x}"
+    assert world.replica.zab.voters.members == VoterSet.of([1]).members
+    changed = client.ask(OpCode.RECONFIG, reconfig(TWO, version=version))
     assert text_of(changed) == f"{ONE}\n{TWO}\nversion={changed.zxid:x}"
+
+
+def test_a_log_whose_members_the_files_do_not_name_stays_without_addresses() -> None:
+    world = alone_before(TWO)
+    assert world.connect().get(CONFIG).body.data == b""  # type: ignore[union-attr]
+    assert not world.replica.zab.voters.note
 
 
 def test_the_log_holds_a_joint_set_and_what_follows(world: World, client: Client) -> None:

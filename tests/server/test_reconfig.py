@@ -11,10 +11,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from kazoo.client import KazooClient
 from kazoo.exceptions import ConnectionLoss, NewConfigNoQuorumError
 
 from tests.server.members import LIMIT_S, Servers
+from zkpy.cli.main import zkpy
 
 NOT_NAMED = "this server is not in the configuration"
 
@@ -149,3 +151,37 @@ def replace(servers: Servers, admin: KazooClient, traffic: Traffic) -> None:
     servers.configure(1, 2, 3, 4).start()
     servers.all[1].until(partial(is_told, NOT_NAMED))
     assert "not currently serving" in servers.all[1].ask("srvr")
+
+
+def test_a_server_without_a_line_grows_to_three(servers: Servers) -> None:
+    """As docs/operations.md tells: it began with clientPort alone, and has data."""
+    first = servers.all[1]
+    first.write_files("")
+    (first.data / "myid").unlink()
+    first.start()
+    first.until(partial(is_told, " serving on "))
+    servers.connect(1).create("/before", b"v")
+    assert first.end(signal.SIGTERM) == 0
+
+    servers.configure(1).start()
+    first.until(partial(is_told, "the configuration is now"))
+    for number in (2, 3):
+        each = servers.configure(number, 1)
+        each.start()
+        each.until(partial(is_told, NOT_NAMED))
+    add_when_ready(servers, 2, 3)
+    for number in (2, 3):
+        servers.all[number].until_serving()
+    first.end(signal.SIGKILL)
+    assert servers.connect(2, 3).get("/before")[0] == b"v"
+
+
+def add_when_ready(servers: Servers, *numbers: int) -> None:
+    """One `zkpy reconfig`, again as long as the new ones are not synchronised yet."""
+    lines = [word for number in numbers for word in ("--add", servers.line(number))]
+    command = ["reconfig", "-s", servers.hosts(1), "--auth", "digest:super:test", *lines]
+    for _ in range(100):
+        done = CliRunner().invoke(zkpy, command)
+        if "no quorum of the new voters" not in done.output:
+            break
+    assert done.exit_code == 0, done.output

@@ -113,7 +113,10 @@ def carry_out(client: KazooClient, wish: Wish, expected: int, dry_run: bool) -> 
     text = client.get(CONFIG)[0].decode()
     version = membership.version_in(text)
     if not version:
-        raise Refusal("the server knows no configuration: is it one of an ensemble?")
+        raise Refusal(
+            "the server knows no configuration: its zoo.cfg needs reconfigEnabled=true and a "
+            "server.N line for itself"
+        )
     if expected not in (ANY_VERSION, version):
         raise Refusal(f"the version now is {version:x}, not {expected:x}")
     now = membership.parse_configuration(text)

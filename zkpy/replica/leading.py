@@ -28,6 +28,7 @@ from zkpy.replica.links import ClientLink
 from zkpy.replica.membership import (
     MembershipRules,
     configuration_of,
+    founding_set,
     members_of,
     note_of,
     version_of,
@@ -133,6 +134,8 @@ class Leading:
         self._last_size = self._least_size = self._greatest_size = -1
         for session, held in state.sessions.sessions.items():
             self._expiry.track(session, held.timeout_ms, LEADER, now)
+        if membership.enabled:
+            self._maybe_add_addresses(membership.static)
 
     # --- writes ---
 
@@ -199,6 +202,20 @@ class Leading:
         new = members_of(parse_configuration(text))
         self._zab.propose_voters(new, note_of(header, text))
         self._notices.append(f"changing the voters from {self._voters} to {sorted(new.voters)}")
+
+    def _maybe_add_addresses(self, static: Configuration) -> None:
+        """A set that came without (the server was alone when it began) gets those of the files.
+
+        What clients see, and what a reconfig is planned from, would stay empty else.  It is a
+        change like any other, to the same members.
+        """
+        voters = self._zab.voters
+        configuration = configuration_of(voters, static)
+        new = members_of(configuration)
+        if voters.note or new != voters.members or not self._zab.may_change_voters(new):
+            return
+        self._zab.propose_voters(new, founding_set(configuration, self._wall_clock()).note)
+        self._notices.append("the configuration has no addresses yet: taking those of zoo.cfg")
 
     @property
     def _voters(self) -> list[int]:
