@@ -11,7 +11,7 @@ from zkpy.config import Config, load, parse_server
 from zkpy.membership import parse_configuration
 from zkpy.replica.membership import founding_set, members_of
 from zkpy.server import dynamic
-from zkpy.server.ensemble import merge_lines
+from zkpy.server.ensemble import difference, merge_lines
 from zkpy.zab.quorum import VoterSet
 
 ONE = "server.1=a:1:2:participant;a:3"
@@ -92,3 +92,28 @@ def test_the_log_has_the_first_word_and_the_files_the_second() -> None:
     assert [a.host for a in merged[1].addresses] == ["a"]
     assert [a.host for a in merged[2].addresses] == ["b", "old"]
     assert [a.host for a in merged[3].addresses] == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("named", "counted"),
+    [
+        (ONE, None),
+        (f"{ONE}\n{TWO}", "voters 1 2"),
+        (f"{ONE}\nserver.2=b:1:2:observer;b:3", "voters 1 and observers 2"),
+        (f"{ONE}\nweight.1=2", "voters 1 (of weight 2)"),
+        (f"{ONE}\ngroup.1=1\nweight.1=3", "voters 1 (in group 1 of weight 3)"),
+    ],
+    ids=["the same", "a voter more", "an observer more", "a weight", "a group"],
+)
+def test_files_that_name_others_than_the_log(
+    config: Config, named: str, counted: str | None
+) -> None:
+    Path(config.source).write_text(Path(config.source).read_text().replace(ONE, named))
+    found = difference(load(config.source), FOUNDED)
+    if counted is None:
+        assert found is None
+    else:
+        assert found == (
+            f"{config.source} names {counted}, the ensemble's are voters 1: these count, and only "
+            "`zkpy reconfig` changes them"
+        )

@@ -161,6 +161,35 @@ def test_member_without_a_quorum(tmp_path: Path) -> None:
         members.end()
 
 
+def test_the_log_says_who_votes_whatever_the_files_say(tmp_path: Path) -> None:
+    """A server that stood alone is given lines of three, as one would with ZooKeeper."""
+    members = Members(tmp_path, 3)
+    first = members.all[0]
+    lines = first.config.read_text().partition("clientPortAddress=127.0.0.1\n")[2]
+    try:
+        first.write_files("")
+        first.start()
+        first.until(lambda log: any(" serving on " in line for line in log))
+        assert first.end(signal.SIGTERM) == 0
+        first.write_files(lines)
+        first.start()
+        first.until_serving()
+        text = "".join(first.lines)
+        assert (
+            f"WARNING  {first.config} names voters 1 2 3, the ensemble's are voters 1: these "
+            "count, and only `zkpy reconfig` (reconfigEnabled=true) changes them\n"
+        ) in text
+        assert text.count("the ensemble's are") == 1
+        assert "server 1, one of 1 voters, listening on" in text
+        shown = first.ask("conf").partition("membership: \n")[2].split("\n")
+        assert shown[0] == (
+            f"server.1=localhost:{first.quorum_port}:{first.election_port}:participant"
+        )
+        assert [line.partition("=")[0] for line in shown] == ["server.1", "version"]
+    finally:
+        members.end()
+
+
 def test_too_few_that_have_their_data_say_so(tmp_path: Path) -> None:
     """D5: two of three have lost their directories; nobody leads, and an operator learns why."""
     members = Members(tmp_path, 3, more="tickTime=200")

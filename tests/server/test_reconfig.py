@@ -127,6 +127,12 @@ def grow(servers: Servers, admin: KazooClient, traffic: Traffic) -> None:
         servers.all[number].until(partial(is_told, said))
         assert Path(f"{config}.dynamic.{version[1]}").read_text() == shown + "\n"
         assert f"server.{number}=" in config.read_text()
+        named = f"voters 1 and observers {number}" if number > 1 else "voters 1"
+        servers.all[number].until(
+            partial(
+                is_told, f"{config} names {named}, the ensemble's are voters 1 2 3: these count"
+            )
+        )
     traffic.goes_on()
 
 

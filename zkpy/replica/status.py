@@ -11,7 +11,7 @@ from zkpy.membership import show
 from zkpy.pipeline.watches import Kind
 from zkpy.replica.core import Replica
 from zkpy.replica.links import ClientLink
-from zkpy.replica.membership import text_of, version_of
+from zkpy.replica.membership import configuration_of, text_of, version_of
 
 
 @attrs.define(frozen=True)
@@ -62,7 +62,7 @@ class Status:
     proposal_sizes: tuple[int, int, int] | None = None
     """Of a leader: bytes of the last, the least and the greatest proposal; -1 before the first."""
     membership: str = ""
-    """The configuration in force, as `/zookeeper/config` shows it; empty without addresses."""
+    """The configuration in force, in the form of `/zookeeper/config`; empty without addresses."""
     low_space: bool = False
     """The disk is nearly full: writes that need room are refused."""
     despair: str | None = None
@@ -126,8 +126,12 @@ def status_of(replica: Replica) -> Status:
 
 
 def _membership_of(replica: Replica) -> str:
+    """Who counts is in the log, also where only the files know an address."""
     configured = replica.zab.configured
-    text = text_of(configured) if configured.version else ""
+    if not configured.version:
+        return ""
+    static = replica.options.membership.static
+    text = text_of(configured) or str(configuration_of(configured, static))
     return show(text, version_of(configured)) if text else ""
 
 

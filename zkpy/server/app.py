@@ -393,7 +393,8 @@ class Server:
 
     async def _welcome(self) -> None:
         await self._listen()
-        log.info("%s", banner(self.config, self.address))
+        voters = self._ensemble.voters if self._ensemble is not None else None
+        log.info("%s", banner(self.config, self.address, voters))
         self.listening.set()
 
     async def _listen(self) -> None:
@@ -565,23 +566,25 @@ def show_connection(link: ClientLink, known: LinkStatus, to_wall_ms: int) -> Con
     )
 
 
-def banner(config: Config, address: ClientAddress) -> str:
+def banner(config: Config, address: ClientAddress, voters: VoterSet | None) -> str:
     host = LOOPBACK if address.host in (ANY_ADDRESS, "0.0.0.0") else address.host
     hosts = ClientAddress(host, address.port)
     version = zkpy.__version__ + (" (compiled)" if COMPILED else "")
     return (
-        f"zkpy {version} {describe_place(config)} {address}, data in {config.data_dir}; "
+        f"zkpy {version} {describe_place(config.server_id, voters)} {address}, "
+        f"data in {config.data_dir}; "
         f'connect with kazoo: KazooClient("{hosts}")'
     )
 
 
-def describe_place(config: Config) -> str:
+def describe_place(server_id: int | None, voters: VoterSet | None) -> str:
     """What this server is in its ensemble, up to the address where it serves."""
-    if not config.is_ensemble:
+    if voters is None:
         return "serving on"
-    voters = sum(not spec.observer for spec in config.servers)
-    part = "observer beside" if config.observer else "one of"
-    return f"server {config.server_id}, {part} {voters} voters, listening on"
+    ids = voters.voters()
+    known = server_id in voters.everyone()
+    part = "one of" if server_id in ids else "observer beside" if known else "not named beside"
+    return f"server {server_id}, {part} {len(ids)} voters, listening on"
 
 
 def cannot_listen(config: Config, why: OSError) -> str:

@@ -9,6 +9,7 @@ it is first what the log says of a server, committed or proposed.  The own ports
 that the files give at the start, always: whoever is to be reached at another address has to
 be started there.
 What is committed is written to a file as well (`dynamic`), for people and for a next start.
+Who counts is always what the log says: files that name others, or other roles, are warned of.
 """
 
 import logging
@@ -24,13 +25,13 @@ from wire.peer import Hello, Notification
 from zkpy.config import ANY_ADDRESS, Config, PeerAddress, ServerSpec
 from zkpy.effects import Ready
 from zkpy.errors import ConfigError
-from zkpy.replica.membership import known_to
+from zkpy.replica.membership import known_to, members_of
 from zkpy.server import dynamic
 from zkpy.server.addresses import Directory, bind_everywhere
 from zkpy.server.driver import Driver
 from zkpy.server.peers import Peers
 from zkpy.server.votes import Votes
-from zkpy.zab.quorum import VoterSet
+from zkpy.zab.quorum import Members, Voter, VoterSet
 
 log = logging.getLogger("zkpy.server")
 
@@ -71,6 +72,8 @@ class Ensemble:
             config.servers, own.server_id, hosts_guests=config.reconfig_enabled
         )
         self._followed: tuple[VoterSet, VoterSet] | None = None
+        self._compared = 0
+        """Version of the set that the files were last compared with."""
         self._writer = ThreadPoolExecutor(1, "zkpy-membership")
         """For the file: the loop waits for no disk, and what is newer is written later."""
         self._peers: Peers | None = None
@@ -113,18 +116,61 @@ class Ensemble:
             self._votes.send(sid, notification)
         self._peers.keep()
 
+    @property
+    def voters(self) -> VoterSet:
+        """The newest set in the log; before there is one, what the files propose."""
+        return self._facts.voter_sets[1]
+
     def _follow_membership(self) -> None:
         """After each pass; the sets are the same objects until there are others."""
-        if not self._config.reconfig_enabled:
-            return
         applied, newest = self._facts.voter_sets
         followed = self._followed
         if followed is not None and followed[0] is applied and followed[1] is newest:
             return
         self._followed = applied, newest
+        if applied is newest:
+            self._compare_files(applied, at_start=followed is None)
+        if not self._config.reconfig_enabled:
+            return
         self._directory.update(merge_lines(self._config.servers, applied, newest))
         if followed is None or followed[0] is not applied:
             self._writer.submit(dynamic.keep, self._config, applied)
+
+    def _compare_files(self, voters: VoterSet, at_start: bool) -> None:
+        """A file that this server keeps up to date itself (`dynamicConfigFile`) is compared at
+        the start only: what was read from it is an old version by then."""
+        config = self._config
+        if not voters.version or voters.joint or voters.version == self._compared:
+            return
+        self._compared = voters.version
+        kept = config.reconfig_enabled and config.dynamic_file is not None
+        found = difference(config, voters)
+        if found is not None and (at_start or not kept):
+            log.warning("%s", found)
+
+
+def difference(config: Config, voters: VoterSet) -> str | None:
+    """In whom the files and the log name, or in how they count; None if there is none."""
+    named, counted = members_of(config.membership), voters.members
+    if named == counted:
+        return None
+    how = "`zkpy reconfig`" if config.reconfig_enabled else "`zkpy reconfig` (reconfigEnabled=true)"
+    return (
+        f"{config.dynamic_file or config.source} names {describe_members(named)}, the "
+        f"ensemble's are {describe_members(counted)}: these count, and only {how} changes them"
+    )
+
+
+def describe_members(members: Members) -> str:
+    voters = " ".join(describe_voter(sid, voter) for sid, voter in members.voters.items())
+    observers = " ".join(map(str, members.observers))
+    return f"voters {voters}" + (f" and observers {observers}" if observers else "")
+
+
+def describe_voter(sid: int, voter: Voter) -> str:
+    group = f" in group {voter.group}" if voter.group else ""
+    weight = f" of weight {voter.weight}" if voter.weight != 1 else ""
+    return f"{sid} ({(group + weight).strip()})" if group or weight else str(sid)
 
 
 def merge_lines(static: Iterable[ServerSpec], *sets: VoterSet) -> Iterable[ServerSpec]:
