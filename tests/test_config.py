@@ -500,6 +500,16 @@ def test_bad_ensembles_are_refused(text: str, server_id: int | None, complaint: 
     assert complaint in refusal(text, server_id)
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "*"])
+def test_a_line_that_all_are_told_names_a_machine(host: str) -> None:
+    """It would be in the founding's configuration, by which the members look for each other."""
+    lines = f"server.1={host}:2888:3888;2181\nserver.2=b:2888:3888;2181"
+    assert read(lines, 1).servers[0].addresses[0].host == host.strip("[]")
+    refused = refusal(f"reconfigEnabled=true\n{lines}", 1)
+    assert refused.startswith(f"zoo.cfg:4: server.1={host}:2888:3888;2181: {host.strip('[]')} is")
+    assert "quorumListenOnAllIPs=true" in refused
+
+
 def test_groups_and_weights() -> None:
     found = read(THREE + "group.1=1:2\ngroup.2=3\nweight.1=2\nweight.3=0", 3)
     assert found.groups == {1: 1, 2: 1, 3: 2}

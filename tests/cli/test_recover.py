@@ -48,6 +48,8 @@ def test_one_goes_on_alone(members: Members) -> None:
     assert re.search(r"^server 1: last zxid 0x1\w+, .* voters so far 1 2 3$", looked.output, re.M)
     done = recover(left, "--accept-loss")
     assert done.exit_code == 0, done.output
+    for said in ("only when this server serves", "db.autocreate=false", "names this server"):
+        assert said in done.output
     left.start()
     left.until_serving()
     alone = members.connect(left.hosts)

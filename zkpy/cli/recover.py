@@ -14,8 +14,12 @@ REFUSED: Final = 1
 LOSS: Final = """\
 The other members' data is given up: whatever was acknowledged to clients and is not in this
 directory is lost. Choose, of all members that are left, the one with the greatest last zxid.
-The others join again with EMPTY data directories, and count again after `zkpy reconfig --add`.
+Start the others only when this server serves, with EMPTY data directories, db.autocreate=false,
+and a zoo.cfg that names this server: else they may found an ensemble of their own, without the
+data. They count again after `zkpy reconfig --add`.
 A member of the old ensemble that comes back with its data does not join."""
+DONE: Final = """\
+Done: this server is the only voter of a new ensemble. Start it, and the others once it serves."""
 
 
 @click.command()
@@ -42,4 +46,4 @@ def recover(zoo_cfg: str, accept_loss: bool) -> None:
     if not done:
         click.echo("Nothing was changed; --accept-loss does it.")
         sys.exit(REFUSED)
-    click.echo("Done: this server is the only voter of a new ensemble. Start it.")
+    click.echo(DONE)

@@ -12,7 +12,15 @@ from zkpy.config.properties import Setting, read_properties
 from zkpy.config.values import Corrected, parse_setting
 from zkpy.errors import ConfigError
 from zkpy.limits import ENTRY_BYTES_CEILING, Limits
-from zkpy.membership import ANY_ADDRESS, SERVER_ID_MAX, ClientAddress, Configuration, ServerSpec
+from zkpy.membership import (
+    ANY_ADDRESS,
+    ANY_IPV4,
+    SERVER_ID_MAX,
+    ClientAddress,
+    Configuration,
+    ServerSpec,
+    parse_host,
+)
 
 _T = TypeVar("_T")
 
@@ -20,6 +28,7 @@ LOOPBACK: Final = "127.0.0.1"
 CLIENT_PORT: Final = 2181
 CHEAP_WORDS: Final = "srvr,ruok,stat,isro,mntr,envi,conf"
 """What a server on loopback answers without being told to: read-only, and short to find out."""
+WILDCARDS: Final = frozenset({ANY_ADDRESS, ANY_IPV4})
 
 
 @attrs.define(frozen=True)
@@ -153,6 +162,7 @@ def parse(settings: Iterable[Setting], source: str, server_id: int | None = None
     own = _find_self(draft, server_id)
     client = _build_client(draft, own)
     _check_effects(draft)
+    _check_told(draft)
     if draft.values.get("listen_backlog") == -1:
         del draft.values["listen_backlog"]
     if own is not None:
@@ -296,6 +306,20 @@ def _check_effects(draft: _Draft) -> None:
     if draft.values.get("local_sessions_upgrading") and not draft.values.get("local_sessions"):
         setting = draft.latest["localSessionsUpgradingEnabled"]
         draft.warnings.append(setting.warning("has no effect without localSessionsEnabled=true"))
+
+
+def _check_told(draft: _Draft) -> None:
+    """With `reconfigEnabled` the lines of a founding are where all members look for each other."""
+    if not draft.values.get("reconfig_enabled"):
+        return
+    for server_id, spec in draft.ensemble.servers.items():
+        wild = [each.host for each in spec.addresses if parse_host(each.host) in WILDCARDS]
+        if wild:
+            raise draft.ensemble.lines[server_id].error(
+                f"{wild[0]} is the address of no machine, and with reconfigEnabled=true all "
+                "members are told this line: write the name by which they reach this server, and "
+                "quorumListenOnAllIPs=true so that it listens on all its own addresses"
+            )
 
 
 # --- files --------------------------------------------------------------------------
