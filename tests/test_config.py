@@ -510,6 +510,63 @@ def test_a_line_that_all_are_told_names_a_machine(host: str) -> None:
     assert "quorumListenOnAllIPs=true" in refused
 
 
+APART = "server.1=h:1:2;5\nserver.2=h:3:4;6"
+
+
+@pytest.mark.parametrize(
+    ("second", "taken"),
+    [
+        ("h:1:4;6", "h:1 (TCP)"),
+        ("H:3:2;6", "h:2 (UDP)"),
+        ("h:3:4;5", "h:5 (TCP)"),
+        ("h:5:4;6", "h:5 (TCP)"),
+        ("h:3:4|h:7:2;6", "h:2 (UDP)"),
+        ("g:3:4;h:5", "h:5 (TCP)"),
+    ],
+)
+def test_two_servers_at_one_address_are_refused(second: str, taken: str) -> None:
+    assert read(f"clientPort=5\n{APART}", 1).servers[1].client == ClientAddress(ANY_ADDRESS, 6)
+    text = f"clientPort=5\n{APART.partition('server.2')[0]}server.2={second}"
+    assert refusal(text, 1) == (
+        f"zoo.cfg:5: server.2={second}: {taken} is server.1's already, at zoo.cfg:4: each server "
+        "needs ports of its own"
+    )
+
+
+@pytest.mark.parametrize("second", ["g:1:2;5", "h:3:1;6", "0.0.0.0:1:2;6", "h:3:2181;6"])
+def test_servers_that_do_not_meet_are_not_refused(second: str) -> None:
+    """Elsewhere, or the one TCP and the other UDP."""
+    read(f"clientPort=5\nserver.1=h:1:2;5\nserver.2={second}", 1)
+
+
+@pytest.mark.parametrize(
+    ("more", "use"),
+    [
+        ("server.1=h:2181:3", "quorum"),
+        ("server.1=h:3:2181", "election"),
+        ("clientPortAddress=127.0.0.1\nserver.1=localhost:2181:3", "quorum"),
+        ("clientPortAddress=10.0.0.1\nserver.1=0.0.0.0:2181:3", "quorum"),
+        ("clientPortAddress=10.0.0.1\nquorumListenOnAllIPs=true\nserver.1=h:2181:3", "quorum"),
+    ],
+)
+def test_a_client_port_that_is_one_of_the_members(more: str, use: str) -> None:
+    assert refusal(more, 1) == (
+        f"zoo.cfg:2: clientPort=2181: 2181 is the {use} port of server.1, too: clients need a port "
+        "of their own"
+    )
+
+
+def test_a_client_port_in_the_own_line_that_is_the_quorums() -> None:
+    assert refusal("server.1=h:2181:3;2181", 1).startswith(
+        "zoo.cfg:3: server.1=h:2181:3;2181: 2181 is the quorum port of server.1, too"
+    )
+
+
+def test_one_port_at_two_addresses() -> None:
+    found = read("clientPortAddress=10.0.0.1\nserver.1=10.0.0.2:2181:3", 1)
+    assert found.client == ClientAddress("10.0.0.1", 2181)
+
+
 def test_groups_and_weights() -> None:
     found = read(THREE + "group.1=1:2\ngroup.2=3\nweight.1=2\nweight.3=0", 3)
     assert found.groups == {1: 1, 2: 1, 3: 2}

@@ -185,7 +185,8 @@ class Servers:
 
 
 def free_ports(count: int) -> list[tuple[int, int, int]]:
-    """(client, quorum, election), all held at once so that none is given twice."""
+    """(client, quorum, election), all held at once so that none is given twice; of one server, TCP
+    and UDP too."""
     kinds = (socket.SOCK_STREAM, socket.SOCK_STREAM, socket.SOCK_DGRAM)
     with contextlib.ExitStack() as stack:
 
@@ -194,4 +195,5 @@ def free_ports(count: int) -> list[tuple[int, int, int]]:
             opened.bind(("127.0.0.1", 0))
             return int(opened.getsockname()[1])
 
-        return [(hold(kinds[0]), hold(kinds[1]), hold(kinds[2])) for _ in range(count)]
+        held = ((hold(kinds[0]), hold(kinds[1]), hold(kinds[2])) for _ in range(2 * count))
+        return [ports for ports in held if len({*ports}) == len(ports)][:count]

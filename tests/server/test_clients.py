@@ -6,6 +6,8 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.server.conftest import Play
+from tests.server.fakes import Bench
 from zkpy.config import ANY_ADDRESS, ClientAddress
 from zkpy.server.clients import bind, plain_host
 
@@ -44,6 +46,20 @@ def test_port_that_is_taken(opened: ExitStack) -> None:
         bind(ClientAddress("127.0.0.1", one.getsockname()[1]))
     with pytest.raises(OSError, match="in use"):
         bind(ClientAddress(ANY_ADDRESS, one.getsockname()[1]))
+
+
+def test_port_that_only_listening_finds_taken(play: Play[object], opened: ExitStack) -> None:
+    """Both were bound before either listened, as client and quorum port of one server are."""
+
+    async def scene() -> None:
+        (taken,) = bind_in(opened, "127.0.0.1")
+        (late,) = bind_in(opened, "127.0.0.1", taken.getsockname()[1])
+        taken.listen()
+        async with Bench() as bench:
+            with pytest.raises(OSError, match="in use"):
+                await bench.server.clients.listen([late], 10)
+
+    play(scene)
 
 
 @pytest.mark.parametrize(

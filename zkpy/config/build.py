@@ -6,21 +6,13 @@ from typing import Final, TypeVar
 
 import attrs
 
-from zkpy.config.ensemble import MEMBER, Ensemble
+from zkpy.config.ensemble import MEMBER, Ensemble, is_wildcard
 from zkpy.config.keys import HONOURED, IGNORED, SNAPSHOTS_RETAINED_MIN, judge
 from zkpy.config.properties import Setting, read_properties
 from zkpy.config.values import Corrected, parse_setting
 from zkpy.errors import ConfigError
 from zkpy.limits import ENTRY_BYTES_CEILING, Limits
-from zkpy.membership import (
-    ANY_ADDRESS,
-    ANY_IPV4,
-    SERVER_ID_MAX,
-    ClientAddress,
-    Configuration,
-    ServerSpec,
-    parse_host,
-)
+from zkpy.membership import ANY_ADDRESS, SERVER_ID_MAX, ClientAddress, Configuration, ServerSpec
 
 _T = TypeVar("_T")
 
@@ -28,7 +20,7 @@ LOOPBACK: Final = "127.0.0.1"
 CLIENT_PORT: Final = 2181
 CHEAP_WORDS: Final = "srvr,ruok,stat,isro,mntr,envi,conf"
 """What a server on loopback answers without being told to: read-only, and short to find out."""
-WILDCARDS: Final = frozenset({ANY_ADDRESS, ANY_IPV4})
+LOOPBACK_NAMES: Final = frozenset({"localhost", LOOPBACK, "::1"})
 
 
 @attrs.define(frozen=True)
@@ -161,6 +153,8 @@ def parse(settings: Iterable[Setting], source: str, server_id: int | None = None
     data_dir, log_dir = _build_dirs(draft)
     own = _find_self(draft, server_id)
     client = _build_client(draft, own)
+    if own is not None:
+        _check_ports(draft, own, client)
     _check_effects(draft)
     _check_told(draft)
     if draft.values.get("listen_backlog") == -1:
@@ -294,6 +288,28 @@ def _find_client_line(draft: _Draft, own: ServerSpec | None) -> str:
     return str(setting or "")
 
 
+def _check_ports(draft: _Draft, own: ServerSpec, client: ClientAddress) -> None:
+    """As ZooKeeper, where all three are TCP, needs it as well."""
+    everywhere = draft.values.get("quorum_on_all_addresses", False)
+    setting = draft.ensemble.lines[own.server_id] if own.client else draft.latest["clientPort"]
+    for address in own.addresses:
+        if not everywhere and not _overlap(client.host, address.host):
+            continue
+        for use, port in (("quorum", address.quorum_port), ("election", address.election_port)):
+            if client.port == port:
+                raise setting.error(
+                    f"{port} is the {use} port of server.{own.server_id}, too: clients need a "
+                    "port of their own"
+                )
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two hosts may be one address of this machine; names are not looked up."""
+    if is_wildcard(one) or is_wildcard(other):
+        return True
+    return one.lower() == other.lower() or {one, other} <= LOOPBACK_NAMES
+
+
 def _check_effects(draft: _Draft) -> None:
     """What asks for something that only an ensemble has, or another setting brings."""
     ensemble = _is_ensemble(len(draft.ensemble.servers), draft.values.get("reconfig_enabled"))
@@ -313,7 +329,7 @@ def _check_told(draft: _Draft) -> None:
     if not draft.values.get("reconfig_enabled"):
         return
     for server_id, spec in draft.ensemble.servers.items():
-        wild = [each.host for each in spec.addresses if parse_host(each.host) in WILDCARDS]
+        wild = [each.host for each in spec.addresses if is_wildcard(each.host)]
         if wild:
             raise draft.ensemble.lines[server_id].error(
                 f"{wild[0]} is the address of no machine, and with reconfigEnabled=true all "

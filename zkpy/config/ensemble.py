@@ -1,14 +1,23 @@
 """`server.N`, `group.N` and `weight.N`: who the ensemble is."""
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 import attrs
 
 from zkpy.config.properties import Setting
 from zkpy.config.values import count, parse_setting
-from zkpy.membership import SERVER_ID_MAX, ServerSpec, parse_server
+from zkpy.membership import (
+    ANY_ADDRESS,
+    ANY_IPV4,
+    SERVER_ID_MAX,
+    ServerSpec,
+    parse_host,
+    parse_server,
+)
 
+WILDCARDS: Final = frozenset({ANY_ADDRESS, ANY_IPV4})
 MEMBER: Final = re.compile(r"(server|group|weight)\.(.*)", re.DOTALL)
 
 
@@ -18,6 +27,22 @@ def parse_members(setting: Setting) -> list[int]:
         return [int(part) for part in setting.value.split(":")]
     except ValueError:
         raise setting.error("server ids are needed, as in 1:2:3") from None
+
+
+def is_wildcard(host: str) -> bool:
+    """Whether it stands for addresses of whichever machine listens there."""
+    return not host or parse_host(host) in WILDCARDS
+
+
+def sockets_of(spec: ServerSpec) -> Iterator[tuple[str, str, int]]:
+    """(protocol, host, port) of all that a server listens on, as far as a machine is named."""
+    for address in spec.addresses:
+        yield "TCP", address.host.lower(), address.quorum_port
+        yield "UDP", address.host.lower(), address.election_port
+    if spec.client is not None:
+        every = [address.host for address in spec.addresses]
+        for host in every if is_wildcard(spec.client.host) else [spec.client.host]:
+            yield "TCP", host.lower(), spec.client.port
 
 
 @attrs.define
@@ -69,6 +94,7 @@ class Ensemble:
         if self.servers and all(spec.observer for spec in self.servers.values()):
             raise next(iter(self.lines.values())).error("at least one participant is needed")
         self._check_weights()
+        self._check_apart()
 
     def _check_weights(self) -> None:
         """Else there is no quorum, ever; a reconfig to such a set is refused too."""
@@ -77,6 +103,18 @@ class Ensemble:
             weights = [each for each in self.group_lines if each.key.startswith("weight.")]
             lines = [each for each in weights if self._mentioned(each)[0] in voters]
             raise lines[-1].error("no voter has any weight: at least one of 1 or more is needed")
+
+    def _check_apart(self) -> None:
+        """Two servers at one address: one of them would be taken for the other."""
+        taken: dict[tuple[str, str, int], int] = {}
+        for server_id, spec in self.servers.items():
+            for protocol, host, port in sockets_of(spec):
+                other = taken.setdefault((protocol, host, port), server_id)
+                if other != server_id and not is_wildcard(host):
+                    raise self.lines[server_id].error(
+                        f"{host}:{port} ({protocol}) is server.{other}'s already, at "
+                        f"{self.lines[other].where}: each server needs ports of its own"
+                    )
 
     def _mentioned(self, setting: Setting) -> list[int]:
         if setting.key.startswith("weight."):

@@ -48,6 +48,8 @@ class Clients:
     async def listen(self, sockets: list[socket.socket], backlog: int) -> None:
         loop = asyncio.get_running_loop()
         for each in sockets:
+            # Two may be bound to one port; here the second fails, which uvloop keeps to itself.
+            each.listen(backlog)
             server = await loop.create_server(lambda: ClientLink(self), sock=each, backlog=backlog)
             self._servers.append(server)
 
