@@ -76,6 +76,15 @@ def test_what_is_no_configuration(text: str) -> None:
         parse_configuration(text)
 
 
+def test_quorums() -> None:
+    assert THREE.is_quorum([1, 2]) and not THREE.is_quorum([3, 9])
+    groups = "".join(f"group.{n}={3 * n - 2}:{3 * n - 1}:{3 * n}\n" for n in (1, 2, 3))
+    nine = parse_configuration("\n".join(map(line, range(1, 10))) + f"\n{groups}")
+    assert nine.is_quorum([1, 2, 4, 5]) and not nine.is_quorum([1, 2, 4, 7])
+    silent = parse_configuration(str(nine) + "".join(f"\nweight.{n}=0" for n in (7, 8, 9)))
+    assert silent.is_quorum([1, 2, 4, 5]) and not silent.is_quorum([1, 2, 7, 8])
+
+
 # --- changes
 
 

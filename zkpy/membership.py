@@ -13,7 +13,7 @@ ValueError that says what would be right; which error a client sees is its calle
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Final
 
 import attrs
@@ -178,6 +178,17 @@ class Configuration:
     @property
     def by_majority(self) -> bool:
         return not self.groups and not self.weights
+
+    def is_quorum(self, sids: Container[int]) -> bool:
+        """Most of the weight in most of the groups that have any, as `zkpy.zab.quorum` counts."""
+        there: dict[int, int] = {}
+        total: dict[int, int] = {}
+        for sid in self.voters:
+            group, weight = self.groups.get(sid, 0), self.weights.get(sid, 1)
+            total[group] = total.get(group, 0) + weight
+            there[group] = there.get(group, 0) + (weight if sid in sids else 0)
+        won = [2 * there[group] > weight for group, weight in total.items() if weight]
+        return 2 * sum(won) > len(won)
 
     def __str__(self) -> str:
         """Without a version."""

@@ -177,7 +177,7 @@ def test_words_that_need_service(word: str) -> None:
 @pytest.mark.parametrize("word", ["srvr", "stat", "mntr"])
 def test_words_that_need_service_tell_why_there_will_be_none(word: str) -> None:
     """D5: what the log says too, for those who ask."""
-    status = attrs.evolve(STATUS, mode="", despair="no leader can be elected: ...")
+    status = attrs.evolve(STATUS, mode="", why_idle="no leader can be elected: ...")
     said = answer(word, make_view(status=status), (word,), read_only_mode=False)
     assert said == NOT_SERVING.encode() + b"no leader can be elected: ...\n"
 

@@ -6,9 +6,25 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from kazoo.exceptions import (
+    BadArgumentsError,
+    BadVersionError,
+    NoAuthError,
+    ReconfigDisabledError,
+)
 
 from tests.server.members import Servers
 from zkpy.cli.main import zkpy
+from zkpy.cli.reconfig import (
+    Answer,
+    Doubt,
+    Refusal,
+    Wish,
+    carry_out,
+    check_quorum,
+    read_answer,
+)
+from zkpy.membership import Configuration, parse_configuration
 
 OBSERVER = "server.2=127.0.0.1:7:8:observer;127.0.0.1:9"
 VOTER = "server.3=127.0.0.1:17:18:participant;127.0.0.1:19"
@@ -49,7 +65,7 @@ class Run:
 
 def test_the_plan_alone(run: Run) -> None:
     shown = run("--dry-run", "--add", OBSERVER, "--add", VOTER)
-    assert shown.exit_code == 0
+    assert shown.exit_code == 1
     assert re.sub(r"version \w+", "version V", shown.output).splitlines() == [
         "now:    version V, voters 1; a quorum is 1 of 1, 0 may fail",
         f"change: server.2 joins as an observer: {OBSERVER.partition('=')[2]}",
@@ -61,6 +77,114 @@ def test_the_plan_alone(run: Run) -> None:
         "refused: no quorum of the new voters answers",
     ]
     assert run.shell("config").output.count("server.") == 1
+
+
+def test_a_plan_that_may_be_carried_out(run: Run) -> None:
+    before = run.shell("config").output
+    shown = run("--dry-run", "--add", OBSERVER)
+    assert shown.exit_code == 0, shown.output
+    assert shown.output.endswith("ready:  server.1 serves as leader\n")
+    assert run.shell("config").output == before
+
+
+def test_a_plan_of_one_who_may_not(run: Run) -> None:
+    shown = run("--dry-run", "--add", OBSERVER, auth=())
+    assert shown.exit_code == 1
+    assert "refused: not permitted by the ACL" in shown.output
+
+
+class Scripted:
+    """A client whose servers answer a reconfig and a change of the configuration's znode so."""
+
+    def __init__(self, reconfig: Exception, change: Exception | None = None) -> None:
+        self.refusals = {"reconfig": reconfig, "set": change}
+        self.versions: list[int] = []
+
+    def get(self, path: str) -> tuple[bytes, None]:
+        return f"{THREE}\nversion=100000002".encode(), None
+
+    def reconfig(self, joining: str, leaving: str, members: str, version: int) -> None:
+        self.versions.append(version)
+        raise self.refusals["reconfig"] or AssertionError
+
+    def set(self, path: str, data: bytes, version: int) -> None:
+        self.versions.append(version)
+        raise self.refusals["set"] or AssertionError
+
+
+THREE = "\n".join(f"server.{n}=127.0.0.1:{n}1:{n}2;127.0.0.1:{n}" for n in (1, 2, 3))
+
+
+@pytest.fixture
+def serving(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zkpy.cli.reconfig.ask_member", lambda spec: Answer("serves", True))
+
+
+@pytest.mark.usefixtures("serving")
+@pytest.mark.parametrize(
+    ("client", "leaving", "why"),
+    [
+        (Scripted(ReconfigDisabledError()), "3", ReconfigDisabledError),
+        (Scripted(BadVersionError(), NoAuthError()), "3", NoAuthError),
+        (Scripted(BadVersionError(), BadVersionError()), "2,3", Refusal),
+    ],
+)
+def test_a_plan_is_refused_as_the_change_would_be(
+    client: Scripted, leaving: str, why: type[Exception]
+) -> None:
+    with pytest.raises(why):
+        carry_out(client, Wish(leaving=leaving), -1, dry_run=True)
+    assert 0x100000002 not in client.versions and -1 not in client.versions
+
+
+@pytest.mark.usefixtures("serving")
+def test_a_plan_is_only_asked_about() -> None:
+    client = Scripted(BadVersionError(), BadVersionError())
+    carry_out(client, Wish(leaving="3"), -1, dry_run=True)
+    assert client.versions == [0x100000001, 2**31 - 1]
+
+
+def test_the_reason_that_servers_do_not_give() -> None:
+    with pytest.raises(Refusal, match="1 voter would be left, .*standaloneEnabled=false"):
+        carry_out(Scripted(BadArgumentsError()), Wish(leaving="2,3"), -1, dry_run=False)
+    with pytest.raises(BadArgumentsError):
+        carry_out(Scripted(BadArgumentsError()), Wish(leaving="3"), -1, dry_run=False)
+
+
+NOT_SERVING = "This ZooKeeper instance is not currently serving requests"
+
+
+@pytest.mark.parametrize(
+    ("lines", "ready"),
+    [
+        (["Mode: leader"], True),
+        (["Zxid: 0x1", "Mode: follower", "Node count: 5"], True),
+        (["Mode: observer"], True),
+        (["Mode: standalone"], False),
+        (["Mode: read-only"], False),
+        ([NOT_SERVING], False),
+        ([NOT_SERVING, "no leader can be elected: ..."], False),
+        ([NOT_SERVING, "learning from server 2: not serving: this server is not in ..."], True),
+        ([], False),
+    ],
+)
+def test_who_counts_as_there(lines: list[str], ready: bool) -> None:
+    assert read_answer(lines).ready is ready
+
+
+def answers(*ready: bool | None) -> dict[int, Answer]:
+    return {sid: Answer("", each) for sid, each in enumerate(ready, 1)}
+
+
+def test_a_quorum_has_to_be_there() -> None:
+    three = parse_configuration(THREE)
+    check_quorum(three, answers(True, True, False))
+    with pytest.raises(Refusal):
+        check_quorum(three, answers(True, False, False))
+    with pytest.raises(Doubt):
+        check_quorum(three, answers(True, False, None))
+    weighted = Configuration(three.servers, weights={1: 3})
+    check_quorum(weighted, answers(True, False, False))
 
 
 def test_it_is_done(run: Run) -> None:

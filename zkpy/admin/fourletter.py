@@ -29,7 +29,7 @@ def _render(word: str, view: ServerView, allowed: bool) -> str:
         return f"{word} is not executed because it is not in the whitelist.\n"
     command = _COMMANDS[word]
     if command.needs_service and not view.mode:
-        why = view.status.despair
+        why = view.status.why_idle
         return NOT_SERVING + (f"{why}\n" if why else "")
     return _TEXTS[word](command.run(view))
 

@@ -1,20 +1,28 @@
 """`zkpy reconfig`: change who the ensemble is, after saying what that means.
 
 The plan is made from `/zookeeper/config`, and the request names the version that it was made
-from: what is done is what was shown, or nothing.  Exit code 0 when it was done (or shown),
+from: what is done is what was shown, or nothing.  Exit code 0 when it was done, or could be,
 1 if it is refused, by the plan or by the server, 2 if the command was wrong.
+
+A dry run changes nothing, and says yes only if all that can be asked says yes.
 """
 
+import contextlib
 import logging
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import attrs
 import click
 from kazoo.client import KazooClient
-from kazoo.exceptions import KazooException
+from kazoo.exceptions import (
+    BadArgumentsError,
+    BadVersionError,
+    KazooException,
+    ThrottledOpError,
+)
 from kazoo.handlers.threading import KazooTimeoutError
 
 from zkpy import membership
@@ -25,10 +33,20 @@ from zkpy.membership import Configuration, ServerSpec
 DONE, REFUSED = 0, 1
 PATIENCE_S: Final = 2.0
 ANY_VERSION: Final = -1
+NO_DATA_VERSION: Final = 2**31 - 1
+"""That of no `/zookeeper/config`: a change of it that names this one fails."""
+MEMBER_MODES: Final = ("leader", "follower", "observer")
+"""Of who belongs to an ensemble with a leader; others cannot be synchronised with it."""
+LEARNS: Final = "learning from server "
+"""How the line begins that a newcomer has behind `not serving`, once it is synchronised."""
 
 
 class Refusal(Exception):
     """It will not be done; the message says why."""
+
+
+class Doubt(Exception):
+    """Whether it would be done cannot be known beforehand; the message says what is not known."""
 
 
 @attrs.define(frozen=True)
@@ -38,6 +56,11 @@ class Wish:
     joining: str = ""
     leaving: str = ""
     members: str = ""
+
+    @property
+    def lists(self) -> tuple[str | None, str | None, str | None]:
+        """As the request has them."""
+        return self.joining or None, self.leaving or None, self.members or None
 
 
 @click.command()
@@ -91,6 +114,8 @@ def reconfig(
         sys.exit(_complain(f"refused: {explain(why)}"))
     except Refusal as why:
         sys.exit(_complain(f"refused: {why}"))
+    except Doubt as why:
+        sys.exit(_complain(f"unknown: {why}"))
     finally:
         client.stop()
         client.close()
@@ -124,11 +149,13 @@ def carry_out(client: KazooClient, wish: Wish, expected: int, dry_run: bool) -> 
     for line in describe(now, then, version):
         click.echo(line)
     if dry_run:
-        for line in look_at(now, then):
-            click.echo(line)
+        rehearse(client, wish, now, then, text)
         return
-    parts = wish.joining or None, wish.leaving or None, wish.members or None
-    data, _ = client.reconfig(*parts, version)
+    try:
+        data, _ = client.reconfig(*wish.lists, version)
+    except BadArgumentsError:
+        check_voters_left(now, then)  # the one reason that the plan does not know better
+        raise
     click.echo(f"done: version {membership.version_in(data.decode()):x}")
 
 
@@ -186,25 +213,68 @@ def role_of(spec: ServerSpec) -> str:
     return "an observer" if spec.observer else "a voter"
 
 
-# --- looking around -------------------------------------------------------------------
+# --- the dry run ----------------------------------------------------------------------
 
 
-def look_at(now: Configuration, then: Configuration) -> Iterator[str]:
-    """Who of the new voters answers: a quorum of them has to be synchronised, or the leader
-    refuses the change.  Whether it is, only the leader knows."""
-    answering = 0
-    for sid in then.voters:
-        mode = ask_mode(then.servers[sid])
-        answering += mode is not None
-        yield f"ready:  server.{sid} {mode or 'does not answer at its client address'}"
-    if then.by_majority and 2 * answering <= len(then.voters):
-        yield "refused: no quorum of the new voters answers"
+def rehearse(
+    client: KazooClient, wish: Wish, now: Configuration, then: Configuration, text: str
+) -> None:
+    """What would be said, in the order in which a leader says it: an exception, if not yes."""
+    answers = {sid: ask_member(then.servers[sid]) for sid in then.voters}
+    for sid, answer in answers.items():
+        click.echo(f"ready:  server.{sid} {answer.text}")
+    ask_whether_enabled(client, wish, membership.version_in(text))
+    check_voters_left(now, then)
+    check_quorum(then, answers)
+    ask_whether_permitted(client, text)
 
 
-def ask_mode(spec: ServerSpec) -> str | None:
-    """What `srvr` says, which every server answers; None if nobody does."""
+def ask_whether_enabled(client: KazooClient, wish: Wish, version: int) -> None:
+    """Asked for at an earlier version, which never comes again: refused in any case, and for
+    this reason only if reconfigEnabled is set and no other change is under way."""
+    with contextlib.suppress(BadVersionError):
+        client.reconfig(*wish.lists, version - 1)
+
+
+def ask_whether_permitted(client: KazooClient, text: str) -> None:
+    """The ACL is judged before the version.  A disk without room is no obstacle to a reconfig."""
+    with contextlib.suppress(BadVersionError, ThrottledOpError):
+        client.set(CONFIG, text.encode(), NO_DATA_VERSION)
+
+
+def check_voters_left(now: Configuration, then: Configuration) -> None:
+    """Only the servers know their standaloneEnabled; an ensemble of one must have it at false."""
+    if len(now.voters) > 1 and len(then.voters) == 1:
+        raise Refusal(
+            "1 voter would be left, at least 2 must be, "
+            "unless the servers have standaloneEnabled=false"
+        )
+
+
+@attrs.define(frozen=True)
+class Answer:
+    """What is known of one member."""
+
+    text: str
+    ready: bool | None = False
+    """None if it cannot be asked."""
+
+
+def check_quorum(then: Configuration, answers: Mapping[int, Answer]) -> None:
+    """A quorum of the new voters has to be synchronised.  Whether it is, only the leader knows;
+    that it cannot be is seen from here."""
+    ready = [sid for sid, answer in answers.items() if answer.ready]
+    perhaps = [sid for sid, answer in answers.items() if answer.ready is not False]
+    if not then.is_quorum(perhaps):
+        raise Refusal("no quorum of the new voters answers")
+    if not then.is_quorum(ready):
+        raise Doubt("whether a quorum of the new voters is there: some cannot be asked")
+
+
+def ask_member(spec: ServerSpec) -> Answer:
+    """By `srvr`, which every server answers."""
     if spec.client is None:
-        return "has no client address to be asked at"
+        return Answer("cannot be asked: it has no client address", None)
     host = spec.client.host or spec.addresses[0].host
     try:
         with socket.create_connection((host, spec.client.port), PATIENCE_S) as asking:
@@ -212,6 +282,15 @@ def ask_mode(spec: ServerSpec) -> str | None:
             asking.settimeout(PATIENCE_S)
             said = b"".join(iter(lambda: asking.recv(4096), b"")).decode(errors="replace")
     except OSError:
-        return None
-    found = [line.removeprefix("Mode: ") for line in said.splitlines() if "Mode: " in line]
-    return f"serves as {found[0]}" if found else "runs, and does not serve (yet)"
+        return Answer("does not answer at its client address")
+    return read_answer(said.splitlines())
+
+
+def read_answer(lines: list[str]) -> Answer:
+    for line in lines:
+        mode = line.removeprefix("Mode: ")
+        if mode != line:
+            return Answer(f"serves as {mode}", mode in MEMBER_MODES)
+        if line.startswith(LEARNS):
+            return Answer("is synchronised, and serves once it is a member", True)
+    return Answer("runs, and does not serve (yet)")

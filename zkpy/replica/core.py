@@ -351,7 +351,7 @@ class Replica:
 
     def _tell_standing(self) -> None:
         """A line for the operator's log; of a server alone there is nothing to tell."""
-        text = _describe_standing(self.zab)
+        text = describe_standing(self.zab)
         if text != self._told and not self.options.standalone:
             self.clients.notices.append(text)
         self._told = text
@@ -696,7 +696,8 @@ def _describe_voters(voters: VoterSet) -> str:
     return f"{version_of(voters):x}: voters {list(members.voters)}{observers}"
 
 
-def _describe_standing(zab: Zab) -> str:
+def describe_standing(zab: Zab) -> str:
+    """For the operator.  `zkpy reconfig` knows a newcomer that may be added by how this begins."""
     if zab.role is Role.LOOKING:
         return f"looking for a leader: {zab.why_looking}"
     if zab.is_left_out:

@@ -9,7 +9,7 @@ import attrs
 from wire.peer import Role
 from zkpy.membership import show
 from zkpy.pipeline.watches import Kind
-from zkpy.replica.core import Replica
+from zkpy.replica.core import Replica, describe_standing
 from zkpy.replica.links import ClientLink
 from zkpy.replica.membership import configuration_of, text_of, version_of
 
@@ -65,8 +65,8 @@ class Status:
     """The configuration in force, in the form of `/zookeeper/config`; empty without addresses."""
     low_space: bool = False
     """The disk is nearly full: writes that need room are refused."""
-    despair: str | None = None
-    """Why no leader can be elected until an operator does something."""
+    why_idle: str | None = None
+    """Why it serves nobody, where that does not end without an operator."""
     local_sessions: int = 0
     """Those that this member alone knows."""
 
@@ -120,7 +120,7 @@ def status_of(replica: Replica) -> Status:
         proposal_sizes=replica.office.proposal_sizes(),
         membership=_membership_of(replica),
         low_space=replica.low_space,
-        despair=replica.zab.despair,
+        why_idle=_why_idle(replica),
         local_sessions=replica.clients.local_sessions,
     )
 
@@ -139,6 +139,12 @@ def _mode_of(replica: Replica) -> str:
     if not replica.zab.serving:
         return "read-only" if replica.clients.read_only else ""
     return "standalone" if replica.options.standalone else _MODES[replica.zab.role]
+
+
+def _why_idle(replica: Replica) -> str | None:
+    """A newcomer says nothing before it is synchronised: until then it cannot be taken in."""
+    zab = replica.zab
+    return describe_standing(zab) if zab.waits_for_membership else zab.despair
 
 
 def _link_status(link: ClientLink) -> LinkStatus:

@@ -440,6 +440,11 @@ class Zab:
             return False
         return self.configured.version > 0 or not learning.founding
 
+    @property
+    def waits_for_membership(self) -> bool:
+        """A learner that is left out, and could serve at once if it were not."""
+        return self.is_left_out and self._learning is not None and self._learning.serving
+
     def _learner_role(self) -> Role:
         """A change of voters makes a follower of an observer, and the other way round."""
         return Role.FOLLOWING if self.voters.is_voter(self.me) else Role.OBSERVING
