@@ -50,12 +50,20 @@ CONNECTIONS = (
         last_response_ms=1_700_000_000_400,
         latency=Summary(2, 5 * NS_PER_MS, NS_PER_MS, 4 * NS_PER_MS, 4 * NS_PER_MS),
     ),
-    ConnectionView("10.0.0.2:5000", reading=False, queued=0, received=0, sent=0),
+    ConnectionView(
+        "10.0.0.2:5000",
+        reading=False,
+        queued=0,
+        received=0,
+        sent=0,
+        opened_ms=1_699_999_998_000,
+    ),
 )
 DETAILS = Details(
     ephemerals={SESSION: ["/a", "/b"]},
     watches=[(SESSION, "/a"), (SESSION, "/b"), (-1, "/a")],
     deadlines={52_000: [SESSION, -1]},
+    timeouts={SESSION: 10_000, -1: 4000},
     digests=[(0x1_0000_0000, 7), (0x1_0000_0005, 9)],
 )
 CONFIG = Config("/nowhere/data", "/nowhere/log", ClientAddress("127.0.0.1", 0), Limits())
@@ -255,10 +263,40 @@ def test_dump() -> None:
         "Sessions with Ephemerals (1):\n"
         "0x100000000000001:\n\t/a\n\t/b\n"
         "Connections dump:\n"
-        "Connections Sets (1)/(1):\n"
+        "Connections Sets (2)/(2):\n"
+        "1 expire at Tue Nov 14 22:13:30 UTC 2023:\n"
+        "\tip: /10.0.0.2:5000 sessionId: 0x0\n"
         "1 expire at Tue Nov 14 22:13:32 UTC 2023:\n"
         "\tip: /10.0.0.1:4000 sessionId: 0x100000000000001\n"
     )
+
+
+GLOBAL_SETS = "Sets (1)/(2):\n2 expire at Tue Nov 14 22:13:22 UTC 2023:\n"
+BOTH = "\t0x100000000000001\n\t0xffffffffffffffff\n"
+LOCAL_SETS = "Sets (1)/(1):\n1 expire at Tue Nov 14 22:13:20 UTC 2023:\n\t0x7\n"
+
+
+@pytest.mark.parametrize(
+    ("details", "text"),
+    [
+        (
+            attrs.evolve(DETAILS, deadlines=None),
+            "Global Sessions(2):\n0xffffffffffffffff\t4000ms\n0x100000000000001\t10000ms\n",
+        ),
+        (
+            attrs.evolve(DETAILS, deadlines=None, timeouts={}, local_deadlines={50_000: [7]}),
+            f"Local Session {LOCAL_SETS}Global Sessions(0):\n",
+        ),
+        (
+            attrs.evolve(DETAILS, local_deadlines={50_000: [7]}),
+            f"Local Session {LOCAL_SETS}Global Session {GLOBAL_SETS}{BOTH}",
+        ),
+    ],
+)
+def test_dump_shows_who_watches_over_sessions(details: Details, text: str) -> None:
+    """As ZooKeeper 3.9.5 does on a follower, and with localSessionsEnabled."""
+    said = ask("dump", details=lambda: details)
+    assert said.startswith(f"SessionTracker dump:\n{text}ephemeral nodes dump:\n")
 
 
 def test_watches() -> None:

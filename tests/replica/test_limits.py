@@ -318,6 +318,7 @@ def test_details(pair: tuple[World, Client, Raw]) -> None:
     details = details_of(world.replica)
     assert details.ephemerals == {session: ["/e"]}
     assert sorted(details.watches) == [(session, "/"), (session, "/e")]
+    assert details.deadlines is not None and details.local_deadlines is None
     (deadline,) = details.deadlines
     assert 10_000 <= deadline - world.now <= 12_000
     assert details.deadlines[deadline] == [session]

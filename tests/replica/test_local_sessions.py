@@ -14,6 +14,7 @@ from zkpy.effects import EntryKind
 from zkpy.membership import Configuration, parse_server
 from zkpy.replica.local import LocalSessionRules
 from zkpy.replica.reading import Reading
+from zkpy.replica.status import details_of
 
 EPHEMERAL = int(CreateMode.EPHEMERAL)
 TICK_MS = 2000
@@ -63,6 +64,13 @@ def test_a_session_begins_and_ends_without_the_log(world: World, client: Client)
     assert (local_sessions(world), len(world.log)) == (0, before)
     assert logged(world) == []
     assert len(world.replica.state.sessions) == 0
+
+
+def test_details_have_them_apart(world: World, client: Client) -> None:
+    details = details_of(world.replica)
+    assert details.local_deadlines is not None
+    assert list(details.local_deadlines.values()) == [[client.granted.session_id]]
+    assert (details.deadlines, details.timeouts) == ({}, {})
 
 
 def test_passwords_are_not_alike(world: World) -> None:

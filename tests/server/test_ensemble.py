@@ -53,6 +53,20 @@ def test_what_members_say_about_themselves(ensemble: Members) -> None:
     assert "PEERS ARE NOT AUTHENTICATED" in text
 
 
+def test_every_member_shows_all_sessions(ensemble: Members) -> None:
+    client = ensemble.connect(ensemble.all[3].hosts)
+    assert client.client_id is not None
+    session = f"\n0x{client.client_id[0]:x}\t10000ms\n"
+    leader = ensemble.find_leader()
+    for each in ensemble.all:
+        ensemble.connect(each.hosts).sync("/")
+        said = each.ask("dump")
+        assert (each is leader) == ("\nSession Sets (" in said)
+        assert (each is leader) != (session in said)
+        assert (each is leader) != ("\nGlobal Sessions(" in said)
+        assert " sessionId: 0x0\n" in said, "the connection that asks has none"
+
+
 def test_killed_leader_is_replaced_and_comes_back(ensemble: Members) -> None:
     client = ensemble.connect(ensemble.hosts)
     client.ensure_path("/failover")

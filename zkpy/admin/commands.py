@@ -310,19 +310,29 @@ def _measure(directory: str) -> int:
 
 
 def dump_sessions(view: ServerView) -> Answer:
+    """Who expires when is the leader's to know; of a session that all know, others have the
+    time-out alone."""
     details = view.details()
-    connected = [each for each in view.connections if each.session]
-    tick_ms = view.config.limits.tick_ms
+    limits = view.config.limits
     buckets: dict[int, list[ConnectionView]] = {}
-    for each in connected:
-        buckets.setdefault((each.expires_ms // tick_ms + 1) * tick_ms, []).append(each)
+    for each in view.connections:
+        ends_ms = each.expires_ms if each.session else each.opened_ms + limits.handshake_ms
+        buckets.setdefault((ends_ms // limits.tick_ms + 1) * limits.tick_ms, []).append(each)
     return {
-        "expiry_time_to_session_ids": {
-            at - view.now_ms + view.wall_ms: sessions for at, sessions in details.deadlines.items()
-        },
+        "expiry_time_to_session_ids": _by_wall_time(view, details.deadlines),
+        "expiry_time_to_local_session_ids": _by_wall_time(view, details.local_deadlines),
+        "session_id_to_timeout": dict(sorted(details.timeouts.items())),
         "session_id_to_ephemeral_paths": details.ephemerals,
         "expiry_time_to_connections": dict(sorted(buckets.items())),
     }
+
+
+def _by_wall_time(
+    view: ServerView, deadlines: Mapping[int, list[int]] | None
+) -> dict[int, list[int]] | None:
+    if deadlines is None:
+        return None
+    return {at - view.now_ms + view.wall_ms: sessions for at, sessions in deadlines.items()}
 
 
 def summarise_watches(view: ServerView) -> Answer:

@@ -76,19 +76,33 @@ def _show_connections(found: dict[str, Any]) -> str:
 
 
 def _show_dump(found: dict[str, Any]) -> str:
-    by_expiry: Mapping[int, list[int]] = found["expiry_time_to_session_ids"]
     owned: Mapping[int, list[str]] = found["session_id_to_ephemeral_paths"]
-    sessions = {at: [_hex(each) for each in ids] for at, ids in by_expiry.items()}
     connections = {
         at: [f"ip: /{each.address} sessionId: {_hex(each.session)}" for each in group]
         for at, group in found["expiry_time_to_connections"].items()
     }
     ephemerals = "".join(f"{_hex(session)}:\n{_indent(paths)}" for session, paths in owned.items())
     return (
-        f"SessionTracker dump:\nSession {_show_sets(sessions)}"
+        f"SessionTracker dump:\n{_show_sessions(found)}"
         f"ephemeral nodes dump:\nSessions with Ephemerals ({len(owned)}):\n{ephemerals}"
         f"Connections dump:\nConnections {_show_sets(connections)}"
     )
+
+
+def _show_sessions(found: dict[str, Any]) -> str:
+    """By expiry where that is watched over: local sessions here, the others by the leader."""
+    local = found["expiry_time_to_local_session_ids"]
+    own = "" if local is None else f"Local Session {_show_sets(_hex_sets(local))}"
+    tracked = found["expiry_time_to_session_ids"]
+    if tracked is not None:
+        return f"{own}{'Global ' if own else ''}Session {_show_sets(_hex_sets(tracked))}"
+    timeouts: Mapping[int, int] = found["session_id_to_timeout"]
+    lines = "".join(f"{_hex(session)}\t{each}ms\n" for session, each in timeouts.items())
+    return f"{own}Global Sessions({len(timeouts)}):\n{lines}"
+
+
+def _hex_sets(sets: Mapping[int, list[int]]) -> dict[int, list[str]]:
+    return {at: [_hex(each) for each in sessions] for at, sessions in sets.items()}
 
 
 def _show_sets(sets: Mapping[int, list[str]]) -> str:

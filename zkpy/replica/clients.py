@@ -131,6 +131,10 @@ class Clients:
         """How many sessions only this server knows."""
         return 0
 
+    def local_deadlines(self) -> dict[int, list[int]] | None:
+        """ms -> those of them that are to expire then; None if there cannot be any."""
+        return None
+
     def receive(self, link_id: int, data: bytes, now: int) -> bool:
         """Whether the link is overloaded now."""
         link = self.links.by_id.get(link_id)

@@ -126,8 +126,8 @@ class Learning:
     def set_low_space(self, low: bool) -> None:
         """The leader's disk decides: a quorum goes on without this one."""
 
-    def session_deadlines(self) -> dict[int, list[int]]:
-        return {}
+    def session_deadlines(self) -> None:
+        return None
 
     def proposal_sizes(self) -> tuple[int, int, int] | None:
         return None

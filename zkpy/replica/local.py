@@ -85,6 +85,9 @@ class LocalClients(Clients):
         """While nobody is served here, they are only kept for their clients to come back."""
         return len(self._local) if self._serving or self._read_only else 0
 
+    def local_deadlines(self) -> dict[int, list[int]]:
+        return self._expiry.by_deadline()
+
     def enter(self, office: Office, serving: bool, read_only: bool = False) -> None:
         """The sessions outlive the role.  While it did not serve, nobody could be heard: so
         all have their full time again, as global ones have with a new leader (C11)."""

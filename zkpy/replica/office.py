@@ -86,8 +86,8 @@ class Office(Protocol):
     def set_low_space(self, low: bool) -> None:
         """Whether this member's disk is nearly full."""
 
-    def session_deadlines(self) -> dict[int, list[int]]:
-        """ms -> sessions that are to expire then, where they are tracked."""
+    def session_deadlines(self) -> dict[int, list[int]] | None:
+        """ms -> sessions that are to expire then; None where they are not tracked."""
 
     def proposal_sizes(self) -> tuple[int, int, int] | None:
         """Bytes of the last, least and greatest proposal, where there are any to be made."""

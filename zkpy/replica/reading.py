@@ -86,8 +86,8 @@ class Reading:
     def set_low_space(self, low: bool) -> None:
         """Nothing is written here."""
 
-    def session_deadlines(self) -> dict[int, list[int]]:
-        return {}
+    def session_deadlines(self) -> None:
+        return None
 
     def proposal_sizes(self) -> tuple[int, int, int] | None:
         return None

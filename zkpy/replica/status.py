@@ -79,8 +79,12 @@ class Details:
     """Session -> paths."""
     watches: list[tuple[int, str]] = attrs.field(factory=list)
     """(session, path): each once, whatever kinds of watches it has there."""
-    deadlines: dict[int, list[int]] = attrs.field(factory=dict)
+    deadlines: dict[int, list[int]] | None = None
     """Of a leader: monotonic ms -> sessions that expire then unless heard from."""
+    timeouts: dict[int, int] = attrs.field(factory=dict)
+    """Session -> ms, of those that all members know."""
+    local_deadlines: dict[int, list[int]] | None = None
+    """Like `deadlines`, of those that this member alone knows; None if there cannot be any."""
     digests: list[tuple[int, int]] = attrs.field(factory=list)
     """(zxid, digest of the state there), oldest first; the last is the present one."""
 
@@ -169,6 +173,8 @@ def details_of(replica: Replica) -> Details:
         ephemerals={session: list(paths) for session, paths in state.lifetimes.ephemerals.items()},
         watches=_watches_of(replica),
         deadlines=replica.office.session_deadlines(),
+        timeouts={session: held.timeout_ms for session, held in state.sessions.sessions.items()},
+        local_deadlines=replica.clients.local_deadlines(),
         digests=[*replica.digests, (state.zxid, state.digest)],
     )
 
