@@ -18,6 +18,7 @@ from zkpy.admin.metrics import NS_PER_MS, Metrics, Summary
 from zkpy.config import ClientAddress, Config, parse, read_properties
 from zkpy.limits import Limits
 from zkpy.replica.status import Details, Status
+from zkpy.zab.counts import Counts
 
 STATUS = Status(
     mode="standalone",
@@ -335,16 +336,43 @@ def test_leader_tells_of_its_learners_and_proposals() -> None:
         mode="leader",
         standalone=False,
         voters=3,
-        learners=3,
+        learners=4,
         synced_followers=2,
+        synced_observers=1,
+        leading_since_ms=49_000,
+        pending_syncs=5,
+        epoch=7,
+        lag=6,
+        counts=Counts(1, 20, 19, 3, 2),
         proposal_sizes=(40, 32, 100),
     )
     found = dict(line.split("\t") for line in ask("mntr", status=status).splitlines())
     assert found["zk_peer_state"] == "leading - broadcast"
     assert found["zk_quorum_size"] == "3"
-    assert (found["zk_learners"], found["zk_synced_followers"]) == ("3", "2")
-    assert found["zk_synced_observers"] == "1"
+    assert (found["zk_learners"], found["zk_synced_followers"]) == ("4", "2")
+    assert found["zk_synced_observers"] == found["zk_synced_non_voting_followers"] == "1"
+    assert (found["zk_leader_uptime"], found["zk_pending_syncs"]) == ("1000", "5")
+    assert (found["zk_current_epoch"], found["zk_max_learner_lag"]) == ("7", "6")
+    assert (found["zk_proposal_count"], found["zk_commit_count"]) == ("20", "19")
+    assert (found["zk_diff_count"], found["zk_snap_count"]) == ("3", "2")
+    assert "zk_learner_lag" not in found
     assert ask("srvr", status=status).endswith("Proposal sizes last/min/max: 40/32/100\n")
+
+
+def test_learner_tells_what_it_was_told() -> None:
+    counts = Counts(looked=2, received=9, told=8)
+    status = attrs.evolve(STATUS, mode="follower", standalone=False, epoch=7, lag=1, counts=counts)
+    found = dict(line.split("\t") for line in ask("mntr", status=status).splitlines())
+    assert (found["zk_current_epoch"], found["zk_learner_lag"]) == ("7", "1")
+    assert found["zk_learner_proposal_received_count"] == "9"
+    assert found["zk_learner_commit_received_count"] == "8"
+    assert found["zk_looking_count"] == "2"
+    assert not {"zk_leader_uptime", "zk_max_learner_lag", "zk_pending_syncs"} & found.keys()
+
+
+def test_server_alone_tells_nothing_of_others() -> None:
+    found = dict(line.split("\t") for line in ask("mntr").splitlines())
+    assert not {"zk_looking_count", "zk_current_epoch", "zk_proposal_count"} & found.keys()
 
 
 def test_every_word_of_the_protocol_has_a_command_and_a_text() -> None:

@@ -107,6 +107,7 @@ def test_closes_after_the_last_bytes(play: Play) -> None:
             bench.server.driver.request_pass()
             assert await reader.read() == b"bye" * 100_000
             await bench.core.until(lambda: "down" in bench.core.names())
+            assert bench.server.metrics.connections_lost == 0
 
     play(scene)
 
@@ -121,6 +122,7 @@ def test_client_that_leaves_is_reported_once(play: Play) -> None:
             await bench.run_pass()
             assert bench.core.names().count("down") == 1
             assert bench.server.clients.links == {}
+            assert bench.server.metrics.connections_lost == 1
 
     play(scene)
 

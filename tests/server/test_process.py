@@ -192,6 +192,7 @@ def test_four_letter_words(
     assert mntr["zk_znode_count"] == "5"
     assert int(mntr["zk_packets_received"]) >= int(mntr["zk_packets_sent"]) > 1
     assert int(mntr["zk_cnt_fsynctime"]) > 1
+    assert mntr["zk_connection_drop_count"] == "0", "words end with a close of the server's"
     assert f"clientPort={server.hosts.rpartition(':')[2]}\n" in client.command(b"conf")
     client.get("/a", watch=print)
     client.create("/mine", ephemeral=True)

@@ -179,7 +179,9 @@ def monitor(view: ServerView) -> Answer:
         "open_file_descriptor_count": _count_descriptors(),
         "max_file_descriptor_count": _limit_descriptors(),
         **_leadership(view),
+        **_broadcast(view),
         "connection_rejected": metrics.connections_rejected,
+        "connection_drop_count": metrics.connections_lost,
         "connection_dropped": metrics.connections_dropped,
         "bytes_received_count": metrics.bytes_received,
         "bytes_sent_count": metrics.bytes_sent,
@@ -202,17 +204,41 @@ def _leadership(view: ServerView) -> Answer:
     """What only a leader, or a member of an ensemble, knows."""
     status = view.status
     shared = {} if status.standalone else {"quorum_size": status.voters}
-    if view.mode != "leader" or status.proposal_sizes is None:
+    since_ms = status.leading_since_ms
+    if view.mode != "leader" or status.proposal_sizes is None or since_ms is None:
         return shared
     last, least, greatest = status.proposal_sizes
+    unvoiced = status.learners - status.synced_followers - status.synced_observers
     return {
         **shared,
         "learners": status.learners,
         "synced_followers": status.synced_followers,
-        "synced_observers": status.learners - status.synced_followers,
+        "synced_observers": status.synced_observers,
+        "synced_non_voting_followers": unvoiced,
+        "pending_syncs": status.pending_syncs,
+        "leader_uptime": view.now_ms - since_ms,
+        "max_learner_lag": status.lag,
         "last_proposal_size": last,
         "min_proposal_size": least,
         "max_proposal_size": greatest,
+    }
+
+
+def _broadcast(view: ServerView) -> Answer:
+    """Of a member of an ensemble.  Entries of zab's own are among those counted."""
+    status, counts = view.status, view.status.counts
+    if status.standalone:
+        return {}
+    return {
+        "current_epoch": status.epoch,
+        **({} if view.mode == "leader" else {"learner_lag": status.lag}),
+        "looking_count": counts.looked,
+        "proposal_count": counts.proposed,
+        "commit_count": counts.committed,
+        "diff_count": counts.diffs,
+        "snap_count": counts.snaps,
+        "learner_proposal_received_count": counts.received,
+        "learner_commit_received_count": counts.told,
     }
 
 

@@ -69,6 +69,8 @@ class Metrics:
     """Writing one batch to the log, until it is durable."""
     connections_accepted: int = 0
     connections_rejected: int = 0
+    connections_lost: int = 0
+    """Their clients ended them, without the end of the session that makes the server do it."""
     connections_dropped: int = 0
     """Clients that did not read what was sent to them."""
     bytes_received: int = 0

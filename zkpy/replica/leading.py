@@ -119,7 +119,7 @@ class Leading:
         self._wall_ms = 0
         self._heard_ms = heard_ms
         self._notices = notices
-        self.now = now
+        self.now = self.since = now
         self._expiry = SessionExpiry(limits.tick_ms)
         self._pending = Pending(state.tree)
         ensemble = Membership(zab, membership, notices) if membership.enabled else None
@@ -383,6 +383,10 @@ class Leading:
 
     def proposal_sizes(self) -> tuple[int, int, int] | None:
         return self._last_size, self._least_size, self._greatest_size
+
+    @property
+    def pending_syncs(self) -> int:
+        return len(self._syncs)
 
     def flush(self) -> None:
         self._wall_ms = 0

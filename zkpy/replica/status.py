@@ -10,8 +10,11 @@ from wire.peer import Role
 from zkpy.membership import show
 from zkpy.pipeline.watches import Kind
 from zkpy.replica.core import Replica, describe_standing
+from zkpy.replica.leading import Leading
 from zkpy.replica.links import ClientLink
 from zkpy.replica.membership import configuration_of, text_of, version_of
+from zkpy.zab.counts import Counts
+from zkpy.zab.zab import Zab
 
 
 @attrs.define(frozen=True)
@@ -59,6 +62,19 @@ class Status:
     """Of a leader: members that follow its stream."""
     synced_followers: int = 0
     """Those of them that vote."""
+    synced_observers: int = 0
+    """Those that serve clients without a vote."""
+    leading_since_ms: int | None = None
+    """Of a leader."""
+    pending_syncs: int = 0
+    """Of a leader: syncs of clients that wait for a quorum's word."""
+    epoch: int = 0
+    """Of the leader in force; 0 while there is none."""
+    lag: int = 0
+    """In entries: of a leader, what its slowest synchronised learner has not acknowledged; of
+    others, what is committed and not applied here."""
+    votes: bool = True
+    counts: Counts = attrs.field(factory=Counts)
     proposal_sizes: tuple[int, int, int] | None = None
     """Of a leader: bytes of the last, the least and the greatest proposal; -1 before the first."""
     membership: str = ""
@@ -102,8 +118,9 @@ def status_of(replica: Replica) -> Status:
     state = replica.state
     table = replica.clients.links
     links = list(table.by_id.values())
-    voters = replica.zab.voters.voters()
-    learners = replica.zab.learners
+    zab, office = replica.zab, replica.office
+    learners = zab.learners
+    leading = office if isinstance(office, Leading) else None
     return Status(
         mode=_mode_of(replica),
         zxid=state.zxid,
@@ -118,15 +135,28 @@ def status_of(replica: Replica) -> Status:
         links=tuple(map(_link_status, links)),
         server_id=replica.options.server_id,
         standalone=replica.options.standalone,
-        voters=len(voters),
+        voters=len(zab.voters.voters()),
         learners=len(learners),
-        synced_followers=sum(1 for sid in learners if sid in voters),
-        proposal_sizes=replica.office.proposal_sizes(),
+        synced_followers=sum(map(zab.voters.is_voter, learners)),
+        synced_observers=sum(_serves_without_vote(zab, sid) for sid in learners),
+        leading_since_ms=leading.since if leading else None,
+        pending_syncs=leading.pending_syncs if leading else 0,
+        epoch=zab.epoch,
+        lag=zab.lag,
+        votes=zab.voters.is_voter(zab.me),
+        counts=zab.counts,
+        proposal_sizes=office.proposal_sizes(),
         membership=_membership_of(replica),
         low_space=replica.low_space,
         why_idle=_why_idle(replica),
         local_sessions=replica.clients.local_sessions,
     )
+
+
+def _serves_without_vote(zab: Zab, sid: int) -> bool:
+    """A server that the configuration does not name serves nobody where members may change."""
+    left_out = zab.options.named_only and sid not in zab.configured.everyone()
+    return not left_out and not zab.voters.is_voter(sid)
 
 
 def _membership_of(replica: Replica) -> str:

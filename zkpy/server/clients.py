@@ -161,6 +161,10 @@ class ClientLink(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._driver.receive(self, data)
 
+    def eof_received(self) -> None:
+        """Not where this server closed: a client that ends its session waits for that."""
+        self._clients.metrics.connections_lost += 1
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         if self._linger is not None:

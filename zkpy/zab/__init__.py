@@ -51,5 +51,6 @@ SnapAborted: forget it, the old state stays in force.
 `zab.propose_voters(new)` starts a change; joint and final entries follow by themselves.
 
 Modules: window (the log in memory), quorum (who counts), member (what a member holds
-whatever its role), election, sync (plan_sync), leader, learner, zab (the object above).
+whatever its role), election, sync (plan_sync), leader, learner, counts (for whoever watches),
+zab (the object above).
 """

@@ -45,6 +45,7 @@ from wire.peer import (
 )
 from zkpy import zxid as zxids
 from zkpy.effects import EntryKind
+from zkpy.zab.counts import Counts
 from zkpy.zab.member import CONFIG, Member
 from zkpy.zab.quorum import Members, VoterSet
 from zkpy.zab.sync import Way, plan_sync
@@ -163,6 +164,8 @@ class Leading:
         self.paused = False
         self._resumed_round = 0
         self._wanted_round = 0
+        self._diffs = self._snaps = 0
+        """Learners synchronised so, for `count`."""
         self._images: list[int] = []
         self._unproven: dict[int, None] = {}
         """Learners that have everything and must not count yet."""
@@ -176,6 +179,23 @@ class Leading:
     def _enter(self, phase: Phase) -> None:
         assert (self.phase, phase) in MOVES, f"from {self.phase} to {phase}"
         self.phase = phase
+
+    # --- facts
+
+    def count(self, counts: Counts) -> None:
+        """Add what this leadership has done so far."""
+        counts.diffs += self._diffs
+        counts.snaps += self._snaps
+        if self.phase is not Phase.DISCOVERY:
+            first = zxids.first_of(self.epoch)
+            counts.proposed += self.window.last - first
+            counts.committed += max(0, self.window.committed - first)
+
+    @property
+    def lag(self) -> int:
+        """How many entries the slowest of the synchronised learners has not acknowledged."""
+        acked = [progress.acked for progress in self.progress.values() if progress.up_to_date]
+        return self.window.last - min(acked, default=self.window.last)
 
     # --- inputs
 
@@ -410,7 +430,9 @@ class Leading:
         if plan.way is Way.SNAP:
             progress.enter(Stage.IMAGING)
             self._images.append(sid)
+            self._snaps += 1
             return
+        self._diffs += 1
         message = Diff if plan.way is Way.DIFF else Trunc
         self.member.send(sid, message(plan.zxid, plan.chain, progress.target))
         progress.enter(Stage.STREAMING)

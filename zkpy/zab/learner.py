@@ -41,6 +41,7 @@ from wire.peer import (
     UpToDate,
 )
 from zkpy import zxid as zxids
+from zkpy.zab.counts import Counts
 from zkpy.zab.member import Member, Staging
 from zkpy.zab.quorum import VoterSet
 from zkpy.zab.window import Window
@@ -102,6 +103,13 @@ class Learning:
     def _enter(self, phase: Phase) -> None:
         assert (self.phase, phase) in MOVES, f"from {self.phase} to {phase}"
         self.phase = phase
+
+    def count(self, counts: Counts) -> None:
+        """Add what came of this leader so far, once synchronised."""
+        if self.phase is Phase.BROADCAST:
+            window = self.member.window
+            counts.received += window.last - self._target
+            counts.told += max(0, window.committed - self._target)
 
     # --- inputs
 

@@ -6,11 +6,12 @@ throws that object away whole; nothing is reset field by field (ZOOKEEPER-2845).
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from wire.peer import FollowerInfo, Notification, Role, Upper
 from zkpy.effects import DiskBatch, Entry, Identity
+from zkpy.zab.counts import Counts
 from zkpy.zab.election import Election
 from zkpy.zab.leader import Leading, Stage
 from zkpy.zab.leader import Phase as LeaderPhase
@@ -76,6 +77,8 @@ class Zab:
         self.why_looking = "started"
         """Why the last leader was given up: for the operator's log."""
         self._election = Election(self.member)
+        self._counts = Counts()
+        """Without those of the present leadership."""
         self._leading: Leading | None = None
         self._learning: Learning | None = None
         self._judged: VoterSet | None = None
@@ -137,6 +140,25 @@ class Zab:
         """Of a leader: the learners that follow its stream, ascending."""
         progress = self._leading.progress if self._leading else {}
         return sorted(sid for sid, p in progress.items() if p.stage is Stage.STREAMING)
+
+    @property
+    def counts(self) -> Counts:
+        """Of this process so far."""
+        counts = replace(self._counts)
+        if self._leading:
+            self._leading.count(counts)
+        elif self._learning:
+            self._learning.count(counts)
+        return counts
+
+    @property
+    def lag(self) -> int:
+        """In entries: how far the slowest synchronised learner is behind this leader; of others,
+        how many are known to be committed and not applied, for want of a sync of their own disk."""
+        if self._leading:
+            return self._leading.lag
+        log = self.log
+        return log.position(log.committed) - log.position(log.applied)
 
     def set_ping_payload(self, payload: Callable[[], bytes]) -> None:
         """What goes with each ping, asked for when it is made (touched sessions)."""
@@ -371,6 +393,8 @@ class Zab:
 
     def _look(self, now: int) -> None:
         """Without a leader: whatever was under way is thrown away whole."""
+        self._counts = self.counts
+        self._counts.looked += 1
         self._leading = self._learning = None
         self._enter(Role.LOOKING)
         self.leader, self.epoch = None, 0

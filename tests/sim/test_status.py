@@ -1,0 +1,92 @@
+"""What members of an ensemble say about themselves and each other."""
+
+from tests.sim.raw import Raw
+from tests.sim.stages import begin, followers_of, leader_of, play, run
+from tests.sim.test_leader_serves import reconfig
+from tests.sim.test_sessions import create, opened
+from wire import records
+from wire.codes import OpCode
+from zkpy.replica.status import Status, status_of
+from zkpy.testing.ensemble import SUPERUSER
+from zkpy.testing.script import Stage
+from zkpy.testing.world import MS, SECOND
+
+
+def status(stage: Stage, sid: int) -> Status:
+    return status_of(stage.ensemble.members[sid].replica)
+
+
+def write(raw: Raw, count: int) -> None:
+    for xid in range(1, count + 1):
+        raw.ask(xid, *create(f"/{raw.stage.world.now}-{xid}"))
+    run(raw.stage, SECOND)
+
+
+def test_what_was_proposed_here_was_received_there() -> None:
+    stage = begin(voters=3, observers=1)
+    leader, learners = leader_of(stage).sid, [*followers_of(stage), 4]
+    before = {sid: status(stage, sid).counts for sid in stage.ensemble.members}
+    assert all(counts.looked == 1 for counts in before.values())
+    write(opened(stage, leader), 10)
+    here, was = status(stage, leader).counts, before[leader]
+    assert (here.proposed - was.proposed, here.committed - was.committed) == (11, 11)
+    assert (here.received, here.diffs + here.snaps) == (0, 3)
+    for sid in learners:
+        there, was = status(stage, sid).counts, before[sid]
+        assert (there.received - was.received, there.told - was.told) == (11, 11)
+        assert (there.proposed, there.diffs, there.snaps) == (0, 0, 0)
+        assert status(stage, sid).epoch == 1
+
+
+def test_counts_outlive_a_leadership() -> None:
+    stage = begin(voters=3)
+    old = leader_of(stage).sid
+    write(opened(stage, old), 10)
+    others = followers_of(stage)
+    before = {sid: status(stage, sid).counts for sid in others}
+    play(stage, f"kill {old}", "until leader", f"boot {old}", "until serving")
+    new = leader_of(stage).sid
+    write(opened(stage, new), 5)
+    for sid in others:
+        counts, was = status(stage, sid).counts, before[sid]
+        assert (counts.looked, was.looked) == (2, 1)
+        assert counts.received - was.received == (0 if sid == new else counts.told - was.told)
+        assert (counts.proposed >= 6) == (sid == new)
+        assert status(stage, sid).epoch == 2
+
+
+def test_who_is_behind() -> None:
+    stage = begin(voters=3)
+    leader, slow = leader_of(stage), followers_of(stage)[0]
+    assert leader.replica.zab.lag == 0
+    raw = opened(stage, leader.sid)
+    stage.ensemble.members[slow].slow_disk = 10_000
+    for xid in range(1, 8):
+        raw.ask(xid, *create(f"/{xid}"))
+    run(stage, 500 * MS)
+    assert status(stage, leader.sid).lag == 7
+    assert status(stage, slow).lag == 7, "committed by the other two, and not on its own disk"
+    assert status(stage, followers_of(stage)[1]).lag == 0
+
+
+def test_observers_are_those_who_serve() -> None:
+    """One that was removed learns on, and serves nobody."""
+    stage = begin(voters=3, observers=1, reconfig=1)
+    leader, removed = leader_of(stage).sid, followers_of(stage)[0]
+    said = status(stage, leader)
+    assert (said.learners, said.synced_followers, said.synced_observers) == (3, 2, 1)
+    raw = opened(stage, leader)
+    raw.ask(1, OpCode.AUTH, records.AuthPacket(0, "digest", SUPERUSER))
+    reconfig(raw, 2, leaving=str(removed))
+    said = status(stage, leader)
+    assert (said.learners, said.synced_followers, said.synced_observers) == (3, 1, 1)
+    assert [status(stage, sid).votes for sid in (leader, removed, 4)] == [True, False, False]
+
+
+def test_a_leader_knows_since_when_it_leads() -> None:
+    stage = begin(voters=3)
+    begun = status(stage, leader_of(stage).sid).leading_since_ms
+    assert begun is not None
+    run(stage, SECOND)
+    assert status(stage, leader_of(stage).sid).leading_since_ms == begun
+    assert status(stage, followers_of(stage)[0]).leading_since_ms is None
