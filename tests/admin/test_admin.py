@@ -237,6 +237,15 @@ def test_conf_of_a_member() -> None:
     assert said.endswith("\nmembership: \nserver.1=d:1:2\nversion=1f")
 
 
+@pytest.mark.parametrize(("number", "votes", "kind"), [(1, False, 1), (2, True, 0)])
+def test_conf_tells_the_present_role(number: int, votes: bool, kind: int) -> None:
+    """A reconfig makes another of it than the files say."""
+    lines = "dataDir=/d\nclientPort=2181\nserver.1=a:2888:3888\nserver.2=c:1:2:observer\n"
+    config = parse(read_properties(lines, "zoo.cfg"), "zoo.cfg", number)
+    status = attrs.evolve(STATUS, standalone=False, votes=votes)
+    assert f"\npeerType={kind}\n" in ask("conf", status=status, config=config)
+
+
 def test_dirs_measures_files_below(tmp_path: Path) -> None:
     (tmp_path / "gen-0001").mkdir()
     (tmp_path / "gen-0001" / "log.1").write_bytes(bytes(300))

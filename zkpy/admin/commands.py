@@ -300,7 +300,7 @@ def _membership(view: ServerView) -> Answer:
         "electionAlg": 3,
         "electionPort": "|".join(str(each.election_port) for each in own.addresses),
         "quorumPort": "|".join(str(each.quorum_port) for each in own.addresses),
-        "peerType": int(own.observer),
+        "peerType": int(not view.status.votes),
         "membership": _members(view),
     }
 

@@ -74,6 +74,7 @@ class Status:
     """In entries: of a leader, what its slowest synchronised learner has not acknowledged; of
     others, what is committed and not applied here."""
     votes: bool = True
+    """By the voters in force, whatever the files say."""
     counts: Counts = attrs.field(factory=Counts)
     proposal_sizes: tuple[int, int, int] | None = None
     """Of a leader: bytes of the last, the least and the greatest proposal; -1 before the first."""
