@@ -4,8 +4,11 @@ from tests.sim.raw import Raw
 from tests.sim.stages import begin, followers_of, leader_of, play, run
 from tests.sim.test_leader_serves import reconfig
 from tests.sim.test_sessions import create, opened
+from tests.sim.test_synchronisation import FOREVER
+from tests.zab.scripted import vote_from
 from wire import records
 from wire.codes import OpCode
+from wire.peer import Role
 from zkpy.replica.status import Status, status_of
 from zkpy.testing.ensemble import SUPERUSER
 from zkpy.testing.script import Stage
@@ -90,3 +93,19 @@ def test_a_leader_knows_since_when_it_leads() -> None:
     run(stage, SECOND)
     assert status(stage, leader_of(stage).sid).leading_since_ms == begun
     assert status(stage, followers_of(stage)[0]).leading_since_ms is None
+
+
+def test_who_is_left_alone_among_strangers_says_so() -> None:
+    """Behind `not currently serving requests`, where an operator looks first."""
+    stage = begin(voters=3)
+    left, other = followers_of(stage)
+    stage.ensemble.restart_mean = FOREVER
+    play(stage, f"kill {leader_of(stage).sid}", f"kill {other}", "run 30s")
+    replica = stage.ensemble.members[left].replica
+    assert status(stage, left).mode == "" and status(stage, left).why_idle is None
+    vote = vote_from(
+        replica.zab, other, cluster_id=b"another ensemble", role=Role.LEADING, leader=other
+    )
+    replica.receive_vote(other, vote, replica.office.now)
+    why = status(stage, left).why_idle
+    assert why is not None and f"server {other} belongs to another ensemble" in why

@@ -99,6 +99,65 @@ def test_it_holds_as_long_as_everybody_is_heard() -> None:
     assert not is_lost(voter), "those silent for long may have been mended"
 
 
+def hear_stranger(
+    voter: Voter, sid: int, role: Role = Role.LOOKING, **changes: object
+) -> str | None:
+    """The alarm that comes of it."""
+    voter.hear(sid, **{"cluster_id": Y, "role": role, "leader": 3, "epoch": 4} | changes)
+    assert voter.last is not None
+    return voter.last.alarm
+
+
+@pytest.mark.parametrize("role", [Role.LOOKING, Role.FOLLOWING])
+def test_a_stranger_is_told_of_once(role: Role) -> None:
+    voter = Voter()
+    told = hear_stranger(voter, 2, role)
+    assert told is not None
+    assert f"server 2 belongs to another ensemble (cluster id {Y.hex()};" in told
+    assert f"here it is {X.hex()})" in told
+    assert hear_stranger(voter, 2, role) is None
+    voter.hear(2)  # one of ours has this number too: each comes and goes
+    assert hear_stranger(voter, 2, role) is None
+    assert hear_stranger(voter, 3, role) is not None
+    assert voter.zab.role is Role.LOOKING
+
+
+def test_strangers_are_why_there_is_no_leader() -> None:
+    voter = Voter()
+    hear_stranger(voter, 3, Role.LEADING)
+    hear_stranger(voter, 2, Role.FOLLOWING)
+    voter.pass_time(voter.zab.options.resend_cap_ms)
+    why = voter.zab.strangers
+    assert why is not None and voter.zab.role is Role.LOOKING
+    assert all(f"server {sid} belongs to another ensemble" in why for sid in (2, 3))
+    voter.pass_time(20_000)
+    assert voter.zab.strangers is None, "they have not been heard from for long"
+
+
+def test_a_follower_tells_of_a_stranger_too() -> None:
+    voter = Voter()
+    voter.hear(3, role=Role.LEADING, leader=3, epoch=4)
+    voter.pass_time(voter.zab.options.resend_ms)
+    assert voter.zab.dial == 3
+    told = hear_stranger(voter, 2)
+    assert told is not None and told.startswith("server 2 belongs to another ensemble")
+    assert voter.zab.strangers is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cluster_id": X},
+        {"standing": Standing.BLANK, "cluster_id": NONE},
+        {"standing": Standing.FOUNDING},
+    ],
+)
+def test_who_is_no_stranger(changes: dict[str, object]) -> None:
+    voter = Voter()
+    assert hear_stranger(voter, 2, **changes) is None  # type: ignore[arg-type]
+    assert voter.zab.strangers is None
+
+
 def test_a_leader_ends_it() -> None:
     voter = Voter()
     hear_all(voter)

@@ -179,7 +179,9 @@ def _mode_of(replica: Replica) -> str:
 def _why_idle(replica: Replica) -> str | None:
     """A newcomer says nothing before it is synchronised: until then it cannot be taken in."""
     zab = replica.zab
-    return describe_standing(zab) if zab.waits_for_membership else zab.despair
+    if zab.waits_for_membership:
+        return describe_standing(zab)
+    return zab.despair or zab.strangers
 
 
 def _link_status(link: ClientLink) -> LinkStatus:

@@ -27,7 +27,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from wire.peer import NO_VOTE, Notification, Role, Standing
+from wire.peer import NO_CLUSTER, NO_VOTE, Notification, Role, Standing
 from zkpy import zxid as zxids
 from zkpy.zab.member import Member
 from zkpy.zab.outlook import Word, despair
@@ -93,7 +93,11 @@ class Election:
         self.despair: str | None = None
         """Why this search cannot end by itself (see `outlook`)."""
         self.alarm: str | None = None
-        """The same, when it is to be said; whoever says it clears it."""
+        """The same, when it is to be said; see `take_alarm`."""
+        self._strangers: dict[int, bytes] = {}
+        """Server -> cluster id of another ensemble, which the operator was told of."""
+        self._news: list[str] = []
+        """What is to be said of them."""
         self._words: dict[int, tuple[Word, int]] = {}
         """Voter -> what it said about itself since this search began, and when."""
         self._said = ""
@@ -160,7 +164,10 @@ class Election:
         member = self.member
         could_found = member.may_found
         member.meet(n.standing)
-        self._words[n.sid] = Word(n.standing, n.cluster_id, n.role == Role.LOOKING), now
+        word = Word(n.standing, n.cluster_id, n.role == Role.LOOKING)
+        self._words[n.sid] = word, now
+        if self._is_stranger(word):
+            self._tell_of_stranger(n)
         if self.looking and could_found and not member.may_found:
             self._restart(now)
 
@@ -233,6 +240,51 @@ class Election:
             return n.cluster_id == member.cluster_id
         settled = n.standing == Standing.MEMBER or n.cluster_id == member.cluster_id
         return settled or member.may_found
+
+    # --- members of other ensembles
+
+    def _is_stranger(self, word: Word) -> bool:
+        """Neither will ever join the other, and one of them may wait for that in vain."""
+        settled = (Standing.MEMBER, Standing.SUSPECT)
+        own = self.member.cluster_id
+        both = self.member.standing in settled and word.standing in settled
+        return both and NO_CLUSTER not in (own, word.cluster_id) and own != word.cluster_id
+
+    def _tell_of_stranger(self, n: Notification) -> None:
+        """Once: it sends again and again, and may share its number with one of ours."""
+        if self._strangers.get(n.sid) != n.cluster_id:
+            self._strangers[n.sid] = n.cluster_id
+            self._news.append(
+                f"{self._describe_stranger(n.sid, n.cluster_id)}: neither joins the other. "
+                "Has one of them a data directory that is not its own?"
+            )
+
+    def _describe_stranger(self, sid: int, cluster_id: bytes) -> str:
+        return (
+            f"server {sid} belongs to another ensemble "
+            f"(cluster id {cluster_id.hex()}; here it is {self.member.cluster_id.hex()})"
+        )
+
+    @property
+    def strangers(self) -> str | None:
+        """Which members of other ensembles are there while this one looks for a leader."""
+        if not self.looking:
+            return None
+        words = [(sid, self._words[sid][0]) for sid in sorted(self._words)]
+        texts = [
+            self._describe_stranger(sid, word.cluster_id)
+            for sid, word in words
+            if self._is_stranger(word)
+        ]
+        return "; ".join(texts) or None
+
+    def take_alarm(self) -> str | None:
+        """What an operator must know now."""
+        alarms, self._news = self._news, []
+        if self.alarm:
+            alarms.append(self.alarm)
+            self.alarm = None
+        return "; ".join(alarms) or None
 
     # --- time
 

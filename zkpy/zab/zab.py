@@ -47,7 +47,8 @@ class ZabReady:
     """Learners for whom an image of the present state must be begun now."""
     halt: str | None
     alarm: str | None
-    """What an operator must know now: no leader can be elected (see `outlook`)."""
+    """What an operator must know now: no leader can be elected (see `outlook`), or a member of
+    another ensemble was met."""
 
 
 class Zab:
@@ -125,6 +126,11 @@ class Zab:
     def despair(self) -> str | None:
         """Why no leader can be elected until an operator does something (D5)."""
         return self._election.despair
+
+    @property
+    def strangers(self) -> str | None:
+        """Which members of other ensembles are there instead of a leader."""
+        return self._election.strangers
 
     @property
     def digests(self) -> dict[int, int]:
@@ -578,8 +584,9 @@ class Zab:
         member.out, member.out_upper = [], []
         closes, member.closes = member.closes, []
         disk = member.take_batch(digest_zxid, digest)
-        alarm, self._election.alarm = self._election.alarm, None
-        return ZabReady(disk, peers, votes, closes, images, member.halt, alarm)
+        return ZabReady(
+            disk, peers, votes, closes, images, member.halt, self._election.take_alarm()
+        )
 
 
 _NEVER = 1 << 62
