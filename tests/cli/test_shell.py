@@ -95,6 +95,13 @@ def test_create_get_set_delete(do: Shell, client: KazooClient) -> None:
     assert client.exists("/a") is None
 
 
+def test_a_hash_is_data(do: Shell, client: KazooClient) -> None:
+    do("create /a #1")
+    assert client.get("/a")[0] == b"#1"
+    do("set /a one#two")
+    assert client.get("/a")[0] == b"one#two"
+
+
 def test_kinds_of_znodes(do: Shell, client: KazooClient) -> None:
     do("create /q")
     assert do("create -s /q/n-") == "Created /q/n-0000000000"

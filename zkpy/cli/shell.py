@@ -136,8 +136,11 @@ class Prompt:
             code = self.run_line(line)
 
     def run_line(self, line: str) -> int:
+        """A line that begins with # is a comment; elsewhere # is a character of data."""
+        if line.lstrip().startswith("#"):
+            return DONE
         try:
-            words = shlex.split(line, comments=True)
+            words = shlex.split(line)
         except ValueError as why:
             return _complain(str(why), WRONG)
         return self.run_words(words) if words else DONE
