@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from click.testing import CliRunner, Result
 from kazoo.client import KazooClient
 
 from zkpy.cli import verbs
+from zkpy.cli.link import Client, Link
 from zkpy.cli.main import zkpy
 from zkpy.cli.shell import DONE, REFUSED, WRONG, Prompt
 from zkpy.cli.verbs import BY_NAME, VERBS, Context, UsageError, parse_acl, show_acl
@@ -20,11 +22,10 @@ from zkpy.cli.verbs import BY_NAME, VERBS, Context, UsageError, parse_acl, show_
 LIMIT_S = 30
 
 
-@pytest.fixture(scope="module")
-def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server of its own for this module."""
-    data = tmp_path_factory.mktemp("shell") / "data"
-    options = ["--port", "0", "--data-dir", str(data), "-DextendedTypesEnabled=true"]
+@contextmanager
+def serving(data: Path, port: str = "0") -> Iterator[str]:
+    """A server, and where it is."""
+    options = ["--port", port, "--data-dir", str(data), "-DextendedTypesEnabled=true"]
     child = subprocess.Popen(
         [sys.executable, "-m", "zkpy", "serve", *options], stderr=subprocess.PIPE, text=True
     )
@@ -37,31 +38,51 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         assert child.wait(LIMIT_S) == 0
 
 
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of its own for this module."""
+    with serving(tmp_path_factory.mktemp("shell") / "data") as hosts:
+        yield hosts
+
+
 @pytest.fixture
-def client(hosts: str) -> Iterator[KazooClient]:
+def link(hosts: str) -> Iterator[Link]:
+    link = Link(hosts, LIMIT_S)
+    yield link
+    link.close()
+
+
+@pytest.fixture
+def client(link: Link) -> KazooClient:
     """Connected, and nothing there."""
-    client = KazooClient(hosts)
-    client.start(LIMIT_S)
+    client = link.client
     for name in set(client.get_children("/")) - {"zookeeper"}:
         client.delete(f"/{name}", recursive=True)
-    yield client
-    client.stop()
-    client.close()
+    return client
 
 
 class Shell:
     """Runs lines and collects what they say."""
 
-    def __init__(self, client: KazooClient, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(self, link: Link, capsys: pytest.CaptureFixture[str]) -> None:
         self.said: list[str] = []
         self.heard = threading.Event()
-        self.context = Context(client, self.tell)
-        self.prompt = Prompt(self.context, "somewhere")
+        self.interrupt_at: str | None = None
+        self.context = Context(link, self.tell)
+        self.prompt = Prompt(self.context)
         self._capsys = capsys
 
     def tell(self, line: str) -> None:
         self.said.append(line)
         self.heard.set()
+        if line == self.interrupt_at:
+            raise KeyboardInterrupt
+
+    def until(self, line: str) -> None:
+        while line not in self.said:
+            self.heard.clear()
+            if line not in self.said:
+                assert self.heard.wait(LIMIT_S), (line, self.said)
 
     def __call__(self, line: str) -> str:
         self.said.clear()
@@ -74,8 +95,8 @@ class Shell:
 
 
 @pytest.fixture
-def do(client: KazooClient, capsys: pytest.CaptureFixture[str]) -> Shell:
-    return Shell(client, capsys)
+def do(link: Link, client: KazooClient, capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(link, capsys)
 
 
 # --- znodes -----------------------------------------------------------------------------
@@ -129,6 +150,9 @@ def test_listing(do: Shell, client: KazooClient) -> None:
     assert do("ls") == "a\nzookeeper"
     assert "the znode has children" in do.refused("delete /a")
     do("deleteall /a")
+    for line in ("ls -R /a", "tree /a", "tree -d 0 /a", "deleteall /a"):
+        assert "there is no such znode" in do.refused(line)
+    assert do.said == []
     assert do("ls /") == "zookeeper"
 
 
@@ -167,29 +191,117 @@ def test_a_single_watch(do: Shell, client: KazooClient) -> None:
     assert do.said == ["WATCHER:: CHANGED /a"]
 
 
+@contextmanager
+def watching(do: Shell, path: str, end: str) -> Iterator[None]:
+    """`watch` in a thread; Ctrl-C when it has told `end`."""
+    do.interrupt_at = end
+    thread = threading.Thread(target=do, args=(f"watch {path}",))
+    thread.start()
+    yield
+    thread.join(LIMIT_S)
+    assert not thread.is_alive()
+
+
 def test_watching_all_changes(do: Shell, client: KazooClient) -> None:
     client.create("/a", b"one")
-    watching = threading.Thread(target=do, args=("watch /a",))
-    watching.start()
+    with watching(do, "/a", end="/a does not exist"):
+        do.until("/a version 0: one")
+        client.set("/a", b"two")
+        do.until("/a version 1: two")
+        client.create("/a/b")
+        do.until("+ /a/b")
+        client.delete("/a/b")
+        do.until("- /a/b")
+        client.delete("/a")
 
-    def until(line: str) -> None:
-        while line not in do.said:
-            do.heard.clear()
-            if line not in do.said:
-                assert do.heard.wait(LIMIT_S), (line, do.said)
 
-    until("/a version 0: one")
-    client.set("/a", b"two")
-    until("/a version 1: two")
-    client.create("/a/b")
-    until("+ /a/b")
-    client.delete("/a/b")
-    until("- /a/b")
-    client.delete("/a")
-    until("/a does not exist")
-    do.context.ended.set()
-    watching.join(LIMIT_S)
-    assert not watching.is_alive()
+def test_watching_what_comes_and_goes(do: Shell, client: KazooClient) -> None:
+    with watching(do, "/a", end="+ /a/c"):
+        do.until("/a does not exist")
+        client.create("/a", b"first")
+        do.until("/a version 0: first")
+        client.create("/a/b")
+        do.until("+ /a/b")
+        client.delete("/a", recursive=True)
+        do.said.clear()
+        client.create("/a", b"second")
+        do.until("/a version 0: second")
+        client.create("/a/c")
+
+
+def test_a_watch_ends_with_its_command(do: Shell, client: KazooClient) -> None:
+    client.create("/a", b"one")
+    with watching(do, "/a", end="/a version 0: one"):
+        pass
+    client.create("/b", b"")
+    with watching(do, "/b", end="/b version 1: x"):
+        do.until("/b version 0: ")
+        client.set("/a", b"two")
+        client.set("/b", b"x")
+    assert do.said == ["/b version 0: ", "/b version 1: x"]
+
+
+# --- connections ------------------------------------------------------------------------
+
+
+def test_nothing_is_sent_to_a_server_that_comes_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(tmp_path) as hosts:
+        link = Link(hosts, LIMIT_S)
+        lost = threading.Event()
+        link.client.add_listener(lambda state: lost.set() if state == "SUSPENDED" else None)
+        do = Shell(link, capsys)
+        do("create /a early")
+    assert lost.wait(LIMIT_S)
+    link.client.patience_s = 0.1
+    assert "there is no connection; nothing was sent" in do.refused("set /a late")
+    link.client.patience_s = LIMIT_S
+    with serving(tmp_path, hosts.rpartition(":")[2]):
+        assert do("get /a") == "early"
+        link.close()
+
+
+def test_a_command_that_is_interrupted(
+    do: Shell, link: Link, client: KazooClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    client.create("/a")
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "set", interrupted)
+        assert do.refused("set /a x") == "interrupted\n"
+        assert link.client is client
+        patch.setattr(Client, "busy", True)  # an answer is outstanding
+        assert "may still be carried out" in do.refused("set /a x")
+    assert link.client is not client
+    assert do("get /a") == ""
+
+
+def test_identities_that_are_refused(do: Shell, link: Link, hosts: str) -> None:
+    refused = "the server refused the authentication, and closed the connection\n"
+    assert do.refused("addauth nope x") == refused
+    assert "digest" not in do("whoami")
+    do("addauth digest me:secret")
+    link.give_up()
+    assert "digest: me" in do("whoami")
+    done = run("-s", hosts, "--auth", "nope:x", "whoami")
+    assert (done.exit_code, done.stderr) == (REFUSED, f"zkpy: {refused}")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--auth", "digest"), "SCHEME:AUTH is needed"),
+        (("--auth", ":x"), "SCHEME:AUTH is needed"),
+        (("-s", "127.0.0.1:abc"), "'127.0.0.1:abc': HOST:PORT[,...][/CHROOT] is needed"),
+        (("-s", ""), "'': HOST:PORT[,...][/CHROOT] is needed"),
+    ],
+)
+def test_mistaken_options(options: tuple[str, ...], said: str) -> None:
+    done = run(*options, "ls")
+    assert done.exit_code == WRONG and said in done.stderr
 
 
 # --- ACLs and identities ----------------------------------------------------------------

@@ -13,7 +13,6 @@ from typing import Final
 
 import attrs
 import click
-from kazoo.client import KazooClient
 from kazoo.exceptions import (
     AuthFailedError,
     BadArgumentsError,
@@ -32,8 +31,8 @@ from kazoo.exceptions import (
     ReconfigInProcessError,
     ThrottledOpError,
 )
-from kazoo.handlers.threading import KazooTimeoutError
 
+from zkpy.cli.link import DEFAULT_TIMEOUT_S, Link, NotConnected, check_server
 from zkpy.cli.verbs import BY_NAME, VERBS, Context, HelpAsked, UsageError
 
 SERVER: Final = "127.0.0.1:2181"
@@ -45,7 +44,7 @@ _REFUSALS: Final[dict[type[Exception], str]] = {
     NotEmptyError: "the znode has children (deleteall removes them too)",
     BadVersionError: "the version is another",
     NoAuthError: "not permitted by the ACL (addauth)",
-    AuthFailedError: "the authentication was refused",
+    AuthFailedError: "the server refused the authentication, and closed the connection",
     InvalidACLError: "the ACL is not a valid one",
     BadArgumentsError: "the path or an argument is not a valid one (the server's log may say more)",
     NoChildrenForEphemeralsError: "ephemerals have no children",
@@ -58,22 +57,54 @@ _REFUSALS: Final[dict[type[Exception], str]] = {
 }
 
 
+def _server(_: click.Context, __: click.Parameter, text: str) -> str:
+    try:
+        check_server(text)
+    except ValueError as why:
+        raise click.BadParameter(str(why)) from None
+    return text
+
+
+def _identities(
+    _: click.Context, __: click.Parameter, texts: tuple[str, ...]
+) -> list[tuple[str, str]]:
+    parts = [text.partition(":") for text in texts]
+    if not all(scheme and colon for scheme, colon, _ in parts):
+        raise click.BadParameter("SCHEME:AUTH is needed")
+    return [(scheme, auth) for scheme, _, auth in parts]
+
+
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option(
-    "-s", "--server", default=SERVER, show_default=True, metavar="HOST:PORT[,...][/CHROOT]"
+    "-s",
+    "--server",
+    default=SERVER,
+    show_default=True,
+    callback=_server,
+    metavar="HOST:PORT[,...][/CHROOT]",
 )
-@click.option("--timeout", type=click.FloatRange(0.1), default=10.0, help="Seconds to connect.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0.1),
+    default=DEFAULT_TIMEOUT_S,
+    help="Seconds to wait for a connection.",
+)
 @click.option("-r", "--read-only", is_flag=True, help="A server without a quorum will do.")
 @click.option(
     "--auth",
-    "auths",
+    "identities",
     multiple=True,
+    callback=_identities,
     metavar="SCHEME:AUTH",
     help="As addauth does, for example digest:user:password. May be repeated.",
 )
 @click.argument("words", metavar="[COMMAND [ARGUMENT]...]", nargs=-1, type=click.UNPROCESSED)
 def shell(
-    server: str, timeout: float, read_only: bool, auths: tuple[str, ...], words: tuple[str, ...]
+    server: str,
+    timeout: float,
+    read_only: bool,
+    identities: list[tuple[str, str]],
+    words: tuple[str, ...],
 ) -> None:
     """Run one command on a server, or several, asked for one by one.
 
@@ -84,20 +115,16 @@ def shell(
         click.echo(_help())
         return
     logging.getLogger("kazoo").setLevel(logging.CRITICAL)  # what matters is said below
-    identities = [(scheme, auth) for scheme, _, auth in (each.partition(":") for each in auths)]
-    client = KazooClient(server, read_only=read_only, auth_data=identities)
+    link = Link(server, timeout, read_only, identities)
     try:
-        client.start(timeout)
-    except KazooTimeoutError:
-        client.close()
-        click.echo(f"zkpy: nobody answers at {server}", err=True)
-        sys.exit(REFUSED)
+        link.client  # noqa: B018 - somebody has to answer before anything is asked
+    except KazooException as why:
+        sys.exit(_complain(f"zkpy: {explain(why)}", REFUSED))
     try:
-        prompt = Prompt(Context(client, click.echo), server)
+        prompt = Prompt(Context(link, click.echo))
         code = prompt.run_words(list(words)) if words else prompt.loop()
     finally:
-        client.stop()
-        client.close()
+        link.close()
     sys.exit(code)
 
 
@@ -116,16 +143,14 @@ class Prompt:
     """Carries out commands, one after the other."""
 
     context: Context
-    server: str
 
     def loop(self) -> int:
         """Commands from the terminal, or from whatever stands in its place."""
         prepare_readline(self.complete)
-        prompt = f"[{self.server}] " if sys.stdin.isatty() else ""
         code = DONE
         while True:
             try:
-                line = input(prompt)
+                line = input(self._prompt())
             except EOFError:
                 return code
             except KeyboardInterrupt:
@@ -134,6 +159,9 @@ class Prompt:
             if line.strip() in LEAVE:
                 return code
             code = self.run_line(line)
+
+    def _prompt(self) -> str:
+        return f"[{self.context.link.server}] " if sys.stdin.isatty() else ""
 
     def run_line(self, line: str) -> int:
         """A line that begins with # is a comment; elsewhere # is a character of data."""
@@ -162,16 +190,21 @@ class Prompt:
             return DONE
 
     def _run(self, act: Callable[[], None]) -> int:
-        self.context.ended.clear()
         try:
             act()
         except KeyboardInterrupt:
-            self.context.ended.set()
+            return self._interrupted()
         except KazooException as why:
             return _complain(explain(why), REFUSED)
         except ValueError as why:  # kazoo's own look at paths
             return _complain(str(why), WRONG)
         return DONE
+
+    def _interrupted(self) -> int:
+        """An answer that comes later is nobody's: the connection that waits for it is given up."""
+        if not self.context.link.give_up_if_busy():
+            return _complain("interrupted", REFUSED)
+        return _complain("interrupted; the command may still be carried out", REFUSED)
 
     # --- completion -----------------------------------------------------------------
 
@@ -192,6 +225,8 @@ class Prompt:
 
 
 def explain(why: KazooException) -> str:
+    if isinstance(why, NotConnected):
+        return str(why)
     said = _REFUSALS.get(type(why))
     return said if said is not None else f"{type(why).__name__} {why}".strip()
 

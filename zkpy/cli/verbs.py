@@ -13,12 +13,13 @@ from typing import Any, Final, NoReturn
 
 import attrs
 from kazoo.client import KazooClient
-from kazoo.exceptions import NoNodeError
+from kazoo.exceptions import ConnectionLoss, NoNodeError, SessionExpiredError
 from kazoo.protocol.states import WatchedEvent, ZnodeStat
 from kazoo.security import ACL, OPEN_ACL_UNSAFE, Id
 
 from zkpy import membership
 from zkpy.cli import requests
+from zkpy.cli.link import Client, Link
 from zkpy.cli.shown import quote_data, quote_lines, show_session, show_time
 
 PERMS: Final = {"r": 1, "w": 2, "c": 4, "d": 8, "a": 16}
@@ -40,11 +41,13 @@ class HelpAsked(Exception):
 class Context:
     """What a command works with."""
 
-    client: KazooClient
+    link: Link
     tell: Callable[[str], None]
     """Prints a line."""
-    ended: threading.Event = attrs.Factory(threading.Event)
-    """Set when a command that watches should stop."""
+
+    @property
+    def client(self) -> Client:
+        return self.link.client
 
 
 class _Parser(argparse.ArgumentParser):
@@ -93,14 +96,21 @@ def list_children(context: Context, given: Arguments) -> None:
 
 
 def walk(client: KazooClient, path: str) -> Iterator[str]:
-    """A path and all below it, parents first; what goes away meanwhile is left out."""
-    yield path
-    try:
-        names = client.get_children(path)
-    except NoNodeError:
-        return
-    for name in sorted(names):
-        yield from walk(client, join(path, name))
+    """A path and all below it, parents first; what goes away meanwhile is left out.
+
+    NoNodeError if there was no such path to begin with.
+    """
+    waiting = [path]
+    while waiting:
+        at = waiting.pop()
+        try:
+            names = client.get_children(at)
+        except NoNodeError:
+            if at == path:
+                raise
+            continue
+        yield at
+        waiting += [join(at, name) for name in sorted(names, reverse=True)]
 
 
 def join(path: str, name: str) -> str:
@@ -108,6 +118,8 @@ def join(path: str, name: str) -> str:
 
 
 def draw_tree(context: Context, given: Arguments) -> None:
+    if context.client.exists(given.path) is None:
+        raise NoNodeError
     context.tell(given.path)
     for line in _branches(context.client, given.path, "", given.depth):
         context.tell(line)
@@ -278,38 +290,67 @@ def _watcher(context: Context, given: Arguments) -> Callable[[WatchedEvent], Non
 
 
 def watch(context: Context, given: Arguments) -> None:
-    """Every change of a znode and its children, until the command is ended."""
-    client, tell = context.client, context.tell
-    known: set[str] = set()
+    """Every change of a znode and its children, until Ctrl-C."""
+    told = _Told(context.tell, given.path)
+    changed = threading.Event()  # of this command: one that ended hears of nothing more
+    try:
+        while True:
+            changed.clear()
+            try:
+                told.tell_news(*_look(context.client, given.path, lambda event: changed.set()))
+            except (ConnectionLoss, SessionExpiredError):
+                told.tell_loss()
+            else:
+                changed.wait()
+    except KeyboardInterrupt:
+        return
 
-    def on_data(data: bytes | None, stat: ZnodeStat | None) -> bool | None:
-        if context.ended.is_set():
-            return False
+
+def _look(
+    client: KazooClient, path: str, on_event: Callable[[WatchedEvent], None]
+) -> tuple[list[str], bytes, ZnodeStat | None]:
+    """Children, data and Stat, with watches on all that can follow; no Stat: no znode."""
+    while True:
+        try:
+            names = client.get_children(path, watch=on_event)
+            return (names, *client.get(path, watch=on_event))
+        except NoNodeError:
+            if client.exists(path, watch=on_event) is None:
+                return [], b"", None
+
+
+@attrs.define
+class _Told:
+    """What `watch` has told, and so what is news."""
+
+    tell: Callable[[str], None]
+    path: str
+    mzxid: int | None = None
+    """0: that there is no such znode."""
+    names: set[str] = attrs.Factory(set)
+    lost: bool = False
+
+    def tell_news(self, names: list[str], data: bytes, stat: ZnodeStat | None) -> None:
+        self.lost = False
+        mzxid = 0 if stat is None else stat.mzxid
+        if mzxid != self.mzxid:
+            self.tell(self._show(data, stat))
+        for name in sorted(set(names) - self.names):
+            self.tell(f"+ {join(self.path, name)}")
+        for name in sorted(self.names - set(names)):
+            self.tell(f"- {join(self.path, name)}")
+        self.mzxid, self.names = mzxid, set(names)
+
+    def _show(self, data: bytes, stat: ZnodeStat | None) -> str:
         if stat is None:
-            tell(f"{given.path} does not exist")
-        else:
-            tell(f"{given.path} version {stat.version}: {quote_data(data)}")
-        return None
+            return f"{self.path} does not exist"
+        return f"{self.path} version {stat.version}: {quote_data(data)}"
 
-    def on_children(names: list[str]) -> bool | None:
-        if context.ended.is_set():
-            return False
-        _tell_children(context, given.path, known, set(names))
-        return None
-
-    client.DataWatch(given.path, on_data)
-    if client.exists(given.path) is not None:
-        client.ChildrenWatch(given.path, on_children)
-    context.ended.wait()
-
-
-def _tell_children(context: Context, path: str, known: set[str], names: set[str]) -> None:
-    for name in sorted(names - known):
-        context.tell(f"+ {join(path, name)}")
-    for name in sorted(known - names):
-        context.tell(f"- {join(path, name)}")
-    known.clear()
-    known.update(names)
+    def tell_loss(self) -> None:
+        """Once, however often it is tried again."""
+        if not self.lost:
+            self.tell("the connection was lost; waiting for another")
+        self.lost = True
 
 
 # --- ACLs ---------------------------------------------------------------------------
@@ -358,7 +399,7 @@ def acl(context: Context, given: Arguments) -> None:
 
 
 def add_auth(context: Context, given: Arguments) -> None:
-    context.client.add_auth(given.scheme, given.auth)
+    context.link.add_auth(given.scheme, given.auth)
 
 
 def who_am_i(context: Context, given: Arguments) -> None:
