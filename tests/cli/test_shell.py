@@ -72,7 +72,8 @@ class Shell:
         self.prompt = Prompt(self.context)
         self._capsys = capsys
 
-    def tell(self, line: str) -> None:
+    def tell(self, said: str | bytes) -> None:
+        line = said if isinstance(said, str) else said.decode()
         self.said.append(line)
         self.heard.set()
         if line == self.interrupt_at:
@@ -170,6 +171,20 @@ def test_stat_is_zookeepers(do: Shell, client: KazooClient) -> None:
 def test_what_cannot_be_printed_is_escaped(do: Shell, client: KazooClient) -> None:
     client.create("/a", b"\x1b[2J\xff\n")
     assert do("get /a") == "\\x1b[2J\\xff\\n"
+
+
+def test_data_in_base64_and_as_a_dump(do: Shell, client: KazooClient) -> None:
+    do("create /a")
+    do("set -b /a AGFiY2RlZmdoaWprbG1ub3D/")
+    assert client.get("/a")[0] == b"\0abcdefghijklmnop\xff"
+    assert do("get -b /a") == "AGFiY2RlZmdoaWprbG1ub3D/"
+    assert do("get -x /a").splitlines()[1:-1] == [
+        "         |  0  1  2  3  4  5  6  7  8  9  a  b  c  d  e  f |",
+        "+--------+-------------------------------------------------+----------------+",
+        "|00000000| 00 61 62 63 64 65 66 67 68 69 6a 6b 6c 6d 6e 6f |.abcdefghijklmno|",
+        "|00000010| 70 ff                                           |p.              |",
+    ]
+    assert "-b !!: base64 is needed" in do.refused("set -b /a !!", WRONG)
 
 
 def test_sync_config_version(do: Shell) -> None:
@@ -385,6 +400,12 @@ def test_limits_as_zookeeper_writes_them() -> None:
         ("get /a /b", "unrecognized arguments"),
         ("get 'open", "No closing quotation"),
         ("create relative", "relative: a path begins with /"),
+        ("create -t 0 /a", "ttl must be positive"),
+        ("create -t 99999999999999999999 /a", "ttl must be positive and not above"),
+        ("create -t x /a", "x: a number is needed"),
+        ("set -v 99999999999 /a x", "99999999999: a number of 32 bits is needed"),
+        ("reconfig -file /nonexist", "-file /nonexist: No such file or directory"),
+        ("reconfig -v 1ffffffffffffffff -remove 1", "a version in hexadecimal is needed"),
     ],
 )
 def test_mistakes(do: Shell, line: str, said: str) -> None:
@@ -432,6 +453,14 @@ def test_one_command_and_its_exit_code(hosts: str, client: KazooClient) -> None:
     assert run("-s", hosts, "get").exit_code == WRONG
     done = run("-s", hosts, "get", "-h")
     assert done.exit_code == DONE and "Show the data of a znode." in done.stdout
+
+
+def test_bytes_as_they_are(hosts: str, client: KazooClient) -> None:
+    client.create("/a", b"\xff\\\n\0")
+    assert run("-s", hosts, "get", "--raw", "/a").stdout_bytes == b"\xff\\\n\0"
+    assert run("-s", hosts, "get", "/a").stdout == "\\xff\\\\\\n\\x00\n"
+    run("-s", hosts, "set", "/a", "\udcff")  # how Python has a byte that is not UTF-8
+    assert client.get("/a")[0] == b"\xff"
 
 
 def test_a_chroot_and_identities(hosts: str, client: KazooClient) -> None:

@@ -1,6 +1,9 @@
 """`zkpy log` and `zkpy snapshot`, on what a real storage wrote."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -213,6 +216,19 @@ def test_nothing_is_changed(command: str, data_dir: Path) -> None:
     assert look() == before
 
 
+@pytest.mark.parametrize("command", ["log", "snapshot"])
+def test_a_reader_that_has_enough(command: str, data_dir: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "zkpy", command, str(data_dir)],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+    )
+    os.close(writing)
+    assert done.stderr == b""
+
+
 # --- snapshot ---------------------------------------------------------------------------
 
 
@@ -276,6 +292,9 @@ def test_the_generation_in_force_is_taken(data_dir: Path) -> None:
         (quote_data, None, ""),
         (quote_data, "grün".encode(), "grün"),
         (quote_data, b"a\nb\x1b[31m\xff", "a\\nb\\x1b[31m\\xff"),
+        (quote_data, b"a\\nb\\xff", "a\\\\nb\\\\xff"),
+        (quote_data, b"\x85", "\\x85"),
+        (quote_data, "\x85".encode(), "\\u0085"),
         (quote_data, "/\ud800", "/\\ud800"),
     ],
 )

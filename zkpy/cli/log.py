@@ -52,6 +52,8 @@ def log(path: str, as_json: bool, with_data: bool, batches: bool) -> None:
     try:
         for fields in read_fields(path, with_data, batches):
             click.echo(show(fields))
+    except BrokenPipeError:
+        raise  # `| head` has read enough; click ends in silence
     except (StorageError, OSError) as why:
         click.echo(f"zkpy: {why}", err=True)
         sys.exit(1)

@@ -121,11 +121,15 @@ def shell(
     except KazooException as why:
         sys.exit(_complain(f"zkpy: {explain(why)}", REFUSED))
     try:
-        prompt = Prompt(Context(link, click.echo))
+        prompt = Prompt(Context(link, tell))
         code = prompt.run_words(list(words)) if words else prompt.loop()
     finally:
         link.close()
     sys.exit(code)
+
+
+def tell(said: str | bytes) -> None:
+    click.echo(said, nl=isinstance(said, str))
 
 
 def _help() -> str:

@@ -6,6 +6,7 @@ times in words.
 """
 
 import argparse
+import base64
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -20,7 +21,8 @@ from kazoo.security import ACL, OPEN_ACL_UNSAFE, Id
 from zkpy import membership
 from zkpy.cli import requests
 from zkpy.cli.link import Client, Link
-from zkpy.cli.shown import quote_data, quote_lines, show_session, show_time
+from zkpy.cli.shown import dump_hex, quote_data, quote_lines, show_session, show_time
+from zkpy.state.lifetimes import TTL_MS_MAX
 
 PERMS: Final = {"r": 1, "w": 2, "c": 4, "d": 8, "a": 16}
 QUOTA: Final = "/zookeeper/quota"
@@ -42,8 +44,8 @@ class Context:
     """What a command works with."""
 
     link: Link
-    tell: Callable[[str], None]
-    """Prints a line."""
+    tell: Callable[[str | bytes], None]
+    """Prints a line; bytes as they are, with nothing after them."""
 
     @property
     def client(self) -> Client:
@@ -141,9 +143,17 @@ def _branches(client: KazooClient, path: str, indent: str, depth: int) -> Iterat
 
 def get_data(context: Context, given: Arguments) -> None:
     data, stat = context.client.get(given.path, watch=_watcher(context, given))
-    context.tell(quote_data(data))
+    context.tell(_as_wanted(data, given))
     if given.s:
         context.tell(show_stat(stat))
+
+
+def _as_wanted(data: bytes, given: Arguments) -> str | bytes:
+    if given.raw:
+        return data
+    if given.x:  # as in zkCli.sh, it goes before -b
+        return dump_hex(data)
+    return base64.b64encode(data).decode() if given.b else quote_data(data)
 
 
 def show_znode(context: Context, given: Arguments) -> None:
@@ -214,7 +224,9 @@ def reconfig(context: Context, given: Arguments) -> None:
     try:
         version = int(given.v, 16) if given.v else ANY_VERSION
     except ValueError:
-        raise UsageError(f"-v {given.v}: a version in hexadecimal is needed") from None
+        version = 1 << 63
+    if not -1 <= version < 1 << 63:
+        raise UsageError(f"-v {given.v}: a version in hexadecimal is needed")
     data, stat = context.client.reconfig(
         join_lines(given.add) or None,
         ",".join(given.remove) or None,
@@ -228,7 +240,11 @@ def reconfig(context: Context, given: Arguments) -> None:
 
 def read_members(path: str) -> str:
     """The lines of a file as a request has them: of a zoo.cfg, its server lines may be copied."""
-    lines = map(str.strip, Path(path).read_text(encoding="utf-8").splitlines())
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as why:
+        raise UsageError(f"-file {path}: {why.strerror}") from None
+    lines = map(str.strip, text.splitlines())
     return ",".join(line for line in lines if line and not line.startswith("#"))
 
 
@@ -242,20 +258,33 @@ def join_lines(servers: Iterable[str]) -> str:
 
 
 def set_data(context: Context, given: Arguments) -> None:
-    stat = context.client.set(given.path, given.data.encode(), version=given.v)
+    data = decode_base64(given.data) if given.b else encode(given.data)
+    stat = context.client.set(given.path, data, version=given.v)
     if given.s:
         context.tell(show_stat(stat))
 
 
+def encode(text: str) -> bytes:
+    """What was typed, also where that was not UTF-8."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def decode_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as why:
+        raise UsageError(f"-b {text}: base64 is needed ({why})") from None
+
+
 def create(context: Context, given: Arguments) -> None:
     """Exactly one of the kinds: ephemeral, container, with a time to live, or none of them."""
-    client, data = context.client, given.data.encode()
+    client, data = context.client, encode(given.data)
     acl = parse_acl(given.acl) if given.acl else OPEN_ACL_UNSAFE
     if given.c:
-        if given.e or given.s or given.t:
+        if given.e or given.s or given.t is not None:
             raise UsageError("-c cannot be used with -e, -s or -t")
         path = requests.create_container(client, given.path, data, acl)
-    elif given.t:
+    elif given.t is not None:
         if given.e:
             raise UsageError("-t cannot be used with -e: an ephemeral ends with its session")
         path = requests.create_ttl(client, given.path, data, acl, given.t, given.s)
@@ -535,7 +564,28 @@ def _flag(parser: argparse.ArgumentParser, name: str, about: str) -> None:
 
 
 def _version(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-v", type=int, default=ANY_VERSION, metavar="VERSION", help="expected")
+    parser.add_argument("-v", type=_int32, default=ANY_VERSION, metavar="VERSION", help="expected")
+
+
+def _int32(text: str) -> int:
+    number = _int(text)
+    if not -(1 << 31) <= number < 1 << 31:
+        raise argparse.ArgumentTypeError(f"{text}: a number of 32 bits is needed")
+    return number
+
+
+def _ttl(text: str) -> int:
+    number = _int(text)
+    if not 0 < number <= TTL_MS_MAX:
+        raise argparse.ArgumentTypeError(f"ttl must be positive and not above {TTL_MS_MAX}")
+    return number
+
+
+def _int(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: a number is needed") from None
 
 
 def _stat_and_watch(parser: argparse.ArgumentParser) -> None:
@@ -556,6 +606,9 @@ def _for_tree(parser: argparse.ArgumentParser) -> None:
 
 def _for_get(parser: argparse.ArgumentParser) -> None:
     _stat_and_watch(parser)
+    _flag(parser, "-b", "in base64")
+    _flag(parser, "-x", "as a hex dump")
+    _flag(parser, "--raw", "the bytes as they are, without a newline after them")
     _path(parser)
 
 
@@ -566,6 +619,7 @@ def _for_stat(parser: argparse.ArgumentParser) -> None:
 
 def _for_set(parser: argparse.ArgumentParser) -> None:
     _flag(parser, "-s", "show its new Stat")
+    _flag(parser, "-b", "data is base64")
     _version(parser)
     _path(parser)
     parser.add_argument("data")
@@ -575,7 +629,7 @@ def _for_create(parser: argparse.ArgumentParser) -> None:
     _flag(parser, "-s", "sequential: a number is appended to the name")
     _flag(parser, "-e", "ephemeral: ends with the session")
     _flag(parser, "-c", "container: ends when its last child has gone")
-    parser.add_argument("-t", type=int, metavar="MS", help="time to live without changes")
+    parser.add_argument("-t", type=_ttl, metavar="MS", help="time to live without changes")
     parser.add_argument("path", type=parse_new_path)
     parser.add_argument("data", nargs="?", default="")
     parser.add_argument("acl", nargs="?", help="scheme:id:perms,...")
