@@ -151,10 +151,20 @@ def test_listing(do: Shell, client: KazooClient) -> None:
     assert do("ls") == "a\nzookeeper"
     assert "the znode has children" in do.refused("delete /a")
     do("deleteall /a")
+    assert "-s cannot be used with -R" in do.refused("ls -R -s /", WRONG)
     for line in ("ls -R /a", "tree /a", "tree -d 0 /a", "deleteall /a"):
         assert "there is no such znode" in do.refused(line)
     assert do.said == []
     assert do("ls /") == "zookeeper"
+
+
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_deleting_some_at_a_time(do: Shell, client: KazooClient, size: int) -> None:
+    for name in ("/a/b/c", "/a/b/d", "/a/e"):
+        client.create(name, makepath=True)
+    do(f"deleteall /a -b {size}")
+    assert do("ls /") == "zookeeper"
+    assert "0: it must be greater than zero" in do.refused("deleteall -b 0 /a", WRONG)
 
 
 def test_stat_is_zookeepers(do: Shell, client: KazooClient) -> None:
@@ -217,6 +227,47 @@ def watching(do: Shell, path: str, end: str) -> Iterator[None]:
     assert not thread.is_alive()
 
 
+def test_persistent_watches(do: Shell, client: KazooClient) -> None:
+    client.create("/a")
+    do("addWatch /a")
+    client.create("/a/b")
+    do.until("WATCHER:: CREATED /a/b")
+    client.set("/a", b"x")
+    do.until("WATCHER:: CHANGED /a")
+    do("addWatch -m PERSISTENT /a")
+    client.delete("/a/b")
+    do.until("WATCHER:: CHILD /a")
+    do("removewatches /a")
+    assert "there is no such watch" in do.refused("removewatches /a")
+    assert "invalid choice: 'OFTEN'" in do.refused("addWatch -m OFTEN /a", WRONG)
+
+
+def test_removing_single_watches(do: Shell, client: KazooClient) -> None:
+    client.create("/a")
+    do("get -w /a")
+    assert "there is no such watch" in do.refused("removewatches -c /a")
+    do("removewatches -d /a")
+    client.set("/a", b"x")
+    do("ls -w /a")
+    client.create("/a/b")
+    do.until("WATCHER:: CHILD /a")
+    assert do.said == ["WATCHER:: CHILD /a"]
+
+
+def test_watches_are_told_of_or_not(do: Shell, client: KazooClient) -> None:
+    client.create("/a/b", makepath=True)
+    assert do("printwatches") == "printwatches is on"
+    do("printwatches off")
+    assert do("printwatches") == "printwatches is off"
+    do("ls -R -w /a")
+    client.create("/a/b/c")
+    client.sync("/")
+    do("printwatches on")
+    client.create("/a/d")
+    do.until("WATCHER:: CHILD /a")
+    assert do.said == ["WATCHER:: CHILD /a"]
+
+
 def test_watching_all_changes(do: Shell, client: KazooClient) -> None:
     client.create("/a", b"one")
     with watching(do, "/a", end="/a does not exist"):
@@ -277,6 +328,31 @@ def test_nothing_is_sent_to_a_server_that_comes_back(
         link.close()
 
 
+def test_persistent_watches_outlive_a_connection(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(tmp_path) as hosts:
+        link = Link(hosts, LIMIT_S)
+        do = Shell(link, capsys)
+        do("addWatch /")
+    with serving(tmp_path, hosts.rpartition(":")[2]):
+        do("create /a")
+        do.until("WATCHER:: CREATED /a")
+        link.close()
+
+
+def test_close_and_connect(do: Shell, link: Link, hosts: str, client: KazooClient) -> None:
+    do("create -e /mine")
+    do("close")
+    assert do.refused("ls /") == "not connected (connect HOST:PORT)\n"
+    do(f"connect {hosts}")
+    assert do("ls /") == "zookeeper"
+    assert "'x:y': HOST:PORT[,...][/CHROOT] is needed" in do.refused("connect x:y", WRONG)
+    assert do("ls /") == "zookeeper"
+    link.timeout_s = 0.2
+    assert "nobody answers at 127.0.0.1:1" in do.refused("connect 127.0.0.1:1")
+
+
 def test_a_command_that_is_interrupted(
     do: Shell, link: Link, client: KazooClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,7 +405,8 @@ def test_acls(do: Shell, client: KazooClient) -> None:
     assert "ip: 127.0.0.1" in do("whoami") and "digest: me" in do("whoami")
     do("setAcl -R /a auth::cdrwa,world:anyone:r")
     assert do("getAcl /a/b").splitlines()[1] == "world:anyone:r"
-    assert "aclVersion = 1" in do("getAcl -s /a")
+    assert "aclVersion = 2" in do("setAcl -s /a auth::cdrwa")
+    assert "aclVersion = 2" in do("getAcl -s /a")
     do("acl /a world:anyone:cdrwa")
     assert do("acl /a") == "world:anyone:cdrwa"
     assert "scheme:id:perms is needed" in do.refused("setAcl /a world:anyone:xyz", WRONG)
@@ -357,9 +434,9 @@ def test_bad_acl_text(text: str) -> None:
 
 
 def test_quotas(do: Shell, client: KazooClient) -> None:
-    client.create("/a/b", b"", makepath=True)
+    client.create("/a/b", b"bytes", makepath=True)
     assert do("quota /a") == "/a has no quota"
-    do("setquota -n 5 -B 1000 /a")
+    assert do("setquota -n 5 -B 1000 /a") == ""
     assert client.get("/zookeeper/quota/a/zookeeper_limits")[0] == (
         b"count=5,bytes=-1=;byteHardLimit=1000;countHardLimit=-1"
     )
@@ -370,15 +447,33 @@ def test_quotas(do: Shell, client: KazooClient) -> None:
         "countHardLimit: 9",
         "byteHardLimit: 1000",
         "znodes now: 2",
+        "bytes now: 5",
     ]
     do("delquota -n /a")
     assert "count: no limit" in do("quota /a")
     assert "/a has a quota" in do.refused("setquota -n 1 /a/b", WRONG)
-    assert "/a below it has a quota" in do.refused("setquota -n 1 /", WRONG)
     do("delquota /a")
+    do("setquota -n 1 /a/b")
+    assert "/a/b below it has a quota" in do.refused("setquota -n 1 /a", WRONG)
+    do("delquota /a/b")
     assert client.get_children("/zookeeper/quota") == []
     assert "one of -n, -b, -N, -B is needed" in do.refused("setquota /a", WRONG)
     assert "there is no such znode" in do.refused("setquota -n 1 /nope")
+
+
+def test_a_quota_that_is_exceeded_already(do: Shell, client: KazooClient) -> None:
+    client.create("/a/b", b"bytes", makepath=True)
+    assert do("setquota -n 1 -B 4 /a").splitlines() == [
+        "warning: count is 1, and znodes now: 2",
+        "warning: byteHardLimit is 4, and bytes now: 5",
+    ]
+    do("delquota /a")
+
+
+@pytest.mark.parametrize("command", ["setquota -n 1", "delquota", "listquota", "quota"])
+@pytest.mark.parametrize("path", ["/", "/zookeeper/quota", "/zookeeper/quota/a"])
+def test_where_no_quota_can_be(do: Shell, command: str, path: str) -> None:
+    assert f"{path}: no quota can be there" in do.refused(f"{command} {path}", WRONG)
 
 
 def test_limits_as_zookeeper_writes_them() -> None:
@@ -410,6 +505,19 @@ def test_limits_as_zookeeper_writes_them() -> None:
 )
 def test_mistakes(do: Shell, line: str, said: str) -> None:
     assert said in do.refused(line, WRONG)
+
+
+def test_history(do: Shell, client: KazooClient) -> None:
+    do("create /a x")
+    do("  get  /a")
+    do("set /a y")
+    assert do("history").splitlines() == [
+        *("0 - create /a x", "1 - get  /a", "2 - set /a y", "3 - history")
+    ]
+    assert do("redo 1") == "y"
+    assert do("history").splitlines()[4:] == ["4 - redo 1", "5 - get  /a", "6 - history"]
+    assert "redo 1: a redo is not done again" in do.refused("redo 4", WRONG)
+    assert "99: there is no such command" in do.refused("redo 99", WRONG)
 
 
 def test_names_in_any_case_and_aliases(do: Shell, client: KazooClient) -> None:
@@ -451,6 +559,7 @@ def test_one_command_and_its_exit_code(hosts: str, client: KazooClient) -> None:
     done = run("-s", hosts, "get", "/nope")
     assert (done.exit_code, done.stderr) == (REFUSED, "there is no such znode\n")
     assert run("-s", hosts, "get").exit_code == WRONG
+    assert run("-s", hosts, "quit").exit_code == DONE
     done = run("-s", hosts, "get", "-h")
     assert done.exit_code == DONE and "Show the data of a znode." in done.stdout
 

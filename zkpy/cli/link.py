@@ -85,6 +85,10 @@ class Link:
     _client: Client | None = None
 
     @property
+    def connected(self) -> bool:
+        return self._client is not None and self._client.connected
+
+    @property
     def client(self) -> Client:
         if self.closed:
             raise NotConnected("not connected (connect HOST:PORT)")
@@ -133,7 +137,7 @@ class Link:
         return busy
 
     def close(self) -> None:
-        if self._client is not None and self._client.connected:
+        if self._client is not None and self.connected:
             self._client.hang_up()
             self._client = None
         self.give_up()

@@ -21,22 +21,33 @@ class _Request:
     type: int
     body: bytes
     reply: Any
-    """Class of the reply's record."""
+    """Class of the reply's record, None for one without."""
 
     def serialize(self) -> bytes:
         return self.body
 
-    def deserialize(self, data: bytes, offset: int) -> Record:
+    def deserialize(self, data: bytes, offset: int) -> Record | None:
+        if self.reply is None:
+            return None
         record: Record = self.reply.decode(bytes(data), offset, len(data))[0]
         return record
 
 
-def ask(client: KazooClient, opcode: OpCode, body: Record | None, reply: type[Record]) -> Any:
+def ask(
+    client: KazooClient, opcode: OpCode, body: Record | None, reply: type[Record] | None
+) -> Any:
     """Send one request and wait for its reply; raises kazoo's exceptions."""
+    return send(client, opcode, body, reply).get()
+
+
+def send(
+    client: KazooClient, opcode: OpCode, body: Record | None, reply: type[Record] | None
+) -> Any:
+    """Send one request; the result will have the reply."""
     done = client.handler.async_result()
     encoded = b"" if body is None else body.encode()
     client._call(_Request(int(opcode), encoded, reply), done)
-    return done.get()
+    return done
 
 
 def create_container(client: KazooClient, path: str, data: bytes, acl: Iterable[KazooACL]) -> str:

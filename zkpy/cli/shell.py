@@ -26,6 +26,7 @@ from kazoo.exceptions import (
     NodeExistsError,
     NoNodeError,
     NotEmptyError,
+    NoWatcherError,
     QuotaExceededError,
     ReconfigDisabledError,
     ReconfigInProcessError,
@@ -33,15 +34,15 @@ from kazoo.exceptions import (
 )
 
 from zkpy.cli.link import DEFAULT_TIMEOUT_S, Link, NotConnected, check_server
-from zkpy.cli.verbs import BY_NAME, VERBS, Context, HelpAsked, UsageError
+from zkpy.cli.verbs import BY_NAME, VERBS, Context, HelpAsked, Leave, Redo, UsageError
 
 SERVER: Final = "127.0.0.1:2181"
 DONE, REFUSED, WRONG = 0, 1, 2
-LEAVE: Final = ("quit", "exit", "close")
 _REFUSALS: Final[dict[type[Exception], str]] = {
     NoNodeError: "there is no such znode",
     NodeExistsError: "the znode exists",
     NotEmptyError: "the znode has children (deleteall removes them too)",
+    NoWatcherError: "there is no such watch",
     BadVersionError: "the version is another",
     NoAuthError: "not permitted by the ACL (addauth)",
     AuthFailedError: "the server refused the authentication, and closed the connection",
@@ -122,7 +123,7 @@ def shell(
         sys.exit(_complain(f"zkpy: {explain(why)}", REFUSED))
     try:
         prompt = Prompt(Context(link, tell))
-        code = prompt.run_words(list(words)) if words else prompt.loop()
+        code = prompt.run_one(list(words)) if words else prompt.loop()
     finally:
         link.close()
     sys.exit(code)
@@ -135,7 +136,7 @@ def tell(said: str | bytes) -> None:
 def _help() -> str:
     width = max(len(verb.name) for verb in VERBS)
     lines = [f"{verb.name:{width}}  {verb.about}{_also(verb.aliases)}" for verb in VERBS]
-    return "\n".join([*lines, f"{'quit':{width}}  Leave.", "COMMAND -h tells more."])
+    return "\n".join([*lines, "COMMAND -h tells more."])
 
 
 def _also(aliases: tuple[str, ...]) -> str:
@@ -160,12 +161,21 @@ class Prompt:
             except KeyboardInterrupt:
                 click.echo()
                 continue
-            if line.strip() in LEAVE:
+            try:
+                code = self.run_line(line)
+            except Leave:
                 return code
-            code = self.run_line(line)
+
+    def run_one(self, words: list[str]) -> int:
+        try:
+            return self.run_words(words)
+        except Leave:
+            return DONE
 
     def _prompt(self) -> str:
-        return f"[{self.context.link.server}] " if sys.stdin.isatty() else ""
+        link = self.context.link
+        closed = " (closed)" if link.closed else ""
+        return f"[{link.server}{closed}] " if sys.stdin.isatty() else ""
 
     def run_line(self, line: str) -> int:
         """A line that begins with # is a comment; elsewhere # is a character of data."""
@@ -175,7 +185,10 @@ class Prompt:
             words = shlex.split(line)
         except ValueError as why:
             return _complain(str(why), WRONG)
-        return self.run_words(words) if words else DONE
+        if not words:
+            return DONE
+        self.context.history.append(line.strip())
+        return self.run_words(words)
 
     def run_words(self, words: list[str]) -> int:
         name, *arguments = words
@@ -189,6 +202,8 @@ class Prompt:
             return self._run(lambda: verb.run(self.context, verb.parse(arguments)))
         except UsageError as why:
             return _complain(str(why), WRONG)
+        except Redo as again:
+            return self.run_line(again.line)
         except HelpAsked as help_text:
             click.echo(str(help_text))
             return DONE
@@ -215,11 +230,13 @@ class Prompt:
     def complete(self, line: str, word: str) -> list[str]:
         """What `word`, the last of `line`, may become."""
         if line.lstrip() == word:
-            names = [verb.name for verb in VERBS] + ["help", "quit"]
+            names = [verb.name for verb in VERBS] + ["help"]
             return [f"{name} " for name in names if name.lower().startswith(word.lower())]
         return self._complete_path(word) if word.startswith("/") else []
 
     def _complete_path(self, word: str) -> list[str]:
+        if not self.context.link.connected:
+            return []  # a key does not wait
         parent, _, begun = word.rpartition("/")
         try:
             names = self.context.client.get_children(parent or "/")

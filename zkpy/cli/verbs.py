@@ -7,6 +7,7 @@ times in words.
 
 import argparse
 import base64
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -18,16 +19,21 @@ from kazoo.exceptions import ConnectionLoss, NoNodeError, SessionExpiredError
 from kazoo.protocol.states import WatchedEvent, ZnodeStat
 from kazoo.security import ACL, OPEN_ACL_UNSAFE, Id
 
+from wire.codes import WatcherType, WatchMode
 from zkpy import membership
 from zkpy.cli import requests
 from zkpy.cli.link import Client, Link
 from zkpy.cli.shown import dump_hex, quote_data, quote_lines, show_session, show_time
+from zkpy.cli.watches import PersistentWatches
 from zkpy.state.lifetimes import TTL_MS_MAX
 
 PERMS: Final = {"r": 1, "w": 2, "c": 4, "d": 8, "a": 16}
 QUOTA: Final = "/zookeeper/quota"
 CONFIG: Final = "/zookeeper/config"
 ANY_VERSION: Final = -1
+BATCH: Final = 1000
+"""Deletes under way at a time, of deleteall."""
+HISTORY_SHOWN: Final = 11
 Arguments = argparse.Namespace
 
 
@@ -39,6 +45,17 @@ class HelpAsked(Exception):
     """-h: the message is the help."""
 
 
+class Leave(Exception):
+    """The user wants to go."""
+
+
+@attrs.define
+class Redo(Exception):
+    """`line` is wanted once more."""
+
+    line: str
+
+
 @attrs.define
 class Context:
     """What a command works with."""
@@ -47,9 +64,26 @@ class Context:
     tell: Callable[[str | bytes], None]
     """Prints a line; bytes as they are, with nothing after them."""
 
+    history: list[str] = attrs.Factory(list)
+    """All lines there were; with one command, none."""
+    tells_watches: bool = True
+    _watches: PersistentWatches | None = None
+
     @property
     def client(self) -> Client:
         return self.link.client
+
+    @property
+    def watches(self) -> PersistentWatches:
+        """Of this connection: they end with it."""
+        client = self.client
+        if self._watches is None or self._watches.client is not client:
+            self._watches = PersistentWatches.of(client, self.on_event)
+        return self._watches
+
+    def on_event(self, event: WatchedEvent) -> None:
+        if self.tells_watches:
+            self.tell(f"WATCHER:: {event.type} {event.path}")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -85,8 +119,10 @@ class Verb:
 
 def list_children(context: Context, given: Arguments) -> None:
     if given.R:
-        for path in walk(context.client, given.path):
-            context.tell(path)
+        if given.s:
+            raise UsageError("-s cannot be used with -R")
+        for path in walk(context.client, given.path, _watcher(context, given)):
+            context.tell(quote_data(path))
         return
     names, stat = context.client.get_children(
         given.path, watch=_watcher(context, given), include_data=True
@@ -97,7 +133,9 @@ def list_children(context: Context, given: Arguments) -> None:
         context.tell(show_stat(stat))
 
 
-def walk(client: KazooClient, path: str) -> Iterator[str]:
+def walk(
+    client: KazooClient, path: str, watch: Callable[[WatchedEvent], None] | None = None
+) -> Iterator[str]:
     """A path and all below it, parents first; what goes away meanwhile is left out.
 
     NoNodeError if there was no such path to begin with.
@@ -106,7 +144,7 @@ def walk(client: KazooClient, path: str) -> Iterator[str]:
     while waiting:
         at = waiting.pop()
         try:
-            names = client.get_children(at)
+            names = client.get_children(at, watch=watch)
         except NoNodeError:
             if at == path:
                 raise
@@ -298,14 +336,12 @@ def delete(context: Context, given: Arguments) -> None:
 
 
 def delete_all(context: Context, given: Arguments) -> None:
-    """Children first; what others remove meanwhile is no error."""
-    paths = list(walk(context.client, given.path))
-    for path in reversed(paths[1:]):
-        try:
-            context.client.delete(path)
-        except NoNodeError:
-            continue
-    context.client.delete(given.path)
+    """Children first, some at a time; what others remove meanwhile is no error."""
+    paths = list(walk(context.client, given.path))[::-1]
+    for at in range(0, len(paths), given.b):
+        for result in [context.client.delete_async(path) for path in paths[at : at + given.b]]:
+            with contextlib.suppress(NoNodeError):
+                result.get()
 
 
 # --- watching -----------------------------------------------------------------------
@@ -313,9 +349,22 @@ def delete_all(context: Context, given: Arguments) -> None:
 
 def _watcher(context: Context, given: Arguments) -> Callable[[WatchedEvent], None] | None:
     """For -w: one event, told whenever it comes."""
-    if not given.w:
-        return None
-    return lambda event: context.tell(f"WATCHER:: {event.type} {event.path}")
+    return context.on_event if given.w else None
+
+
+def add_watch(context: Context, given: Arguments) -> None:
+    context.watches.add(given.path, WatchMode[given.mode])
+
+
+def remove_watches(context: Context, given: Arguments) -> None:
+    context.watches.remove(given.path, given.kind, given.l)
+
+
+def print_watches(context: Context, given: Arguments) -> None:
+    if given.wanted is None:
+        context.tell(f"printwatches is {'on' if context.tells_watches else 'off'}")
+    else:
+        context.tells_watches = given.wanted == "on"
 
 
 def watch(context: Context, given: Arguments) -> None:
@@ -416,8 +465,9 @@ def get_acl(context: Context, given: Arguments) -> None:
 def set_acl(context: Context, given: Arguments) -> None:
     acl = parse_acl(given.acl)
     paths = walk(context.client, given.path) if given.R else [given.path]
-    for path in paths:
-        context.client.set_acls(path, acl, version=given.v)
+    stats = [context.client.set_acls(path, acl, version=given.v) for path in paths]
+    if given.s:
+        context.tell(show_stat(stats[0]))
 
 
 def acl(context: Context, given: Arguments) -> None:
@@ -434,6 +484,39 @@ def add_auth(context: Context, given: Arguments) -> None:
 def who_am_i(context: Context, given: Arguments) -> None:
     for scheme, user in requests.who_am_i(context.client):
         context.tell(f"{scheme}: {user}")
+
+
+# --- the connection and the prompt --------------------------------------------------
+
+
+def connect(context: Context, given: Arguments) -> None:
+    context.link.connect(given.server)
+
+
+def close(context: Context, given: Arguments) -> None:
+    """The session ends, the shell stays."""
+    context.link.close()
+
+
+def leave(context: Context, given: Arguments) -> None:
+    raise Leave
+
+
+def show_history(context: Context, given: Arguments) -> None:
+    """The last lines, this one among them, with the numbers that redo takes."""
+    lines = list(enumerate(context.history))
+    for number, line in lines[-HISTORY_SHOWN:]:
+        context.tell(f"{number} - {line}")
+
+
+def redo(context: Context, given: Arguments) -> None:
+    """A line of the history; a redo would repeat itself for ever."""
+    if not 0 <= given.number < len(context.history):
+        raise UsageError(f"{given.number}: there is no such command (history)")
+    line = context.history[given.number]
+    if line.split()[0].lower() == "redo":
+        raise UsageError(f"{line}: a redo is not done again")
+    raise Redo(line)
 
 
 # --- quotas -------------------------------------------------------------------------
@@ -475,8 +558,18 @@ def list_quota(context: Context, given: Arguments) -> None:
         return
     for name, value in limits.items():
         context.tell(f"{name}: {'no limit' if value < 0 else value}")
-    used = requests.count_descendants(context.client, given.path) + 1
-    context.tell(f"znodes now: {used}")
+    for what, used in read_use(context.client, given.path).items():
+        context.tell(f"{what} now: {used}")
+
+
+def read_use(client: KazooClient, path: str) -> dict[str, int]:
+    """As the server counts it, for paths that have a quota."""
+    try:
+        stats = client.get(f"{QUOTA}{path}/zookeeper_stats")[0].decode("utf-8", "replace")
+    except NoNodeError:
+        return {"znodes": requests.count_descendants(client, path) + 1}
+    found = parse_limits(stats)
+    return {"znodes": found["count"], "bytes": found["bytes"]}
 
 
 def set_quota(context: Context, given: Arguments) -> None:
@@ -494,6 +587,16 @@ def set_quota(context: Context, given: Arguments) -> None:
         limits = parse_limits("") | wanted
         client.create(limits_path(given.path), encode_limits(limits).encode(), makepath=True)
         client.create(f"{QUOTA}{given.path}/zookeeper_stats", b"count=-1,bytes=-1")
+    _warn_of_use(context, given.path, limits)
+
+
+def _warn_of_use(context: Context, path: str, limits: dict[str, int]) -> None:
+    """Nothing is refused because of it, but hard limits may refuse the next write."""
+    use = read_use(context.client, path)
+    for name, limit in limits.items():
+        what = "znodes" if name.startswith("count") else "bytes"
+        if 0 <= limit < use.get(what, 0):
+            context.tell(f"warning: {name} is {limit}, and {what} now: {use[what]}")
 
 
 def _named_limits(given: Arguments) -> dict[str, int]:
@@ -548,6 +651,18 @@ def _path(parser: argparse.ArgumentParser, default: str | None = None) -> None:
         parser.add_argument("path", type=parse_path, nargs="?", default=default)
 
 
+def _quota_path(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", type=parse_quota_path)
+
+
+def parse_quota_path(text: str) -> str:
+    """zkCli.sh has none there either; the root's would be the znodes of no quota at all."""
+    path = parse_path(text)
+    if path == "/" or f"{path}/".startswith(f"{QUOTA}/"):
+        raise argparse.ArgumentTypeError(f"{path}: no quota can be there")
+    return path
+
+
 def parse_path(text: str) -> str:
     return parse_new_path(text).rstrip("/") or "/"
 
@@ -571,6 +686,13 @@ def _int32(text: str) -> int:
     number = _int(text)
     if not -(1 << 31) <= number < 1 << 31:
         raise argparse.ArgumentTypeError(f"{text}: a number of 32 bits is needed")
+    return number
+
+
+def _positive(text: str) -> int:
+    number = _int(text)
+    if not 0 < number < 1 << 63:
+        raise argparse.ArgumentTypeError(f"{text}: it must be greater than zero")
     return number
 
 
@@ -640,12 +762,56 @@ def _for_delete(parser: argparse.ArgumentParser) -> None:
     _path(parser)
 
 
+def _for_delete_all(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-b", type=_positive, default=BATCH, metavar="SIZE", help="znodes at a time"
+    )
+    _path(parser)
+
+
+def _for_add_watch(parser: argparse.ArgumentParser) -> None:
+    modes = [mode.name for mode in WatchMode]
+    parser.add_argument(
+        *("-m", "--mode"),
+        choices=modes,
+        default=WatchMode.PERSISTENT_RECURSIVE.name,
+        help="what is watched: a znode and its children's names, or (so if not said) all below it",
+    )
+    _path(parser)
+
+
+def _for_remove_watches(parser: argparse.ArgumentParser) -> None:
+    kinds = parser.add_mutually_exclusive_group()
+    for option, kind, about in (
+        ("-c", WatcherType.CHILDREN, "those of its children"),
+        ("-d", WatcherType.DATA, "those of its data"),
+        ("-a", WatcherType.ANY, "all (so if not said)"),
+    ):
+        kinds.add_argument(option, dest="kind", action="store_const", const=kind, help=about)
+    parser.set_defaults(kind=WatcherType.ANY)
+    _flag(parser, "-l", "here at least, if there is no connection")
+    _path(parser)
+
+
+def _for_print_watches(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("wanted", choices=("on", "off"), nargs="?")
+
+
+def _for_connect(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("server", metavar="HOST:PORT[,...][/CHROOT]")
+
+
+def _for_redo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("number", type=_int, help="as history has it")
+
+
 def _for_get_acl(parser: argparse.ArgumentParser) -> None:
     _flag(parser, "-s", "show its Stat too")
     _path(parser)
 
 
 def _for_set_acl(parser: argparse.ArgumentParser) -> None:
+    _flag(parser, "-s", "show its new Stat")
     _flag(parser, "-R", "of all below it too")
     _version(parser)
     _path(parser)
@@ -667,14 +833,14 @@ def _for_add_auth(parser: argparse.ArgumentParser) -> None:
 
 def _for_set_quota(parser: argparse.ArgumentParser) -> None:
     for option, about in _QUOTA_OPTIONS.items():
-        parser.add_argument(f"-{option}", type=int, metavar="N", help=about)
-    _path(parser)
+        parser.add_argument(f"-{option}", type=_positive, metavar="N", help=about)
+    _quota_path(parser)
 
 
 def _for_delete_quota(parser: argparse.ArgumentParser) -> None:
     for option, about in _QUOTA_OPTIONS.items():
         _flag(parser, f"-{option}", about)
-    _path(parser)
+    _quota_path(parser)
 
 
 _QUOTA_OPTIONS: Final = {
@@ -718,14 +884,17 @@ VERBS: Final = (
     Verb("set", "Replace the data of a znode.", set_data, _for_set),
     Verb("create", "Create a znode.", create, _for_create),
     Verb("delete", "Delete a znode that has no children.", delete, _for_delete, ("rm",)),
-    Verb("deleteall", "Delete a znode and all below it.", delete_all, _path, ("rmr",)),
+    Verb("deleteall", "Delete a znode and all below it.", delete_all, _for_delete_all, ("rmr",)),
     Verb("watch", "Tell of every change of a znode and its children.", watch, _path),
+    Verb("addWatch", "Tell of all changes from now on.", add_watch, _for_add_watch),
+    Verb("removewatches", "Remove watches of a znode.", remove_watches, _for_remove_watches),
+    Verb("printwatches", "Whether watches are told of.", print_watches, _for_print_watches),
     Verb("acl", "Show the ACL of a znode, or set it.", acl, _for_acl),
     Verb("getAcl", "Show the ACL of a znode.", get_acl, _for_get_acl),
     Verb("setAcl", "Set the ACL of a znode.", set_acl, _for_set_acl),
     Verb("addauth", "Authenticate this connection.", add_auth, _for_add_auth),
     Verb("whoami", "Show who this connection is authenticated as.", who_am_i, _nothing),
-    Verb("quota", "Show the quota of a znode.", list_quota, _path, ("listquota",)),
+    Verb("quota", "Show the quota of a znode.", list_quota, _quota_path, ("listquota",)),
     Verb("setquota", "Set limits on what is at and below a znode.", set_quota, _for_set_quota),
     Verb("delquota", "Remove limits, or the quota.", delete_quota, _for_delete_quota),
     Verb("config", "Show who the ensemble is.", show_config, _for_config),
@@ -734,6 +903,11 @@ VERBS: Final = (
     Verb("sync", "Wait until this server has seen all writes.", synchronise, _root_path),
     Verb("getAllChildrenNumber", "Count what is below a znode.", count_all, _root_path, ("count",)),
     Verb("getEphemerals", "List the ephemerals of this session.", list_ephemerals, _root_path),
+    Verb("history", "Show the last commands.", show_history, _nothing),
+    Verb("redo", "Carry out a command of the history again.", redo, _for_redo),
+    Verb("connect", "Leave this server for another.", connect, _for_connect),
+    Verb("close", "Close the connection.", close, _nothing),
+    Verb("quit", "Leave.", leave, _nothing, ("exit",)),
 )
 BY_NAME: Final[dict[str, Verb]] = {
     name.lower(): verb for verb in VERBS for name in (verb.name, *verb.aliases)
