@@ -510,6 +510,16 @@ def test_a_line_that_all_are_told_names_a_machine(host: str) -> None:
     assert "quorumListenOnAllIPs=true" in refused
 
 
+def test_a_line_without_a_client_address_is_warned_of_where_it_is_told() -> None:
+    lines = "server.1=a:2888:3888\nserver.2=b:2888:3888;2181\nserver.3=c:2888:3888:observer"
+    assert read(lines, 1).warnings == ()
+    warned = read(f"{lines}\nreconfigEnabled=true", 1).warnings
+    assert [each.partition(" (")[0] for each in warned] == [
+        "zoo.cfg:3: server.1 has no client address",
+        "zoo.cfg:5: server.3 has no client address",
+    ]
+
+
 APART = "server.1=h:1:2;5\nserver.2=h:3:4;6"
 
 

@@ -8,12 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from click.testing import CliRunner
 from kazoo.client import KazooClient
 
 from tests.server.members import LIMIT_S, free_ports
 from zkpy import config as configs
-from zkpy.cli.ensemble import hosts_of, plan_servers, write_files
+from zkpy.cli.ensemble import find_refusal, hosts_of, plan_servers, write_files
+from zkpy.cli.main import zkpy
 from zkpy.config import ClientAddress
+from zkpy.storage.identity import IDENTITY_NAME
 
 
 def test_each_server_has_its_own_file(tmp_path: Path) -> None:
@@ -29,6 +33,22 @@ def test_each_server_has_its_own_file(tmp_path: Path) -> None:
     assert len(ports) == 4
     assert len({each.data_dir for each in found}) == 4
     assert hosts_of(servers[:2]) == "127.0.0.1:2181,127.0.0.1:2182"
+
+
+@pytest.mark.parametrize("size", ["2", "5"])
+def test_another_number_of_voters_is_refused(tmp_path: Path, size: str) -> None:
+    """What they are is in the data: those that are added would never count."""
+    servers = plan_servers(tmp_path, 3, 1, 2181)
+    for server in servers:
+        write_files(server, servers)
+    (tmp_path / "server-1" / "data" / IDENTITY_NAME).write_bytes(b"")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert find_refusal(plan_servers(tmp_path, 3, 2, 2181)) is None
+    refused = CliRunner().invoke(zkpy, ["ensemble", "--size", size, "--dir", str(tmp_path)])
+    assert refused.exit_code == 1
+    assert f"zkpy: {tmp_path} holds an ensemble of 3 voters" in refused.output
+    assert "--size 3 goes on with it" in refused.output
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 
 def run(directory: Path, port: int, *more: str) -> subprocess.Popen[str]:

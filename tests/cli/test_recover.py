@@ -66,6 +66,10 @@ def test_one_goes_on_alone(members: Members) -> None:
 def test_what_cannot_go_on(tmp_path: Path) -> None:
     config = tmp_path / "zoo.cfg"
     config.write_text(f"dataDir={tmp_path / 'data'}\nclientPort=1\n")
+    missing = CliRunner().invoke(zkpy, ["recover", str(config), "--accept-loss"])
+    assert missing.exit_code == 1 and f"{tmp_path / 'data'}: no such directory" in missing.output
+    assert not (tmp_path / "data").exists()
+    (tmp_path / "data").mkdir()
     blank = CliRunner().invoke(zkpy, ["recover", str(config), "--accept-loss"])
     assert blank.exit_code == 1 and "holds no member's data" in blank.output
     none = CliRunner().invoke(zkpy, ["recover", str(tmp_path / "none")])

@@ -4,7 +4,8 @@ Each is a `zkpy serve` process of its own, with a directory and a zoo.cfg as on 
 its own; what they log comes out under their numbers.  Ctrl-C stops all.
 
 The data stays: the same command finds it again, with other peer ports if need be (a
-member's address is configuration, and no part of what it keeps).
+member's address is configuration, and no part of what it keeps).  Who votes is part of it:
+another number of voters is refused, since the new ones would never count.
 """
 
 import contextlib
@@ -22,6 +23,8 @@ import attrs
 import click
 
 from zkpy import config as configs
+from zkpy.errors import ConfigError
+from zkpy.storage.identity import IDENTITY_NAME
 
 DIRECTORY: Final = "zkpy-ensemble"
 STOP_TIMEOUT_S: Final = 15.0
@@ -49,6 +52,10 @@ class Server:
     def config(self) -> Path:
         return self.directory / "zoo.cfg"
 
+    @property
+    def data(self) -> Path:
+        return self.directory / "data"
+
 
 @click.command()
 @click.option("--size", type=click.IntRange(1, 9), default=3, help="Voters; 3 if not given.")
@@ -69,6 +76,10 @@ class Server:
 def ensemble(size: int, observers: int, port: int, directory: str) -> None:
     """Run an ensemble on this machine until Ctrl-C, for trying things out."""
     servers = plan_servers(Path(directory).absolute(), size, observers, port)
+    refusal = find_refusal(servers)
+    if refusal is not None:
+        click.echo(f"zkpy: {refusal}", err=True)
+        sys.exit(1)
     for server in servers:
         write_files(server, servers)
         click.echo(describe(server))
@@ -76,6 +87,23 @@ def ensemble(size: int, observers: int, port: int, directory: str) -> None:
     with Running(servers) as running:
         told = running.wait()
     sys.exit(0 if told else 1)
+
+
+def find_refusal(servers: list[Server]) -> str | None:
+    """Why this cannot go on with the data that is there, in words."""
+    first = servers[0]
+    if not (first.config.is_file() and (first.data / IDENTITY_NAME).exists()):
+        return None
+    try:
+        voters = configs.load(str(first.config)).membership.voters
+    except ConfigError:  # it is written anew, and says nothing of the data
+        return None
+    if voters == [server.number for server in servers if not server.observer]:
+        return None
+    return (
+        f"{first.directory.parent} holds an ensemble of {len(voters)} voters, and who votes is "
+        f"part of its data: --size {len(voters)} goes on with it, --dir begins another"
+    )
 
 
 def plan_servers(directory: Path, size: int, observers: int, port: int) -> list[Server]:
@@ -102,7 +130,7 @@ def free_peer_ports(count: int) -> list[tuple[int, int]]:
 
 
 def write_files(server: Server, servers: list[Server]) -> None:
-    data = server.directory / "data"
+    data = server.data
     data.mkdir(parents=True, exist_ok=True)
     (data / "myid").write_text(f"{server.number}\n")
     lines = [

@@ -329,9 +329,17 @@ def _check_told(draft: _Draft) -> None:
     if not draft.values.get("reconfig_enabled"):
         return
     for server_id, spec in draft.ensemble.servers.items():
+        line = draft.ensemble.lines[server_id]
+        if spec.client is None:
+            draft.warnings.append(
+                line.warning(
+                    "has no client address (;port at its end): with reconfigEnabled=true that is "
+                    "how clients and `zkpy reconfig` learn where a server serves"
+                )
+            )
         wild = [each.host for each in spec.addresses if is_wildcard(each.host)]
         if wild:
-            raise draft.ensemble.lines[server_id].error(
+            raise line.error(
                 f"{wild[0]} is the address of no machine, and with reconfigEnabled=true all "
                 "members are told this line: write the name by which they reach this server, and "
                 "quorumListenOnAllIPs=true so that it listens on all its own addresses"

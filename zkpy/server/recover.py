@@ -9,6 +9,7 @@ The cluster id is a new one.  A member of the old ensemble that comes back with 
 not join, and finds no quorum; were it the same, it would bring a second truth with it.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -59,6 +60,9 @@ def recover(
 ) -> bool:
     """Make it the data of an ensemble of one, if `confirm` says so; StorageError if it cannot
     be."""
+    for directory in (config.data_dir, config.log_dir):
+        if not os.path.isdir(directory):  # opening would make it
+            raise StorageError(f"{directory}: no such directory; choose another member's data")
     options = StorageOptions(segment_bytes=config.segment_bytes)
     storage, recovered = Storage.open(OsFileSystem(), config.data_dir, config.log_dir, options)
     try:

@@ -198,7 +198,8 @@ def _refuse_foreign(fs: FileSystem, path: str, roots: list[str]) -> None:
     if foreign:
         shown = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
         raise StorageError(
-            f"{path} holds files of another program ({shown}): choose an empty directory"
+            f"{path} holds files of another program ({shown}): choose an empty directory; if this "
+            "one is the server's own, what is named may be removed from it"
         )
 
 
