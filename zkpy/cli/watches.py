@@ -10,9 +10,8 @@ from typing import Any, Final
 import attrs
 from kazoo.client import KazooClient
 from kazoo.exceptions import ConnectionLoss
-from kazoo.protocol.connection import EVENT_TYPE_MAP
 from kazoo.protocol.serialization import Watch
-from kazoo.protocol.states import Callback, KazooState, WatchedEvent
+from kazoo.protocol.states import EVENT_TYPE_MAP, Callback, KazooState, WatchedEvent
 
 from wire.codes import EventType, OpCode, WatcherType, WatchMode
 from wire.records import AddWatchRequest, ErrorResponse, RemoveWatchesRequest
