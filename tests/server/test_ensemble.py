@@ -176,30 +176,29 @@ def test_member_without_a_quorum(tmp_path: Path) -> None:
 
 
 def test_the_log_says_who_votes_whatever_the_files_say(tmp_path: Path) -> None:
-    """A server that stood alone is given lines of three, as one would with ZooKeeper."""
+    """A line is added to one file, as one would with ZooKeeper."""
     members = Members(tmp_path, 3)
     first = members.all[0]
     lines = first.config.read_text().partition("clientPortAddress=127.0.0.1\n")[2]
     try:
-        first.write_files("")
-        first.start()
-        first.until(lambda log: any(" serving on " in line for line in log))
+        members.start()
         assert first.end(signal.SIGTERM) == 0
-        first.write_files(lines)
+        first.write_files(f"{lines}\nserver.4=localhost:1:2")
         first.start()
         first.until_serving()
         text = "".join(first.lines)
         assert (
-            f"WARNING  {first.config} names voters 1 2 3, the ensemble's are voters 1: these "
+            f"WARNING  {first.config} names voters 1 2 3 4, the ensemble's are voters 1 2 3: these "
             "count, and only `zkpy reconfig` (reconfigEnabled=true) changes them\n"
         ) in text
         assert text.count("the ensemble's are") == 1
-        assert "server 1, one of 1 voters, listening on" in text
+        assert "server 1, one of 3 voters, listening on" in text
         shown = first.ask("conf").partition("membership: \n")[2].split("\n")
         assert shown[0] == (
             f"server.1=localhost:{first.quorum_port}:{first.election_port}:participant"
         )
-        assert [line.partition("=")[0] for line in shown] == ["server.1", "version"]
+        names = [line.partition("=")[0] for line in shown]
+        assert names == ["server.1", "server.2", "server.3", "version"]
     finally:
         members.end()
 
