@@ -57,6 +57,8 @@ class Clients:
         self._server_id = server_id
         self._incarnation = incarnation
         self._limits = limits
+        self._bytes_max = limits.outstanding_bytes_max
+        """Beyond so many on their way a request waits before it is looked at."""
         self._authenticator = authenticator
         self._session_ids = _SessionIds(server_id, wall_ms)
         self.watches = WatchTable()
@@ -110,7 +112,7 @@ class Clients:
         """When the oldest connection without a handshake has had its time; 0: at once."""
         if any(link not in self._choked for link in self._resting):
             return 0
-        if self._crowded and self._has_room:
+        if self._crowded and self.gate.bytes <= self._bytes_max:
             return 0
         for link in self._unnamed.values():
             return link.opened_ms + self._limits.handshake_ms
@@ -160,13 +162,8 @@ class Clients:
         return (
             len(link.queue) + len(link.held) > limits.outstanding_per_connection_max
             or len(self.gate) > limits.outstanding_max
-            or not self._has_room
+            or self.gate.bytes > self._bytes_max
         )
-
-    @property
-    def _has_room(self) -> bool:
-        """Whether one more write may go on its way."""
-        return self.gate.bytes <= self._limits.outstanding_bytes_max
 
     def down(self, link_id: int) -> None:
         """The connection is gone.  Its session lives on until it is closed or expires."""
@@ -202,7 +199,7 @@ class Clients:
                 self._on_first(link, event)
             elif link.held or link.barred:
                 link.held.append(event)
-            elif not self._has_room:
+            elif self.gate.bytes > self._bytes_max:
                 link.held.append(event)
                 self._crowded[link.id] = link
             else:
@@ -230,7 +227,7 @@ class Clients:
     def _serve_held(self, link: ClientLink) -> None:
         held, out, size = link.held, link.out, 0
         while held and not link.barred and not link.closed:
-            if not self._has_room:
+            if self.gate.bytes > self._bytes_max:
                 self._crowded[link.id] = link
                 return
             self._on_request(link, held.popleft())
@@ -241,7 +238,7 @@ class Clients:
 
     def resume_resting(self) -> None:
         """A new pass: those who had their share of the last one go on, if they read it."""
-        if self._crowded and self._has_room:
+        if self._crowded and self.gate.bytes <= self._bytes_max:
             self._resting |= self._crowded
             self._crowded = {}
         if self._resting:
