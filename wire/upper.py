@@ -10,6 +10,7 @@ In and out: `encode(message)` and `decode(bytes)`, one CBOR array each:
     4 Sync      learner -> leader   when is all done that was proposed before you read this?
     5 Synced    leader -> learner   once you have applied this zxid
     6 Refused   leader -> learner   that write is not done, and will not be: its error code
+    7 Room      learner -> leader   whether my disk is nearly full; false is not said at first
 
 The body of a forwarded write is the request's record in jute.  That of a createSession is
 the time-out alone unless a password goes with it: so it was before there were local
@@ -110,7 +111,14 @@ class Refused:
     code: int
 
 
-Message: TypeAlias = Forward | Claim | Claimed | Sync | Synced | Refused
+@dataclass(slots=True)
+class Room:
+    """A leader without room gives its office to a voter that has some."""
+
+    low: bool
+
+
+Message: TypeAlias = Forward | Claim | Claimed | Sync | Synced | Refused | Room
 
 
 def encode(message: Message) -> bytes:
@@ -183,6 +191,7 @@ _ENCODERS: Final[dict[type, tuple[int, Callable[[Any], tuple[object, ...]]]]] = 
     Sync: (4, lambda message: (message.number,)),
     Synced: (5, attrgetter("number", "zxid")),
     Refused: (6, attrgetter("number", "code")),
+    Room: (7, lambda message: (message.low,)),
 }
 _DECODERS: Final[dict[int, Callable[..., Message]]] = {
     1: _make_forward,
@@ -191,6 +200,7 @@ _DECODERS: Final[dict[int, Callable[..., Message]]] = {
     4: Sync,
     5: Synced,
     6: Refused,
+    7: Room,
 }
 _TYPES: Final[dict[type, tuple[type, ...]]] = {
     Forward: (int, list),
@@ -199,4 +209,5 @@ _TYPES: Final[dict[type, tuple[type, ...]]] = {
     Sync: (int,),
     Synced: (int,),
     Refused: (int,),
+    Room: (bool,),
 }

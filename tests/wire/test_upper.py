@@ -18,6 +18,7 @@ MESSAGES: tuple[upper.Message, ...] = (
     upper.Sync(9),
     upper.Synced(9, 1 << 33),
     upper.Refused(9, -127),
+    upper.Room(True),
 )
 
 

@@ -283,6 +283,15 @@ class Replica:
         self._after_zab()
         self._office.handle_timer()
         self.clients.handle_timer(now)
+        if self.low_space:
+            self._hand_over(now)
+
+    def _hand_over(self, now: int) -> None:
+        """A leader without room refuses everybody's writes; one that has some need not."""
+        other = self._office.with_room()
+        if other is not None:
+            self.zab.resign(f"the disk here is nearly full, and that of server {other} is not", now)
+            self._after_zab()
 
     def _advance(self, now: int) -> None:
         """Any input: did this process stand still when it should have been called?"""

@@ -131,6 +131,8 @@ class Leading:
         """(token, barrier, server, number), in order of tokens."""
         self._scan_at = now + limits.container_check_ms
         self._low_space = False
+        self._without_room: dict[int, None] = {}
+        """Learners whose disks are nearly full."""
         self._last_size = self._least_size = self._greatest_size = -1
         for session, held in state.sessions.sessions.items():
             self._expiry.track(session, held.timeout_ms, LEADER, now)
@@ -281,6 +283,7 @@ class Leading:
 
     def gone(self, sid: int) -> None:
         self._syncs = deque(each for each in self._syncs if each[2] != sid)
+        self._without_room.pop(sid, None)
 
     def touched(self, sid: int, payload: bytes) -> None:
         for (session,) in SESSION.iter_unpack(
@@ -378,6 +381,15 @@ class Leading:
     def set_low_space(self, low: bool) -> None:
         self._low_space = low
 
+    def with_room(self) -> int | None:
+        return next((sid for sid in self._zab.successors if sid not in self._without_room), None)
+
+    def _on_room(self, sid: int, message: upper.Room) -> None:
+        if message.low:
+            self._without_room[sid] = None
+        else:
+            self._without_room.pop(sid, None)
+
     def session_deadlines(self) -> dict[int, list[int]]:
         return self._expiry.by_deadline()
 
@@ -396,4 +408,5 @@ _HANDLERS: Final[dict[type, Callable[[Leading, int, Any], None]]] = {
     upper.Forward: Leading._on_forward,
     upper.Claim: Leading._on_claim,
     upper.Sync: Leading._on_sync,
+    upper.Room: Leading._on_room,
 }

@@ -40,6 +40,8 @@ class Learning:
         self._zab = zab
         self._clients = clients
         self._links = links
+        self._low_space = False
+        """As the leader was told."""
         self._writes: list[upper.ForwardedWrite] = []
         self._left: dict[int, None] = {}
         """Sessions heard from since the last ping whose connection is gone."""
@@ -124,7 +126,13 @@ class Learning:
         return None
 
     def set_low_space(self, low: bool) -> None:
-        """The leader's disk decides: a quorum goes on without this one."""
+        """The leader's disk decides: a quorum goes on without this one.  But who leads next?"""
+        if self._leader is not None and low is not self._low_space:
+            self._low_space = low
+            self._send(upper.Room(low))
+
+    def with_room(self) -> int | None:
+        return None
 
     def session_deadlines(self) -> None:
         return None

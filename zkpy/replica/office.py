@@ -86,6 +86,9 @@ class Office(Protocol):
     def set_low_space(self, low: bool) -> None:
         """Whether this member's disk is nearly full."""
 
+    def with_room(self) -> int | None:
+        """Of a leader: a voter that could lead in its place, and has room on its disk."""
+
     def session_deadlines(self) -> dict[int, list[int]] | None:
         """ms -> sessions that are to expire then; None where they are not tracked."""
 

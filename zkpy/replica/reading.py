@@ -86,6 +86,9 @@ class Reading:
     def set_low_space(self, low: bool) -> None:
         """Nothing is written here."""
 
+    def with_room(self) -> int | None:
+        return None
+
     def session_deadlines(self) -> None:
         return None
 

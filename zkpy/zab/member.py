@@ -218,6 +218,8 @@ class Member:
         self._batch: _Batch | None = None
         self._watched = 0, 0
         """(number of the batch under way, since when it is seen to be)."""
+        self.back_at = 0
+        """Until then, in ms, this member stands for nothing, having resigned; 0: it does."""
         self.disk_hangs = False
         """That was too long ago: nothing here can be promised or acknowledged for now."""
         self._number = 0
@@ -268,7 +270,8 @@ class Member:
     @property
     def may_lead(self) -> bool:
         """Whether a vote for this member makes sense."""
-        return self.stands and not self.wants_image and not self.disk_hangs
+        able = not self.wants_image and not self.disk_hangs and not self.back_at
+        return self.stands and able
 
     @property
     def is_recorded(self) -> bool:

@@ -148,6 +148,13 @@ class Zab:
         return sorted(sid for sid, p in progress.items() if p.stage is Stage.STREAMING)
 
     @property
+    def successors(self) -> list[int]:
+        """Of a leader: voters that could lead in its place, since they count and are up to date."""
+        progress = self._leading.progress if self._leading else {}
+        ready = [sid for sid, p in progress.items() if p.counts and p.up_to_date]
+        return sorted(filter(self.voters.is_voter, ready))
+
+    @property
     def counts(self) -> Counts:
         """Of this process so far."""
         counts = replace(self._counts)
@@ -267,6 +274,14 @@ class Zab:
             self._learning.fail("the link to the leader is gone")
         self._settle(now)
 
+    def resign(self, why: str, now: int) -> None:
+        """Give up a leadership, and stand for none until others had the time to."""
+        self._notice(now)
+        if self._leading:
+            self._leading.fail(why)
+            self.member.back_at = now + self.options.init_ms
+        self._settle(now)
+
     def drop_link(self, sid: int, why: str, now: int) -> None:
         """What the replica there has sent by `send` is not to be understood."""
         self._notice(now)
@@ -329,6 +344,10 @@ class Zab:
     def handle_timer(self, now: int) -> None:
         self._notice(now)
         self.member.watch_disk(now)
+        if 0 < self.member.back_at <= now:
+            self.member.back_at = 0
+            if self.role is Role.LOOKING and not self.member.adopting:
+                self._look(now)
         if self._leading:
             self._leading.handle_timer(now)
         elif self._learning:
