@@ -15,6 +15,7 @@ SERVER, INCARNATION = 3, 77
 @attrs.define(eq=False)
 class Link:
     queue: deque[Waiting] = attrs.field(factory=deque)
+    identity_bytes: int = 0
 
 
 def request(xid: int) -> Request:
@@ -79,6 +80,9 @@ def test_bytes_are_counted_until_the_commit_whoever_is_still_there() -> None:
     ]
     gate.admit_read(gone, Request(2, OpCode.GET_DATA, None, 5))
     gate.take(numbers[3])
+    assert gate.bytes == 1110
+    stays.identity_bytes = 50
+    assert gate.take(gate.admit_write(stays, Request(1, OpCode.SET_DATA, None, 5))) is not None
     assert gate.bytes == 1110
     gate.forget(gone)
     assert gate.bytes == 1110

@@ -166,6 +166,22 @@ def test_who_is_not_listened_to_does_not_expire() -> None:
     assert (held.closed, silent.closed) == (False, True)
 
 
+def test_who_does_not_listen_either_expires() -> None:
+    world = World(outstanding_per_connection_max=10, share_bytes_max=1_000)
+    client = world.connect()
+    client.create("/big", bytes(4_000))
+    body = records.GetDataRequest("/big", False)
+    data = b"".join(
+        client.connection.send(Request(100 + n, OpCode.GET_DATA, body)) for n in range(100)
+    )
+    assert world.replica.receive_client(client.link, data, world.now)
+    world.replica.choke_client(client.link, True, world.now)
+    for _ in range(20):
+        world.replica.overloaded(client.link)
+        world.advance(1_000)
+    assert client.closed
+
+
 @pytest.mark.patches
 def test_a_long_pass_is_forwarded_in_pieces() -> None:
     sent: list[bytes] = []

@@ -21,6 +21,8 @@ class Queued(Protocol):
     """What the gate needs of a connection."""
 
     queue: deque["Waiting"]
+    identity_bytes: int
+    """What its identities come to, which each write carries."""
 
 
 @dataclass(eq=False, init=False, slots=True)
@@ -32,15 +34,18 @@ class Waiting:
     number: int
     """Forward number of a write, negative for one of a local session; 0 for a read that
     waits behind one."""
+    size: int
+    """Bytes of a write that is on its way, with its connection's identities."""
     refusal: int
     """The error code of a write that never went into the log, to be told in its turn; 0 while
     there is none."""
 
     # Written out, as of all that each request makes: see scripts/compile_tree.py.
-    def __init__(self, link: Queued, request: Request, number: int) -> None:
+    def __init__(self, link: Queued, request: Request, number: int, size: int) -> None:
         self.link = link
         self.request = request
         self.number = number
+        self.size = size
         self.refusal = 0
 
 
@@ -57,7 +62,7 @@ class Gate:
         self.incarnation = incarnation
         self.last_number = last_number
         self.bytes = 0
-        """Of the frames of all writes on their way, those of connections that are gone included:
+        """Of all writes on their way, those of connections that are gone included:
         they still take room between here and the leader."""
         self._writes: dict[int, Waiting] = {}
         self._orphans: dict[int, int] = {}
@@ -78,15 +83,16 @@ class Gate:
         return self._admit(link, request, -self.last_number)
 
     def _admit(self, link: Queued, request: Request, number: int) -> int:
-        waiting = Waiting(link, request, number)
+        size = request.size + link.identity_bytes
+        waiting = Waiting(link, request, number, size)
         self._writes[number] = waiting
-        self.bytes += request.size
+        self.bytes += size
         link.queue.append(waiting)
         return number
 
     def admit_read(self, link: Queued, request: Request) -> None:
         """Queue a read behind the connection's unanswered writes."""
-        link.queue.append(Waiting(link, request, 0))
+        link.queue.append(Waiting(link, request, 0, 0))
 
     def match(self, header: TxnHeader) -> Waiting | None:
         """Who waits for this transaction on this server, if anybody does."""
@@ -100,12 +106,12 @@ class Gate:
         if waiting is None:
             self.bytes -= self._orphans.pop(number, 0)
         else:
-            self.bytes -= waiting.request.size
+            self.bytes -= waiting.size
         return waiting
 
     def forget(self, link: Queued) -> None:
         """The connection is gone: its writes may still commit, nobody is answered."""
         for waiting in link.queue:
             if self._writes.pop(waiting.number, None) is not None:
-                self._orphans[waiting.number] = waiting.request.size
+                self._orphans[waiting.number] = waiting.size
         link.queue.clear()

@@ -149,12 +149,14 @@ class Clients:
     def overloaded(self, link_id: int, now: int) -> bool:
         """Too many writes are on their way, or too many of this link's own requests wait.
 
-        Nobody listened to it until now: that it said nothing is not held against its session.
+        Nobody listened to it until now: that it said nothing is not held against its session,
+        unless it does not listen either.
         """
         link = self.links.by_id.get(link_id)
         if link is None:
             return False
-        link.heard_ms = now
+        if link_id not in self._choked:
+            link.heard_ms = now
         return self._is_overloaded(link)
 
     def _is_overloaded(self, link: ClientLink) -> bool:
@@ -362,14 +364,14 @@ class Clients:
             self._close(link)
             return
         identities = tuple(dict.fromkeys((*link.identities, *earned)))
-        if len(identities) > self._limits.identities_max:
+        size = sum(len(name.encode()) for _, name in identities)
+        limits = self._limits
+        if len(identities) > limits.identities_max or size > limits.identity_bytes_max:
             self.links.emit(link, encode_reply(request.xid, 0, ErrorCode.AUTH_FAILED))
-            self._refuse(link, RemoteProtocolError(f"it has {len(identities)} identities"))
+            why = f"it has {len(identities)} identities of {size} bytes"
+            self._refuse(link, RemoteProtocolError(why))
             return
-        if sum(len(name.encode()) for _, name in identities) > self._limits.identity_bytes_max:
-            self._refuse(link, RemoteProtocolError("its identities are too long"))
-            return
-        link.identities = identities
+        link.identities, link.identity_bytes = identities, size
         self.links.emit(link, encode_reply(request.xid, 0, 0))
 
     def _set_watches(self, link: ClientLink, request: Request) -> None:

@@ -182,8 +182,11 @@ class Leading:
         server's word for a local session says nothing of a global one, which may be closed,
         or elsewhere, when the change's turn comes (C10, C12).
         """
-        if self._reconfigs:
+        dropped = [header for header, *_ in self._reconfigs if header.session == session]
+        if dropped:
             self._reconfigs = [each for each in self._reconfigs if each[0].session != session]
+            for header in dropped:  # nobody reads that, but its server counts what is on its way
+                self._refuse(header)
 
     def _must_wait(self, header: TxnHeader, body: object, identities: Identities) -> bool:
         """The change before it is decided, and answered, but not yet all through the log.

@@ -25,6 +25,7 @@ class ClientLink:
         "host",
         "id",
         "identities",
+        "identity_bytes",
         "last_head",
         "last_opcode",
         "last_xid",
@@ -52,6 +53,8 @@ class ClientLink:
         """What the client claims its session with, while the claim is under way."""
         self.host = address.rpartition(":")[0]
         self.identities: Identities = identities_of_address(self.host)
+        self.identity_bytes = 0
+        """Of those that it was given by an auth."""
         self.queue: deque[Waiting] = deque()
         """Unanswered requests, oldest first; empty means that a read may be answered at once."""
         self.held: deque[Request] = deque()

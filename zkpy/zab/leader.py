@@ -117,6 +117,8 @@ class Progress:
     since: int = 0
     """The last entry that there was when it called."""
     up_to_date: bool = False
+    caught_up: bool = False
+    """There was a time when all there was had been sent to it."""
     answered: int = 0
     """The last ping round that it answered."""
     inflight: deque[tuple[int, int]] = field(default_factory=deque)
@@ -635,12 +637,12 @@ class Leading:
     def beat(self, now: int) -> None:
         """Every half tick: who still answers?  Then ask again.
 
-        The own disk has to answer as well.  The others might do without it, but what is not
+        The own disk has to answer as well, where the others get on without it: what is not
         durable here is not applied here, so that this member's clients would wait, and all
-        that is proposed, for good.
+        that is proposed, for good.  Where they do not, nobody else could do more.
         """
         member = self.member
-        if member.disk_hangs and not member.voters.won([member.me]):
+        if member.disk_hangs and self.window.committed > self.window.saved:
             self.fail("the disk here has written nothing within syncLimit")
             return
         silent = now - self.member.options.sync_ms
@@ -730,6 +732,7 @@ class Leading:
             return
         while progress.sent < window.last and progress.inflight_bytes < options.inflight_bytes_max:
             self._send_entries(sid, progress, digest_zxid, digest)
+        progress.caught_up |= progress.sent >= window.last
         committed = min(window.committed, progress.sent)
         if committed > progress.told:
             progress.told = committed
@@ -771,7 +774,7 @@ class Leading:
         needed = window.applied
         for progress in self.progress.values():
             imaging = progress.stage is Stage.IMAGING
-            catches_up = imaging or (progress.imaged and not progress.up_to_date)
+            catches_up = imaging or (progress.imaged and not progress.caught_up)
             patience = PATIENCE_CATCHING_UP if catches_up else PATIENCE
             reads = imaging or progress.stage is Stage.STREAMING
             if reads and window.held_bytes <= patience * window.bytes_max:
