@@ -300,6 +300,19 @@ def test_a_pause_of_the_server_itself_expires_nobody(world: World, client: Clien
     assert client.create("/still").error == 0
 
 
+def test_a_second_pause_before_the_first_pass_expires_nobody_either(
+    world: World, client: Client
+) -> None:
+    """What was noticed at one input was forgotten until the pass behind it."""
+    other = world.connect()
+    for _ in range(2):
+        world.now += 60_000
+        world.replica.receive_client(other.link, b"", world.now)
+    world.replica.handle_timer(world.now)
+    world.run()
+    assert not client.closed and not other.closed
+
+
 def test_a_lone_silent_session_expires_on_an_idle_server(world: World, client: Client) -> None:
     """Waiting for a deadline is no standstill, however long it takes."""
     world.advance(14_000)

@@ -301,7 +301,8 @@ class Replica:
             pause_ms = now - self._alarm + self.options.limits.tick_ms
             self._office.paused(pause_ms)
             self.clients.paused(pause_ms)
-            self._alarm = _NEVER
+            # The pass behind this input will say more exactly.  It may stand still before that.
+            self._alarm = now + self.options.limits.tick_ms
         self._now = self._office.now = now
 
     # --- zab ---
