@@ -270,8 +270,8 @@ def test_every_address(text: str) -> None:
         ("autopurge.purgeInterval=often", "a whole number of hours"),
         ("dataLogDir=", "a value is needed"),
         ("minSessionTimeout=50000", "must not be above the largest, 40000 ms"),
-        ("jute.maxbuffer=30000000", "must not to more than 50331648"),
-        ("jute.maxbuffer.extrasize=50000000", "must not to more than 50331648"),
+        ("jute.maxbuffer=30000000", "bytes; 50331648 is the most"),
+        ("jute.maxbuffer.extrasize=50000000", "bytes; 50331648 is the most"),
         ("maxSessionTimeout=3000", "the smallest session time-out, 4000 ms"),
     ],
 )

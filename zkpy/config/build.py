@@ -212,7 +212,7 @@ def _build_limits(draft: _Draft) -> Limits:
         raise draft.error(
             key,
             f"jute.maxbuffer and jute.maxbuffer.extrasize (as large, unless it is given) come to "
-            f"{limits.entry_bytes_max} bytes, and must not to more than {ENTRY_BYTES_CEILING}",
+            f"{limits.entry_bytes_max} bytes; {ENTRY_BYTES_CEILING} is the most",
         )
     if limits.session_timeout_min_ms > limits.session_timeout_max_ms:
         key = "minSessionTimeout" if low > 0 else "maxSessionTimeout"
