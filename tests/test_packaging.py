@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import venv
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from kazoo.client import KazooClient
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "wire", "zkpy", "recipes")
@@ -76,13 +77,6 @@ def server(python: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[byte
     yield process, port
     process.kill()
     process.wait()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-        assert isinstance(port, int)
-        return port
 
 
 def test_installed_server_answers_and_stops(

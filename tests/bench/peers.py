@@ -19,7 +19,7 @@ import attrs
 import wire
 from tests.bench.figures import ZKPY, ZOOKEEPER
 from tests.differential.servers import HOST, MAIN_CLASS, Server
-from tests.server.members import free_ports
+from tests.server.members import member_ports
 
 TICK_MS: Final = 2000
 START_S: Final = 300
@@ -66,7 +66,7 @@ class Peer:
         self.kind = kind
         self.directory = directory
         self.servers: list[Server] = []
-        self._ports = free_ports(voters + observers)
+        self._ports = member_ports(voters + observers)
         self._voters = voters
         directory.mkdir(parents=True)
 

@@ -1,9 +1,7 @@
 """`zkpy ensemble`: the files that it writes, and a run of it in a process of its own."""
 
-import contextlib
 import re
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 from kazoo.client import KazooClient
 
-from tests.server.members import LIMIT_S, free_ports
+from tests.ports import free_ports
+from tests.server.members import LIMIT_S
 from zkpy import config as configs
 from zkpy.cli.ensemble import find_refusal, hosts_of, plan_servers, write_files
 from zkpy.cli.main import zkpy
@@ -62,18 +61,9 @@ def run(directory: Path, port: int, *more: str) -> subprocess.Popen[str]:
     )
 
 
-def find_free_pair() -> int:
-    """A port that is free, as is the next one."""
-    for port, *_ in free_ports(50):
-        with contextlib.suppress(OSError), socket.socket() as opened:
-            opened.bind(("127.0.0.1", port + 1))
-            return port
-    raise AssertionError("no two ports in a row are free")
-
-
 def test_runs_until_it_is_interrupted(tmp_path: Path) -> None:
     """A voter and an observer; what was written is there again in the next run."""
-    port = find_free_pair()
+    port = free_ports(2)[0]
     for again in (False, True):
         child = run(tmp_path / "here", port, "--size", "1", "--observers", "1")
         assert child.stdout is not None
@@ -102,6 +92,6 @@ def test_runs_until_it_is_interrupted(tmp_path: Path) -> None:
 
 def test_ends_when_no_server_is_left(tmp_path: Path) -> None:
     (tmp_path / "server-1" / "data" / "version-2").mkdir(parents=True)
-    child = run(tmp_path, find_free_pair(), "--size", "1")
+    child = run(tmp_path, free_ports(2)[0], "--size", "1")
     assert child.communicate(timeout=LIMIT_S)[0].count("1 | zkpy: ") == 1
     assert child.returncode == 1

@@ -12,6 +12,8 @@ from typing import Final
 
 import attrs
 
+from tests.ports import free_port
+
 HOST: Final = "127.0.0.1"
 DEBIAN_JAR: Final = Path("/usr/share/java/zookeeper.jar")
 """Its manifest names the jars that it needs."""
@@ -121,9 +123,3 @@ def _start(name: str, directory: Path, command: list[str]) -> Server:
             env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
         )
     return Server(name, port, process, log)
-
-
-def free_port() -> int:
-    with socket.create_server((HOST, 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port

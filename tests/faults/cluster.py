@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.faults.proxy import HOST, Proxy
-from tests.server.members import Member, free_ports
+from tests.server.members import Member, member_ports
 
 ASK_S: Final = 2.0
 LOOK_S: Final = 0.02
@@ -29,7 +29,7 @@ class Cluster:
     """Members by server id, all of them voters."""
 
     def __init__(self, directory: Path, size: int, settings: str) -> None:
-        ports = free_ports(size)
+        ports = member_ports(size)
         self.members = {sid: Member(sid, directory, ports[sid - 1]) for sid in range(1, size + 1)}
         self.proxy = Proxy(list(self.members))
         self.paused: dict[int, None] = {}

@@ -13,7 +13,7 @@ from tests.faults.figures import percentile
 from tests.faults.proxy import HOST, Proxy
 from tests.faults.record import MemberLog
 from tests.faults.rounds import KINDS, draw_rounds
-from tests.server.members import LIMIT_S, free_ports
+from tests.server.members import LIMIT_S, member_ports
 from wire import txn as txns
 from wire.txn import CreateSessionTxn, ErrorTxn, TxnHeader
 from zkpy.effects import CHAIN_START, Entry, EntryKind, chain_next
@@ -45,7 +45,7 @@ def test_a_relay_carries_both_ways_and_holds_what_is_blocked() -> None:
 
 
 async def _check_relay() -> None:
-    (ports,) = free_ports(1)
+    (ports,) = member_ports(1)
     proxy, came = Proxy([1, 2]), asyncio.Queue[bytes]()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from kazoo.client import KazooClient
 
+from tests.ports import free_ports
+
 LIMIT_S = 30
 
 
@@ -97,7 +99,7 @@ class Members:
 
     def __init__(self, directory: Path, voters: int, observers: int = 0, more: str = "") -> None:
         count = voters + observers
-        ports = free_ports(count)
+        ports = member_ports(count)
         self.all = [Member(i + 1, directory, ports[i]) for i in range(count)]
         lines = [
             f"server.{each.number}=localhost:{each.quorum_port}:{each.election_port}"
@@ -150,7 +152,7 @@ class Servers:
     """Each knows itself, as an observer unless it founds, and whom it is told of."""
 
     def __init__(self, directory: Path, count: int) -> None:
-        ports = free_ports(count)
+        ports = member_ports(count)
         self.all = {i + 1: Member(i + 1, directory, ports[i]) for i in range(count)}
         self.clients: list[KazooClient] = []
 
@@ -184,16 +186,7 @@ class Servers:
                 each.end()
 
 
-def free_ports(count: int) -> list[tuple[int, int, int]]:
-    """(client, quorum, election), all held at once so that none is given twice; of one server, TCP
-    and UDP too."""
-    kinds = (socket.SOCK_STREAM, socket.SOCK_STREAM, socket.SOCK_DGRAM)
-    with contextlib.ExitStack() as stack:
-
-        def hold(kind: int) -> int:
-            opened = stack.enter_context(socket.socket(socket.AF_INET, kind))
-            opened.bind(("127.0.0.1", 0))
-            return int(opened.getsockname()[1])
-
-        held = ((hold(kinds[0]), hold(kinds[1]), hold(kinds[2])) for _ in range(2 * count))
-        return [ports for ports in held if len({*ports}) == len(ports)][:count]
+def member_ports(count: int) -> list[tuple[int, int, int]]:
+    """(client, quorum, election) of each."""
+    ports = free_ports(3 * count)
+    return [(ports[at], ports[at + 1], ports[at + 2]) for at in range(0, 3 * count, 3)]

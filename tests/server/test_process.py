@@ -16,6 +16,7 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import KazooException
 from kazoo.security import make_digest_acl
 
+from tests.ports import free_port
 from wire.client import encode_frame
 from wire.codes import OpCode
 from wire.records import ConnectRequest, GetDataRequest
@@ -122,8 +123,7 @@ def test_data_and_session_outlive_a_restart(
     start: type[Process], connect: type[KazooClient], tmp_path: Path
 ) -> None:
     config = tmp_path / "zoo.cfg"
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     config.write_text(
         f"tickTime=2000\ndataDir={tmp_path / 'data'}\nclientPort={port}\n"
         "clientPortAddress=127.0.0.1\n"
