@@ -4,9 +4,14 @@ Each environment that runs tests leaves a junit.xml in its folder, and an
 environment that runs none (lint, types) counts as one test.  tox's own verdict
 decides: the exit status is tox's.  An environment without its Python counts as one
 skipped, beside tox's own line for it.
+
+Without arguments two environments run side by side, which shows what each printed once it is
+through.  More would not be quicker where it counts, on two processors, and tests with
+processes of their own would wait for each other.
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -16,6 +21,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 TOX = Path(".tox")
+SIDE_BY_SIDE = 2
 
 
 def main(arguments: list[str]) -> int:
@@ -23,8 +29,7 @@ def main(arguments: list[str]) -> int:
     report = TOX / "result.json"
     report.unlink(missing_ok=True)
     started = time.time()
-    command = [sys.executable, "-m", "tox", "run", "--result-json", str(report), *arguments]
-    status = subprocess.call(command)
+    status = subprocess.call(command_of(arguments, report))
     if not report.exists():
         print("0 passed, 1 failed")
         return status or 1
@@ -33,6 +38,13 @@ def main(arguments: list[str]) -> int:
         total["failed"] = 1
     print(", ".join(f"{total[word]} {word}" for word in ("passed", "failed", "skipped")))
     return status
+
+
+def command_of(arguments: list[str], report: Path) -> list[str]:
+    """Who names what is to run sees it at work."""
+    number = min(SIDE_BY_SIDE, os.cpu_count() or 1)
+    how = ["run"] if arguments or number == 1 else ["run-parallel", "--parallel", str(number)]
+    return [sys.executable, "-m", "tox", *how, "--result-json", str(report), *arguments]
 
 
 def count_all(report: dict[str, Any], started: float) -> Counter[str]:

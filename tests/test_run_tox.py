@@ -57,3 +57,14 @@ def test_crash_behind_passed_tests_is_a_failure(tox: Path) -> None:
     write_junit(tox, "py311", '<testsuite tests="3" failures="0" skipped="0"/>', age=200)
     counted = run_tox.count_all({"testenvs": {"py311": result(success=False)}}, started=100)
     assert counted == {"passed": 3, "failed": 1}
+
+
+def test_all_run_two_at_a_time_and_what_is_named_is_seen_at_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    report = Path("report")
+    assert run_tox.command_of([], report)[3:6] == ["run-parallel", "--parallel", "2"]
+    assert run_tox.command_of(["-e", "py311"], report)[3] == "run"
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    assert run_tox.command_of([], report)[3] == "run"
