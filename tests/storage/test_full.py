@@ -17,12 +17,23 @@ from tests.storage.model import (
     state_of,
     write_image,
 )
-from zkpy.effects import DiskBatch, Entry, ImageBegin, ImageChunk, WriteIdentity
+from zkpy.effects import (
+    BeginGeneration,
+    DiskBatch,
+    DiskStep,
+    EndGeneration,
+    Entry,
+    GenerationChunk,
+    ImageBegin,
+    ImageChunk,
+    WriteIdentity,
+)
 from zkpy.errors import StorageError
 from zkpy.storage import Storage
 from zkpy.testing.memfs import Call, MemFileSystem
 
 GENERATION = f"{DATA_DIR}/gen-0001"
+ADOPTED = replace(IDENTITY, generation=IDENTITY.generation + 1)
 
 
 class Disk:
@@ -151,6 +162,25 @@ def test_what_comes_of_an_image_that_was_given_up_is_dropped(memory: MemFileSyst
     for chunk in encode_history(disk.history):
         assert disk.storage.image_step(ImageChunk(chunk)) is None
     assert not [name for name in memory.listdir(GENERATION) if name.startswith("image.")]
+
+
+@pytest.mark.parametrize("operation", ["create", "write"])
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_image_that_a_leader_sends_waits_for_room(
+    memory: MemFileSystem, operation: str, begun: bool
+) -> None:
+    """Without it the member has no history to go on with: to give it up would end the server."""
+    disk = Disk(memory)
+    last = disk.history[-1]
+    begin = BeginGeneration(ADOPTED.generation, last.zxid, last.chain)
+    chunks: list[DiskStep] = [GenerationChunk(chunk) for chunk in encode_history(disk.history)]
+    if begun:
+        disk.storage.execute(DiskBatch(2, [begin]))
+    disk.fill_up(operation)
+    disk.storage.execute(DiskBatch(3, chunks if begun else [begin, *chunks]))
+    disk.storage.execute(DiskBatch(4, [EndGeneration(7), WriteIdentity(ADOPTED)]))
+    assert disk.waited == 2 and disk.told
+    disk.reopened()
 
 
 @pytest.mark.parametrize(("operation", "code"), [("write", errno.EIO), ("sync_data", errno.ENOSPC)])

@@ -269,6 +269,9 @@ class Storage:
         if step.generation <= self._generation:
             raise StorageError(f"generation {self._generation} is in force")
         self._drop_pending()
+        self._until_room(lambda: self._begin_receiving(step))
+
+    def _begin_receiving(self, step: BeginGeneration) -> None:
         self._dirs.make_generation(step.generation)
         image = ImageFile.begin(
             self._dirs.fs,
@@ -277,6 +280,7 @@ class Storage:
             step.zxid,
             step.chain,
             self._options.image_sync_bytes,
+            self._wait_for_room,
         )
         self._pending = _Pending(step.generation, image)
 
@@ -306,6 +310,15 @@ class Storage:
             self._wait_for_room,
             self._options.lock,
         )
+
+    def _until_room(self, work: Callable[[], None]) -> None:
+        """Do it, once more from its beginning for as long as there is no room."""
+        while True:
+            try:
+                work()
+                return
+            except OSError as error:
+                self._wait_for_room(error)
 
     def _wait_for_room(self, error: OSError) -> None:
         """Return to try again what failed with `error`, or raise it."""
@@ -354,12 +367,7 @@ class Storage:
         self._dirs.adopt_generation(pending.number)
 
     def _put_identity(self, identity: Identity) -> None:
-        while True:
-            try:
-                write_identity(self._dirs.fs, self._dirs.data_dir, identity)
-                return
-            except OSError as error:
-                self._wait_for_room(error)
+        self._until_room(lambda: write_identity(self._dirs.fs, self._dirs.data_dir, identity))
 
     def _drop_pending(self) -> None:
         pending = self._pending

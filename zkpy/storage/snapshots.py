@@ -15,7 +15,7 @@ of that name that does not verify was damaged later.
 """
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, Self
 
@@ -65,6 +65,9 @@ class ImageFile:
     zxid: int
     chain: int
     sync_bytes: int
+    wait_for_room: Callable[[OSError], None] | None
+    """Returns when a write that failed for want of room is to be tried again, or raises its error;
+    None: such a failure is as any other."""
     _file: File
     _pos: int
     _crc: int
@@ -80,6 +83,7 @@ class ImageFile:
         zxid: int,
         chain: int,
         sync_bytes: int,
+        wait_for_room: Callable[[OSError], None] | None = None,
     ) -> Self:
         temp = join(directory, image_name(zxid) + TEMP_SUFFIX)
         if fs.exists(temp):
@@ -87,9 +91,9 @@ class ImageFile:
         file = fs.open(temp, create=True)
         rest = _HEADER_REST.pack(FORMAT_VERSION, generation, zxid, chain)
         crc = crc32(rest)
-        image = cls(fs, directory, zxid, chain, sync_bytes, file, _HEADER.size, crc)
+        image = cls(fs, directory, zxid, chain, sync_bytes, wait_for_room, file, _HEADER.size, crc)
         try:
-            file.write(0, (_MAGIC, crc.to_bytes(4, "big"), rest))
+            image._write(0, (_MAGIC, crc.to_bytes(4, "big"), rest))
         except OSError:
             image.abandon()
             raise
@@ -100,7 +104,7 @@ class ImageFile:
         if not data:
             return
         self._crc = crc32(data, self._crc)
-        self._file.write(self._pos, (_FRAME.pack(len(data), self._crc), data))
+        self._write(self._pos, (_FRAME.pack(len(data), self._crc), data))
         self._pos += _FRAME.size + len(data)
         self._chunks += 1
         # Paced: one sync at the end of a large file would hold up the log's syncs.
@@ -111,12 +115,22 @@ class ImageFile:
     def finish(self, digest: int) -> None:
         """Trailer, sync, rename, directory sync: from here on the image counts."""
         trailer = _TRAILER.pack(self._chunks, self.zxid, self.chain, digest)
-        self._file.write(self._pos, (_FRAME.pack(0, crc32(trailer, self._crc)), trailer))
+        self._write(self._pos, (_FRAME.pack(0, crc32(trailer, self._crc)), trailer))
         self._file.sync()
         self._file.close()
         path = join(self.directory, image_name(self.zxid))
         self.fs.rename(path + TEMP_SUFFIX, path)
         self.fs.sync_dir(self.directory)
+
+    def _write(self, pos: int, parts: Sequence[bytes]) -> None:
+        while True:
+            try:
+                self._file.write(pos, parts)
+                return
+            except OSError as error:
+                if self.wait_for_room is None:
+                    raise
+                self.wait_for_room(error)
 
     def close(self) -> None:
         """Let go; the temp file is removed at the next start."""
