@@ -1,7 +1,7 @@
 """The client protocol as a connection object without IO, for both of its ends.
 
 In: `receive_data(bytes)` gives the events in them, all at once, since the batch is the
-unit of work.  Out: `send(event)` gives bytes.  Formats (PROTOCOL A1):
+unit of work.  Out: `send(event)` gives bytes.  Formats:
 
     frame     = int32 count, body
     first     = ConnectRequest, answered by ConnectResponse; neither has a header

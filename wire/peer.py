@@ -1,6 +1,6 @@
 """What members say to each other: link messages, their frames, election datagrams.
 
-A link is opened by a learner to its leader (DESIGN.md, decision 10).
+A link is opened by a learner to its leader.
 
     frame      >IB length of what follows the length, type; body
     body       a CBOR array of the message's fields in order, except:
@@ -57,7 +57,7 @@ class Standing(IntEnum):
     BLANK = 2
     """Knows of no ensemble: a new member, or one that lost its directory."""
     SUSPECT = 3
-    """Its log is damaged in the middle (RELIABILITY D5)."""
+    """Its log is damaged in the middle (rule D5)."""
 
 
 @attrs.define

@@ -1,4 +1,4 @@
-"""The records of ZooKeeper's client protocol: requests, replies, events (PROTOCOL A1, A2).
+"""The records of ZooKeeper's client protocol: requests, replies, events.
 
 In and out: bytes of one frame's body, through `encode`, `decode` and `parse` (wire.jute).
 The layout of each record is its annotations, in order.  Two tables say which record
@@ -521,7 +521,7 @@ def encode_multi_error(error: int) -> tuple[int, int, bytes]:
 def encode_multi_failure(failed: int, error: int, size: int) -> bytes:
     """The reply to a multi of `size` operations whose operation number `failed` gave `error`.
 
-    PROTOCOL A9: those before it say 0, those behind it RuntimeInconsistency.
+    Those before it say 0, those behind it RuntimeInconsistency.
     """
     behind = ErrorCode.RUNTIME_INCONSISTENCY
     codes = [0] * failed + [error] + [behind] * (size - failed - 1)

@@ -66,7 +66,7 @@ class TxnHeader:
 
 @dataclass(init=False, slots=True)
 class CreateTxn:
-    """`owner` is an ephemeralOwner (PROTOCOL A6); `parent_cversion` the parent's internal
+    """`owner` is an ephemeralOwner; `parent_cversion` the parent's internal
     cversion, which counts creates only, once this one is done."""
 
     path: str

@@ -57,7 +57,7 @@ class Identity:
     """Who a member is and what it promised: the one metadata record on disk.
 
     A data directory without it belongs to a *blank* member, which counts in no
-    quorum (DESIGN.md, decision 8).
+    quorum (see `zkpy.zab.member`).
     """
 
     cluster_id: bytes

@@ -2,7 +2,7 @@
 
 `ZkError` is an answer: it goes back to one client.  `ConfigError` is told to the
 operator before anything starts.  `StorageError` and `CorruptionError` stop the
-server before it lies (RELIABILITY D6): nothing retries after them.
+server before it lies (rule D6): nothing retries after them.
 """
 
 from wire.codes import ErrorCode

@@ -84,4 +84,4 @@ KNOWN: Final[tuple[Known, ...]] = (
     ),
 )
 UNREAD_EVENT: Final = "setWatches tells nothing of a znode that may not be read"
-"""ZooKeeper tells anybody what exists and when it changed (PROTOCOL A7): see `Duel`."""
+"""ZooKeeper tells anybody what exists and when it changed: see `Duel`."""

@@ -15,8 +15,8 @@ from zkpy.state import znode as zn
 from zkpy.state.apply import Applied
 
 NOT_FOR_CLIENTS = {
-    OpCode.CHECK,  # within multi only (PROTOCOL A2)
-    OpCode.DELETE_CONTAINER,  # the leader's own; nobody's rights would be checked (PROTOCOL A10)
+    OpCode.CHECK,  # within multi only
+    OpCode.DELETE_CONTAINER,  # the leader's own; nobody's rights would be checked
 }
 
 
@@ -112,7 +112,7 @@ def test_reply_to_a_failed_multi(failing: int) -> None:
     steps[failing] = ask.create("/x/y")
     step = ask.multi(*steps)
     applied = leader.run(step)
-    assert applied.error == 0, "the header says that all is well (PROTOCOL A9)"
+    assert applied.error == 0, "the header says that all is well"
     codes = [0] * failing + [ErrorCode.NO_NODE] + [ErrorCode.RUNTIME_INCONSISTENCY] * (3 - failing)
     results = [MultiResult(OpCode.ERROR, code, records.ErrorResponse(code)) for code in codes]
     reply = write_reply(*step, applied)

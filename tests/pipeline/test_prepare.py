@@ -557,7 +557,7 @@ def test_sequential_name_may_be_taken(leader: Preparing) -> None:
 
 
 def test_sequence_stays_at_its_end(leader: Preparing) -> None:
-    """Later names collide (PROTOCOL A6); none goes back."""
+    """Later names collide, as in ZooKeeper; none goes back."""
     settle(leader, (ask.create("/q"),))
     leader.apply_all()
     nodes = leader.state.tree.nodes

@@ -94,7 +94,7 @@ def test_null_data_stays_null() -> None:
     ],
 )
 def test_exists_is_the_stat(request_: Step, shown: int) -> None:
-    """A container's owner is nobody's business (PROTOCOL A6)."""
+    """A container's owner is nobody's business."""
     reading = Reading()
     created = reading.run(request_)
     reply = reading.reads.exists(Seat(), records.ExistsRequest("/a", False))

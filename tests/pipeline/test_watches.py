@@ -235,7 +235,7 @@ def test_remove_takes_one_type_of_one_connection(
 
 @attrs.define
 class Model:
-    """Every watch as (connection, mode, path), and PROTOCOL A7 read aloud."""
+    """Every watch as (connection, mode, path), and ZooKeeper's rules said aloud."""
 
     watches: list[tuple[int, str, str]] = attrs.field(factory=list)
 

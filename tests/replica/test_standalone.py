@@ -520,7 +520,7 @@ def test_an_image_is_made_slice_by_slice_while_requests_are_served() -> None:
 
 
 def test_a_long_workload_leaves_no_cyclic_garbage() -> None:
-    """DESIGN.md, decision 5: the server runs with the collector off."""
+    """The server runs with the collector off."""
     import gc
 
     world = World()

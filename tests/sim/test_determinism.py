@@ -1,4 +1,4 @@
-"""The same seed is the same run, bit for bit, whatever strings hash to (RELIABILITY 4.2)."""
+"""The same seed is the same run, bit for bit, whatever strings hash to."""
 
 import os
 import subprocess

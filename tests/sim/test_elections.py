@@ -1,4 +1,4 @@
-"""Scenarios of RELIABILITY 2.2: elections, leaderships and links that do not go smoothly."""
+"""Elections, leaderships and links that do not go smoothly: scenarios of docs/reliability.md."""
 
 import pytest
 

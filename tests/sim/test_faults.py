@@ -1,4 +1,4 @@
-"""One named fault each: rows of RELIABILITY 2, swept over every boundary that they have."""
+"""One named fault each: rows of docs/reliability.md, swept over every boundary that they have."""
 
 import pytest
 

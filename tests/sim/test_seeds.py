@@ -20,7 +20,7 @@ def test_ensembles(number: int, seed: int) -> None:
 
 @pytest.mark.parametrize("number", range(8))
 def test_leaders_named_at_random(number: int, seed: int) -> None:
-    """Election is only a hint: safety must not rest on it (RELIABILITY, decision 0.1)."""
+    """Election is only a hint: safety must not rest on it."""
     run(1000 * seed + number, Choice(oracle=True, seconds=SHORT))
 
 

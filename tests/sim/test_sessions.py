@@ -1,4 +1,4 @@
-"""Scenarios of RELIABILITY 2.3 and part of 2.1: sessions, watches, what is logged."""
+"""Sessions, watches, what is logged: scenarios of docs/reliability.md."""
 
 import struct
 from collections.abc import Sequence

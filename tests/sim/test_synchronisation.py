@@ -1,4 +1,4 @@
-"""Scenarios of RELIABILITY 2.1: what a member is told when it comes back, and what it keeps."""
+"""What a member is told when it comes back, and what it keeps: scenarios of docs/reliability.md."""
 
 import errno
 

@@ -1,4 +1,4 @@
-"""ACLs: who may, what is stored, what is shown (PROTOCOL A8)."""
+"""ACLs: who may, what is stored, what is shown."""
 
 import pytest
 from hypothesis import given

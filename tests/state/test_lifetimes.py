@@ -1,4 +1,4 @@
-"""Owners and what ends by itself (PROTOCOL A6)."""
+"""Owners and what ends by itself."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Quotas: texts, counting, refusing (PROTOCOL A10)."""
+"""Quotas: texts, counting, refusing."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Boot: torn ends are cut off, damage is told from them and kept (RELIABILITY D4, D5, D8)."""
+"""Boot: torn ends are cut off, damage is told from them and kept (rules D4, D5, D8)."""
 
 from contextlib import suppress
 from dataclasses import replace

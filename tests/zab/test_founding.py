@@ -1,4 +1,4 @@
-"""DESIGN.md, decision 8: how an ensemble comes to be, once, and who counts in it."""
+"""How an ensemble comes to be, once, and who counts in it."""
 
 from dataclasses import replace
 from functools import partial

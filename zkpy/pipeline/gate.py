@@ -3,7 +3,7 @@
 A connection's requests take effect and are answered in the order in which they
 were sent (C2).  Writes travel through the log; a read that was sent behind a
 write waits here until that write was applied, and is then answered from exactly
-that state, before the next entry is applied (DESIGN.md, decision 13).
+that state, before the next entry is applied.
 
 Commits are matched by (server id, incarnation, forward number), never by session
 and xid: clients start their xids again on every connection.

@@ -72,7 +72,7 @@ def write_reply(opcode: int, body: object, applied: Applied) -> bytes:
 
 
 def _multi_reply(body: records.MultiRequest, applied: Applied) -> bytes:
-    """Header error 0 in any case; each item tells how its operation fared (PROTOCOL A9)."""
+    """Header error 0 in any case; each item tells how its operation fared."""
     results = applied.results
     assert results is not None and len(results) == len(body.ops)
     failed = any(result.error for result in results)

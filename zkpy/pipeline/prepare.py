@@ -218,7 +218,7 @@ class Preparer:
         mode: _Mode,
         owner: int,
     ) -> Txn:
-        """The one create; checks in the order of PROTOCOL A6.
+        """The one create; checks in ZooKeeper's order.
 
         The path as a whole is judged late, once it has its number, as ZooKeeper does.
         """
@@ -273,7 +273,7 @@ class Preparer:
     ) -> Txn:
         """The leader's own: a container or TTL znode that is due, if it still is one.
 
-        From a client it is no operation at all: ZooKeeper takes it unchecked (PROTOCOL A10).
+        From a client it is no operation at all: ZooKeeper takes it unchecked.
         """
         if header.origin != LEADER:
             raise ZkError(ErrorCode.UNIMPLEMENTED)
@@ -320,7 +320,7 @@ class Preparer:
         return CheckTxn(path, body.version)
 
     def _multi(self, header: TxnHeader, body: records.MultiRequest, identities: Identities) -> Txn:
-        """All or nothing; the reply tells of each operation how it fared (PROTOCOL A9)."""
+        """All or nothing; the reply tells of each operation how it fared."""
         txns: list[Txn] = []
         if any(opcode not in _PREPARE_IN_MULTI for opcode, _ in body.ops):  # reads among writes
             raise ZkError(ErrorCode.MARSHALLING_ERROR)

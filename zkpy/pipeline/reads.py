@@ -108,7 +108,7 @@ class Reads:
         return _vector([path for path in owned if path.startswith(prefix)])
 
     def multi_read(self, reader: Reader, body: records.MultiRequest) -> bytes:
-        """Each item fares by itself (PROTOCOL A9); watch flags are ignored."""
+        """Each item fares by itself; watch flags are ignored."""
         if any(opcode not in _MULTI_READ for opcode, _ in body.ops):
             raise ZkError(ErrorCode.MARSHALLING_ERROR)
         items: list[tuple[int, int, bytes]] = []
@@ -170,7 +170,7 @@ class Reads:
 
         The result is what fired at once.  It has to pass the READ check of every
         event, as `trigger`'s does: ZooKeeper lets it pass unchecked, and so tells
-        anybody what exists and when it changed (PROTOCOL A7).
+        anybody what exists and when it changed.
         """
         since = body.relative_zxid
         missed: list[Firing] = []

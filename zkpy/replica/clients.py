@@ -426,7 +426,7 @@ class Clients:
         self._admin.append((link.id, event.word))
 
     def _on_connect(self, link: ClientLink, request: ConnectRequest) -> None:
-        """Checks in ZooKeeper's order (PROTOCOL A4)."""
+        """Checks in ZooKeeper's order."""
         del self._unnamed[link.id]
         if not self._tokens.take(link.heard_ms):
             self._close(link)  # without a word: the client waits and comes back
@@ -569,7 +569,7 @@ class Clients:
         elif applied.error != _SESSION_MOVED:
             self.links.emit(link, encode_reply(request.xid, zxid, applied.error))
         else:
-            self._close(link)  # without a reply: the client may be served elsewhere (PROTOCOL A4)
+            self._close(link)  # without a reply: the client may be served elsewhere
         if queue or link.held or link.barred:
             self._go_on(link)
 
@@ -581,7 +581,7 @@ class Clients:
             self._grant(link, link.session, session.timeout_ms, session.password)
 
     def _notify(self, firings: list[Firing], zxid: int, lost: dict[str, AclList]) -> None:
-        """Events to those who may read the path, by the ACL at the change (PROTOCOL A7)."""
+        """Events to those who may read the path, by the ACL at the change."""
         last: tuple[EventType, str] | None = None
         encoded = b""
         for link_id, event, path in firings:

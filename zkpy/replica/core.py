@@ -11,7 +11,7 @@ A request walks through it like this:
       write  gate -> office: the leader prepares and proposes, a learner forwards
     saved -> zab.take_committed -> for each entry: apply, events, reply, waiting reads
 
-Order inside a pass (DESIGN.md, decision 13): after each applied entry come its
+Order inside a pass: after each applied entry come its
 events, its reply and the reads that waited for exactly it; only then the next.
 
 A role is a value of zab's.  What it means here is one row of `_OFFICES`; pending
@@ -589,7 +589,7 @@ class Replica:
         )
 
     def _take_output(self) -> tuple[list[tuple[int, bytes]], list[int]]:
-        """Nothing while zab is not sure of its quorum after a standstill (RELIABILITY 3.7)."""
+        """Nothing while zab is not sure of its quorum after a standstill (rule C13)."""
         self._withheld = self.zab.paused
         return ([], []) if self._withheld else self.clients.links.take_output()
 

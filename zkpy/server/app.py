@@ -600,7 +600,7 @@ def cannot_listen(config: Config, why: OSError) -> str:
 
 
 def freeze_garbage() -> None:
-    """No collector pauses from now on (DESIGN.md, decision 5).
+    """No collector pauses from now on.
 
     Everything that a server does is freed by reference counts; tests hold it to that."""
     gc.disable()

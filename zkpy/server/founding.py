@@ -6,7 +6,7 @@ an empty file `initialize`, and lies in the directory that it speaks of: a disk 
 lost takes it along.  `forget` takes it away once there is a record of an ensemble.
 
 `plant` makes the seed of an ensemble: a set of one voter, which serves at once and which
-others, with empty directories, join by synchronisation (DESIGN.md, decision 8).  Data of a
+others, with empty directories, join by synchronisation.  Data of a
 server that stood alone is such a seed as it is.  A second mark, `seed`, says that this is
 meant: without it no such server starts whose zoo.cfg names other voters.
 """

@@ -1,4 +1,4 @@
-"""Room on the disk: watched, and waited for when there is none (RELIABILITY D11).
+"""Room on the disk: watched, and waited for when there is none (rule D11).
 
 `Space` looks once a second how much is free where log and images lie, and ten times
 where that is not ample.  Below the reserve - what the next log segment takes, and

@@ -2,8 +2,8 @@
 
 In: ACL records of the protocol and the identities of a connection, pairs of
 (scheme, id) such as ("ip", "10.0.0.7") or ("digest", "ann:base64...").  Out: yes or
-no, or a list fit for the tree.  Rules of PROTOCOL A8, those of ZooKeeper's
-fixupACL and checkACL.  The packed form, for images, digest and sharing, is jute's.
+no, or a list fit for the tree.  The rules are those of ZooKeeper's fixupACL and checkACL.
+The packed form, for images, digest and sharing, is jute's.
 """
 
 import ipaddress

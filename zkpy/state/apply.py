@@ -6,7 +6,7 @@ that everything which follows state reads: digest, quota counts, watches.
 
 Theory of operation.  Prepare may refuse; apply may not.  It is total and has no
 clock, so that broadcast, synchronisation and replay, which all come through here,
-end in the same state (RELIABILITY, decision 5).  A transaction that does not fit is
+end in the same state.  A transaction that does not fit is
 a bug of prepare, or a log that is not this tree's: an assertion, and the server
 stops (with half of it applied in memory, which nothing reads any more).
 """
@@ -50,7 +50,7 @@ class Applied:
     change of its parent's Stat."""
     error: int = 0
     """An ErrorCode, not 0 only if the transaction is a refusal.  A failed multi has 0
-    and its results carry the errors (PROTOCOL A9)."""
+    and its results carry the errors."""
     path: str | None = None
     """Of a create: the path made, sequence number included."""
     stat: bytes | None = None
@@ -59,7 +59,7 @@ class Applied:
     """Of a multi: one per operation."""
     lost_acls: dict[str, AclList] | None = None
     """ACLs, where not open to the world, of the znodes that were deleted: who may see
-    the event is decided by the ACL at that time (PROTOCOL A7).  None if there are none."""
+    the event is decided by the ACL at that time.  None if there are none."""
 
     # Written out, as of all that each request makes: see scripts/compile_tree.py.
     def __init__(
@@ -250,7 +250,7 @@ def _close_session(
     state: ReplicatedState, zxid: int, header: TxnHeader, txn: CloseSessionTxn, applied: Applied
 ) -> None:
     """The session's ephemerals, oldest first, then the session: exact images make a list
-    of paths in the transaction needless (DESIGN, decision 12)."""
+    of paths in the transaction needless."""
     for path in state.lifetimes.ephemerals_of(header.session):
         _remove(state, zxid, path, applied)
     state.close_session(header.session)

@@ -91,7 +91,7 @@ class Lifetimes:
     def due(
         self, nodes: Mapping[str, bytes], wall_ms: int, never_used_ms: int = 0
     ) -> Iterator[str]:
-        """Containers and TTL znodes that the leader should remove now (PROTOCOL A6).
+        """Containers and TTL znodes that the leader should remove now.
 
         A container without children that once had some, or that is older than
         `never_used_ms` (0: never for that reason); a TTL znode without children

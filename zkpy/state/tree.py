@@ -55,7 +55,7 @@ class DataTree:
         return tree
 
     def _set_config_acl(self) -> None:
-        """Everyone reads the configuration; only reconfig writes it (PROTOCOL A10)."""
+        """Everyone reads the configuration; only reconfig writes it."""
         self.nodes[paths.CONFIG] = zn.with_aversion(self.nodes[paths.CONFIG], -1)
         self._note_acl(paths.CONFIG, READ_ONLY_ACL)
 

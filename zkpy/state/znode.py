@@ -147,7 +147,7 @@ def pzxid(znode: bytes) -> int:
 
 
 def child_counter(znode: bytes) -> int:
-    """How many creates happened below: names the next sequential child (PROTOCOL A6)."""
+    """How many creates happened below: names the next sequential child."""
     return ((_int_at(znode, 32) + _int_at(znode, 12)) & _INT32_MASK) >> 1
 
 

@@ -13,7 +13,7 @@ predecessors untouched (D11).  A sync that fails is one, whatever its reason, bu
 of a file that holds nothing yet.
 
 The first failure is the last: whatever the disk refused, what it holds is unknown
-from then on (RELIABILITY D6), so nothing is written any more and every later call
+from then on (rule D6), so nothing is written any more and every later call
 raises StorageError.  Only a new start, which reads and checks everything, goes on.
 
 Boot, in this order, and nothing is changed on disk before the data was found sound:

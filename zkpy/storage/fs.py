@@ -9,7 +9,7 @@ The contract is that of a POSIX file system at its least helpful:
 - a created, renamed or removed name is durable only once `sync_dir` of its
   directory returned;
 - after a failed sync nothing is known about what the file holds on the disk, and
-  a second sync that succeeds proves nothing (RELIABILITY D6).
+  a second sync that succeeds proves nothing (rule D6).
 
 Every refusal is an `OSError` whose `filename` names the file.  Paths are strings
 with `/`; `rename` works within one directory.

@@ -11,7 +11,7 @@
     seal      a batch header with count 0 and no payload: the log goes on in the next segment
 
 All integers big-endian.  CRC-32 throughout (zlib's): the batch is the unit, and
-what a crash can do to it is judged batch by batch (RELIABILITY D4, D5).
+what a crash can do to it is judged batch by batch (rules D4, D5).
 
 The salt is drawn at random per segment and seeds the CRCs of its batches.  Without
 it a client could store the image of a batch as znode data, and a torn last batch

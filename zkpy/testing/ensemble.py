@@ -357,7 +357,7 @@ class Member:
     def rot(self, rng: random.Random) -> bool:
         """One bit of what a stopped server keeps turns over; whether there was anything.
 
-        Never in the last batch of the log: that cannot be told from a torn tail (RELIABILITY D5).
+        Never in the last batch of the log: that cannot be told from a torn tail (rule D5).
         """
         assert not self.alive
         places = self.places_to_rot()

@@ -467,8 +467,8 @@ class Reconfigurer:
 class Oracle:
     """In place of the election: names leaders, at random, several at once.
 
-    Only availability may suffer (RELIABILITY, decision 0.1).  `settle` makes it name one
-    and the same, which could win an election, so that liveness can be asked for.
+    Only availability may suffer: elections are hints.  `settle` makes it name one and the
+    same, which could win an election, so that liveness can be asked for.
     """
 
     def __init__(self, world: World, ensemble: Ensemble) -> None:

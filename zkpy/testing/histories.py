@@ -1,4 +1,4 @@
-"""What clients saw, and whether it is what C1-C14 of RELIABILITY.md allow.
+"""What clients saw, and whether it is what C1-C14 of docs/guarantees.md allow.
 
 In: connections with their requests, replies and events, each with virtual times, and the
 committed log.  Every reply carries a zxid, so the order is known and nothing has to be
@@ -358,7 +358,7 @@ def _part(reply: Any) -> object:
 
 
 def _missed(model: Model, body: Any) -> list[Happening]:
-    """What a reconnecting client's watches missed (PROTOCOL A7), as the tree is now."""
+    """What a reconnecting client's watches missed, as the tree is now."""
     nodes, since = model.nodes, body.relative_zxid
     missed: list[Happening] = []
     for path in body.data_watches:

@@ -1,4 +1,4 @@
-"""A1-A13 and the D rules of RELIABILITY.md, checked from outside after every step.
+"""A1-A13 and the D rules of docs/guarantees.md, checked from outside after every step.
 
 `Invariants` is told what members read at boot, ask for, have made durable and hear
 (`ensemble.Watcher`), and looks at each member after each of its steps.  It keeps

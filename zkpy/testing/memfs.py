@@ -10,7 +10,7 @@ with the operations between the two:
 - `kill()` is the end of a process: everything stays as seen, nothing more is durable.
 - `fail(rule)` makes calls fail.  A sync that fails by default *drops the data*: it
   is still seen, a second sync succeeds, and a crash loses it, as measured on Linux
-  file systems (RELIABILITY D6).
+  file systems (rule D6).
 - `calls` numbers every call that may change something; `observe` is told before each
   one, so that a test can crash at the n-th boundary; `cut_power_at(n)` does just that.
 - `corrupt`, `wipe` and `copy` play the rest of the disk faults.

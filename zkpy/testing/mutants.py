@@ -1,4 +1,4 @@
-"""Old bugs, put back: what random seeds must find (RELIABILITY 2 and 4.6).
+"""Old bugs, put back: what random seeds must find (docs/reliability.md).
 
 Each mutant replaces one method while it is planted, and switches off the decision of the
 design that makes the bug impossible.  Nothing of this is reachable from production code.

@@ -11,7 +11,7 @@ A script is a sequence of blocks
 
 and its trace is its own test: `run_script` plays the commands and returns the whole text
 anew, to be compared with the file, or to replace it (`pytest --rewrite`) and be read in the
-diff (STYLE-ANCHORS 1, etcd's interaction tests).
+diff (as etcd's interaction tests do).
 
     start [voters=3] [observers=0] [strangers=0] [delay=US] [jitter=US] [field=value ...]
                                                         boot; fields are those of `Setup`

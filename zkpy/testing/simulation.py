@@ -1,6 +1,6 @@
 """One seed, from the draw of its faults to its verdict.
 
-Two phases (RELIABILITY 4.2).  *Safety*: clients work, everything that the seed drew goes
+Two phases.  *Safety*: clients work, everything that the seed drew goes
 wrong, and `Invariants` looks on.  *Liveness*: all is mended; within a bound there must be a
 leader, every member must serve and hold the same log and tree, and a new write must
 commit.  Then the clients leave, and their sessions, ephemerals and watches with them.  Last,
@@ -246,7 +246,7 @@ class Simulation:
     @property
     def _founds_in_peace(self) -> bool:
         """Faults meet the founding in one seed of four; never without datagrams, by which
-        blank members learn that somebody is not (DESIGN.md, decision 8)."""
+        blank members learn that somebody is not."""
         return self.plan.seed % 4 != 0 or not self.plan.setup.elects
 
     def _create(self, path: str) -> None:

@@ -6,7 +6,7 @@ microseconds since the start of the world.  Every independent part draws from a 
 its own, named after it, so that one more draw in one part moves nothing in another.
 
 `mix` folds whatever happened into a running hash: two runs of a seed are the same run if
-and only if their hashes are equal (RELIABILITY 4.2, determinism gate).
+and only if their hashes are equal.
 """
 
 import random
@@ -24,7 +24,7 @@ Action = Callable[..., None]
 
 
 class Violation(Exception):
-    """A guarantee does not hold: `rule` is its name in RELIABILITY.md."""
+    """A guarantee does not hold: `rule` is its name in docs/guarantees.md."""
 
     def __init__(self, rule: str, what: str) -> None:
         super().__init__(f"{rule}: {what}")

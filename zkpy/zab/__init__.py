@@ -21,7 +21,7 @@ replays what is known to be committed; the tail behind it waits for a leader.
 input.  `serving` of a leader: established by a quorum, may propose; of a learner: up to
 date, may serve clients.  A change of `(role, leader, epoch)` means: throw away what
 was under way.  `paused` says that this process stood still for longer than a tick
-and has not yet heard its quorum again: answer no client meanwhile (RELIABILITY 3.7).
+and has not yet heard its quorum again: answer no client meanwhile (rule C13).
 A learner's shell keeps a link to `zab.dial` (its leader, or None) and redials.  A link that
 was dialed is reported only if then `zab.dial == sid`, an accepted one only if not (else close
 it without a word).  There is at most one link per server id, the newest wins, and each

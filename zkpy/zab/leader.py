@@ -7,7 +7,7 @@
 
 (e,1) is the last act of synchronisation: its ACK is ACK-NEWLEADER, its commit commits
 the whole history before it.  So the epoch of the last entry of a log is currentEpoch,
-and RELIABILITY D3's order of writes is the order of the log.
+and rule D3's order of writes is the order of the log.
 
 What is sent to a learner is derived from cursors (`Progress.sent`, `told`) once per pass,
 one frame per learner; nothing is queued per proposal, so a slow learner costs no
@@ -244,7 +244,7 @@ class Leading:
             self.beat(now)
 
     def fail(self, reason: str) -> None:
-        """Give up.  Serving stops first; the owner closes the links (RELIABILITY 3.7)."""
+        """Give up.  Serving stops first; the owner closes the links."""
         self.serving = False
         self.failed = self.failed or reason
 
@@ -332,7 +332,7 @@ class Leading:
         return dict.fromkeys([self.member.me, *sids])
 
     def _may_found(self, now: int) -> bool:
-        """DESIGN.md, decision 8: a blank quorum, no veto, and nobody still to be waited for.
+        """Of a founding: a blank quorum, no veto, and nobody still to be waited for.
 
         The cluster id is always a new one.  Had it been kept from an earlier attempt, a
         member of that one which was away now would find its log cut in silence; like

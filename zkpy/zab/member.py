@@ -3,7 +3,7 @@
 Roles come and go as whole objects (`leader.Leading`, `learner.Learning`); all that
 must outlive them is here.  Nothing that depends on a write is queued for later: a role
 asks what is durable (`window.saved`, `durable`) and derives its messages from that,
-so no order of events can let one out too early (RELIABILITY 3.6).
+so no order of events can let one out too early.
 """
 
 import random
@@ -121,7 +121,7 @@ class Staging:
     """A SNAP on its way in: a log and a generation beside those in force.
 
     Losing schedule without it: Q = {L, B, C} acked w; B drops its log for L's image
-    and C dies before B has the tail again: w is on L alone (RELIABILITY D8).
+    and C dies before B has the tail again: w is on L alone (rule D8).
     """
 
     __slots__ = (
@@ -244,7 +244,7 @@ class Member:
 
     @property
     def may_found(self) -> bool:
-        """DESIGN.md, decision 8: blank, and nobody met who is not.
+        """Of a founding: blank, and nobody met who is not.
 
         A voter set in the log says that a founding went past the point where its members
         may have been served: that one can only be resumed.

@@ -1,4 +1,4 @@
-"""Whether this search for a leader can end by itself (RELIABILITY D5: "halt and say so").
+"""Whether this search for a leader can end by itself, or has to wait and say so (rule D5).
 
 In: what voters say about themselves in their datagrams.  Out: None, or why no leader can
 come about until an operator does something.  Pure: no time, no messages of its own.

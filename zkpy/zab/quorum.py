@@ -3,7 +3,7 @@
 Without groups a quorum is more than half of the weight.  With groups it is more than
 half of the groups (those with any weight), each by more than half of its weight.  A
 *joint* set, in force while one set replaces another, needs a quorum of both.  Servers
-with weight zero, observers and strangers never count (RELIABILITY A13).
+with weight zero, observers and strangers never count (rule A13).
 
     bytes   >BqqI version of the format, zxid of the CONFIG entry, that of the joint set
             which decided on it, length of the note;

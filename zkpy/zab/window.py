@@ -8,7 +8,7 @@ Cursors are zxids, and always `applied <= committed` and `saved <= last`:
     saved      durable on this member
     last       appended
 
-Entries are contiguous (RELIABILITY A10) and chained: equal zxid and chain mean equal
+Entries are contiguous (rule A10) and chained: equal zxid and chain mean equal
 logs up to there, so one comparison settles what two members have in common.
 Entries that are not applied, or not saved, are never dropped from memory; older
 ones are, once the window holds more than `bytes_max`.
@@ -177,7 +177,7 @@ class Window:
     # --- stages
 
     def take_committed(self) -> list[Entry]:
-        """Entries that are committed and durable here (RELIABILITY A11), each once, in order."""
+        """Entries that are committed and durable here (rule A11), each once, in order."""
         until = min(self.saved, self.committed)
         if until <= self.applied:
             return []

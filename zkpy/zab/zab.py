@@ -64,7 +64,7 @@ class Zab:
         now: int,
         suspect: bool = False,
     ) -> None:
-        """`suspect`: recovery found damage (RELIABILITY D5)."""
+        """`suspect`: recovery found damage (rule D5)."""
         log.bytes_max = options.window_bytes_max
         self.options = options
         self._entries_max = options.epoch_entries_max
@@ -383,7 +383,7 @@ class Zab:
     def decide(self, leader: int, now: int) -> None:
         """Lead or follow: what an election says, or an oracle in its place.
 
-        A wrong word costs time, never safety (RELIABILITY, decision 0.1).
+        A wrong word costs time, never safety: elections are hints.
         """
         if self.role is not Role.LOOKING or self.member.adopting:
             return
