@@ -16,7 +16,7 @@ from typing import Final, Self, TypeVar
 
 import attrs
 
-from wire.codes import ErrorCode, OpCode, Perm
+from wire.codes import OpCode, Perm
 from wire.errors import RemoteProtocolError
 from wire.jute import (
     Record,
@@ -516,16 +516,6 @@ def encode_multi(items: Iterable[tuple[int, int, bytes]]) -> bytes:
 def encode_multi_error(error: int) -> tuple[int, int, bytes]:
     """The item of `encode_multi` that says how one operation failed (0: it would have worked)."""
     return OpCode.ERROR, error, ErrorResponse(error).encode()
-
-
-def encode_multi_failure(failed: int, error: int, size: int) -> bytes:
-    """The reply to a multi of `size` operations whose operation number `failed` gave `error`.
-
-    Those before it say 0, those behind it RuntimeInconsistency.
-    """
-    behind = ErrorCode.RUNTIME_INCONSISTENCY
-    codes = [0] * failed + [error] + [behind] * (size - failed - 1)
-    return encode_multi(map(encode_multi_error, codes))
 
 
 def _decode_multi_header(data: bytes, pos: int, end: int) -> tuple[int, bool, int, int]:

@@ -8,7 +8,6 @@ packing and dict keys cheap; these functions are the only arithmetic on it.
 from typing import Final
 
 COUNTER_MAX: Final = 0xFFFFFFFF
-EPOCH_MAX: Final = 0x7FFFFFFF
 NONE: Final = 0
 """The zxid before the first: an empty log, an empty tree."""
 

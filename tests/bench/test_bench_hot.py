@@ -13,6 +13,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from tests.pipeline.leader import Preparing
 from tests.replica.harness import Client, World
+from tests.state.driver import next_counter
 from wire import txn as txns
 from wire.client import ClientConnection, Event, Request, Role, encode_reply
 from wire.codes import OpCode
@@ -113,7 +114,7 @@ def state() -> ReplicatedState:
 
 
 def apply_create(state: ReplicatedState, parent: str, name: str) -> Applied:
-    counter = zn.next_counter(state.tree.nodes[parent])
+    counter = next_counter(state.tree.nodes[parent])
     path = f"{parent.rstrip('/')}/{name}"
     return state.apply(state.zxid + 1, HEADER, CreateTxn(path, DATA, OPEN_ACL, 0, counter))
 

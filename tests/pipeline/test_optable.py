@@ -117,7 +117,6 @@ def test_reply_to_a_failed_multi(failing: int) -> None:
     results = [MultiResult(OpCode.ERROR, code, records.ErrorResponse(code)) for code in codes]
     reply = write_reply(*step, applied)
     assert reply == MultiResponse(results).encode()
-    assert reply == records.encode_multi_failure(failing, ErrorCode.NO_NODE, 4)
 
 
 def test_reply_to_an_empty_multi() -> None:

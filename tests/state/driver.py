@@ -7,6 +7,11 @@ from zkpy.state import znode as zn
 from zkpy.state.apply import Applied, ReplicatedState
 
 
+def next_counter(znode: bytes) -> int:
+    """The parent's counter after one more create."""
+    return min(zn.child_counter(znode) + 1, zn.COUNTER_MAX)
+
+
 class Driver:
     acl = OPEN_ACL
 
@@ -22,7 +27,7 @@ class Driver:
     def create_txn(
         self, path: str, data: bytes | None = b"", owner: int = 0, acl: tuple[ACL, ...] = OPEN_ACL
     ) -> CreateTxn:
-        counter = zn.next_counter(self.state.tree.nodes[paths.parent(path)])
+        counter = next_counter(self.state.tree.nodes[paths.parent(path)])
         return CreateTxn(path, data, acl, owner, counter)
 
     def create(

@@ -136,7 +136,8 @@ def test_kazoo_reads_the_reply_to_a_multi() -> None:
 
 
 def test_kazoo_reads_the_failure_of_a_multi() -> None:
-    data = records.encode_multi_failure(1, ErrorCode.NO_NODE, 3)
+    codes = [0, ErrorCode.NO_NODE, ErrorCode.RUNTIME_INCONSISTENCY]
+    data = records.encode_multi(map(records.encode_multi_error, codes))
     theirs = kazoo.Transaction.deserialize(data, 0)
     assert [type(error) for error in theirs] == [EXCEPTIONS[0], NoNodeError, RuntimeInconsistency]
     ours = records.MultiResponse.parse(data, 0, len(data))

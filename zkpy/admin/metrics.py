@@ -67,7 +67,6 @@ class Metrics:
     keep their own; see `Clients.latency`."""
     sync: Summary = field(default_factory=Summary)
     """Writing one batch to the log, until it is durable."""
-    connections_accepted: int = 0
     connections_rejected: int = 0
     connections_lost: int = 0
     """Their clients ended them, without the end of the session that makes the server do it."""

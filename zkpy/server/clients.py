@@ -62,7 +62,6 @@ class Clients:
         reason = self._refusal(host)
         if reason is None:
             self._by_host[host] = self._by_host.get(host, 0) + 1
-            self.metrics.connections_accepted += 1
             return True
         self.metrics.connections_rejected += 1
         if host not in self._warned:  # once, until it has room again: refusals come in floods

@@ -77,10 +77,6 @@ class QuotaTable:
 
     quotas: dict[str, Quota] = field(default_factory=dict)
 
-    def covering(self, path: str) -> list[Quota]:
-        """The quotas that a change at `path` counts in (ZooKeeper allows one per line)."""
-        return [self.quotas[root] for root in self._above(path)]
-
     def _above(self, path: str) -> list[str]:
         if not self.quotas:
             return []

@@ -160,11 +160,6 @@ def facts_of(znode: bytes) -> tuple[int, int, int, int, int, int]:
     return version, aversion, ((cversion + children) & _INT32_MASK) >> 1, children, length, owner
 
 
-def next_counter(znode: bytes) -> int:
-    """The counter after one more create."""
-    return min(child_counter(znode) + 1, COUNTER_MAX)
-
-
 def next_version(value: int) -> int:
     """One more, as a Java int: a version that overflows starts at the negative end."""
     return _INT32_MIN if value == COUNTER_MAX else value + 1

@@ -228,7 +228,6 @@ class Member:
         """How the two above die."""
         self.unfinished: list[DiskStep] = []
         """Steps that were under way when the process ended: some of them may have happened."""
-        self.passes = 0
         self.pauses: list[tuple[int, int]] = []
         """Of this process, which are over: local ms from, to."""
         self._paused_at = 0
@@ -413,7 +412,6 @@ class Member:
         """A storage error ends the process (D6); one that no fault ordered is a bug."""
         if not isinstance(error.__cause__, OSError):
             raise Violation("storage", f"server {self.sid}: {error}") from error
-        self.ensemble.disk_deaths += 1
         self._die_writing(power=False, why=f"storage: {error}")
 
     def _die_writing(self, *, power: bool, why: str) -> None:
@@ -454,7 +452,6 @@ class Member:
     def _pass(self) -> None:
         """As the server's driver: timer, ready, then carry it all out."""
         self._pass_due = False
-        self.passes += 1
         now = self.clock.now_ms()
         deadline = self.replica.deadline()
         if deadline is not None and deadline <= now:
@@ -817,7 +814,6 @@ class Ensemble:
         self.timeline = Timeline()
         self.network = Network(world, conditions or Conditions())
         self.boot_crash_chance = 0.0
-        self.disk_deaths = 0
         self.boundaries: dict[str, int] = {}
         """Call and kind of file before which a process died -> how often."""
         self.restart_mean = SECOND

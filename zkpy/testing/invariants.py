@@ -326,10 +326,6 @@ class Invariants(Watcher):
     def _last(self) -> int:
         return self._order[-1] if self._order else zxids.NONE
 
-    @property
-    def last_committed(self) -> int:
-        return self._last
-
     def _check_applied(self, member: Member, seen: Seen, zxid: int) -> None:
         sid, disk = member.sid, self.disks[member.sid]
         if zxid < seen.applied:

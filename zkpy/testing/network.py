@@ -121,7 +121,6 @@ class Network:
         """Direction -> sockets at whose door something waits for it to be free."""
         self._datagrams: dict[int, Callable[[int, bytes], None]] = {}
         self._order = 0
-        self.bytes_carried = 0
 
     # --- hosts
 
@@ -221,7 +220,6 @@ class Network:
             return
         world = self.world
         if data is not None:
-            self.bytes_carried += len(data)
             world.mix(data)
         at = world.now + self._delay()
         if at <= source._last_at:
