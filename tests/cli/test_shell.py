@@ -603,6 +603,13 @@ def test_help_needs_no_server() -> None:
     assert all(verb.name in done.stdout for verb in VERBS)
 
 
+@pytest.mark.parametrize("name", ["get", "ADDWATCH", "rmr"])
+def test_help_on_a_command_needs_no_server(name: str) -> None:
+    done = run("-s", "127.0.0.1:1", "--timeout", "0.2", name, "-h")
+    assert (done.exit_code, done.stderr) == (DONE, "")
+    assert done.stdout.startswith("usage: ")
+
+
 def test_nobody_there(tmp_path: Path) -> None:
     done = run("-s", "127.0.0.1:1", "--timeout", "0.2", "ls")
     assert (done.exit_code, done.stderr) == (REFUSED, "zkpy: nobody answers at 127.0.0.1:1\n")

@@ -6,7 +6,7 @@
     python tests/faults/run.py first-session [--times N] [--beside-zookeeper]
 
 `rounds` and `rolling` run clients that record what they see, and check C1-C10, C12 and C14 of
-docs/reliability.md on it at the end, against the logs on the members' disks; not C11 and C13,
+docs/guarantees.md on it at the end, against the logs on the members' disks; not C11 and C13,
 which need the members' own clocks and are the simulator's.  The others measure.
 
 The last line is a summary; exit code 0: all holds, 1: something does not.  A run that failed

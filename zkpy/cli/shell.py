@@ -112,8 +112,8 @@ def shell(
     COMMAND is one of zkCli.sh's: ls, get, set, create, delete, stat, getAcl, ...;
     `zkpy shell help` lists them all.
     """
-    if words and words[0] == "help":
-        click.echo(_help())
+    if words and (help_text := _help_on(*words)) is not None:
+        click.echo(help_text)
         return
     logging.getLogger("kazoo").setLevel(logging.CRITICAL)  # what matters is said below
     link = Link(server, timeout, read_only, identities)
@@ -131,6 +131,21 @@ def shell(
 
 def tell(said: str | bytes) -> None:
     click.echo(said, nl=isinstance(said, str))
+
+
+def _help_on(name: str, *arguments: str) -> str | None:
+    """What `help` and `COMMAND -h` say: no server is needed for that."""
+    if name == "help":
+        return _help()
+    verb = BY_NAME.get(name.lower())
+    try:
+        if verb is not None:
+            verb.parse(list(arguments))
+    except HelpAsked as help_text:
+        return str(help_text)
+    except UsageError:
+        pass  # said when the command is carried out
+    return None
 
 
 def _help() -> str:
