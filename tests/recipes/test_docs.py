@@ -1,14 +1,17 @@
-"""The examples in the recipes' pages, run from top to bottom, each page by itself."""
+"""The examples of README and of the recipes' pages, run from top to bottom, each page by itself."""
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.recipes.conftest import Connect
 from tests.recipes.faults import until
+from zkpy.testing.realserver import RealServer
 
-PAGES = Path(__file__).resolve().parents[2] / "docs" / "recipes"
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = ROOT / "docs" / "recipes"
 EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 NAMES = ["locks", "election", "barriers", "counter", "config", "membership", "tasks", "queue"]
 
@@ -27,3 +30,21 @@ def test_examples(name: str, connect: Connect, root: str, tmp_path: Path) -> Non
     names |= {"directory": tmp_path, "wait_until": until}
     for example in examples:
         exec(compile(example, str(page), "exec"), names)
+
+
+def test_readme(
+    server: RealServer, connect: Connect, root: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it stands, but for the address."""
+    connect().ensure_path(root)
+    page = ROOT / "README.md"
+    code = "\n".join(EXAMPLE.findall(page.read_text(encoding="utf-8")))
+    moved = code.replace("127.0.0.1:2181", server.hosts + root)
+    assert moved != code
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(compile(moved, str(page), "exec"), names)
+    names["zk"].close()  # what `stop` leaves open, the end of the process closes
+    said = capsys.readouterr().out
+    assert said.startswith("(b'blue', ZnodeStat(")
+    assert "\nnow b'green'\n" in said
+    assert "worker-0000000001" in said
