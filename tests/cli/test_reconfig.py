@@ -234,6 +234,13 @@ def test_what_is_not_to_be_understood(run: Run, words: list[str]) -> None:
     assert wrong.exit_code == 2
 
 
+@pytest.mark.parametrize("words", [("-s", "zk1:client"), ("--auth", "super")])
+def test_what_names_no_server_or_no_identity_is_not_understood(words: tuple[str, ...]) -> None:
+    wrong = CliRunner().invoke(zkpy, ["reconfig", *words, "--remove", "3"])
+    assert wrong.exit_code == 2
+    assert "is needed" in wrong.output
+
+
 def test_nobody_there(tmp_path: Path) -> None:
     words = ["reconfig", "-s", "127.0.0.1:1", "--timeout", "0.2", "--remove", "1"]
     result = CliRunner().invoke(zkpy, words)

@@ -26,7 +26,8 @@ from kazoo.exceptions import (
 from kazoo.handlers.threading import KazooTimeoutError
 
 from zkpy import membership
-from zkpy.cli.shell import SERVER, explain
+from zkpy.cli.options import SERVER, parse_identities, parse_server
+from zkpy.cli.shell import explain
 from zkpy.cli.verbs import CONFIG, join_lines, read_members
 from zkpy.membership import Configuration, ServerSpec
 
@@ -64,12 +65,20 @@ class Wish:
 
 
 @click.command()
-@click.option("-s", "--server", default=SERVER, show_default=True, metavar="HOST:PORT[,...]")
+@click.option(
+    "-s",
+    "--server",
+    default=SERVER,
+    show_default=True,
+    callback=parse_server,
+    metavar="HOST:PORT[,...]",
+)
 @click.option("--timeout", type=click.FloatRange(0.1), default=10.0, help="Seconds to connect.")
 @click.option(
     "--auth",
-    "auths",
+    "identities",
     multiple=True,
+    callback=parse_identities,
     metavar="SCHEME:AUTH",
     help="Who may do it: digest:super:PASSWORD, or whom the ACL of /zookeeper/config lets write.",
 )
@@ -91,7 +100,7 @@ class Wish:
 def reconfig(
     server: str,
     timeout: float,
-    auths: tuple[str, ...],
+    identities: list[tuple[str, str]],
     add: tuple[str, ...],
     remove: tuple[str, ...],
     members: str | None,
@@ -103,7 +112,6 @@ def reconfig(
         raise click.UsageError("either --members, or --add and --remove, say what is to change")
     wish = Wish(join_lines(add), ",".join(remove), read_members(members) if members else "")
     logging.getLogger("kazoo").setLevel(logging.CRITICAL)  # what matters is said below
-    identities = [(scheme, auth) for scheme, _, auth in (each.partition(":") for each in auths)]
     client = KazooClient(server, auth_data=identities)
     try:
         client.start(timeout)

@@ -33,10 +33,10 @@ from kazoo.exceptions import (
     ThrottledOpError,
 )
 
-from zkpy.cli.link import DEFAULT_TIMEOUT_S, Link, NotConnected, check_server
+from zkpy.cli.link import DEFAULT_TIMEOUT_S, Link, NotConnected
+from zkpy.cli.options import SERVER, parse_identities, parse_server
 from zkpy.cli.verbs import BY_NAME, VERBS, Context, HelpAsked, Leave, Redo, UsageError
 
-SERVER: Final = "127.0.0.1:2181"
 DONE, REFUSED, WRONG = 0, 1, 2
 _REFUSALS: Final[dict[type[Exception], str]] = {
     NoNodeError: "there is no such znode",
@@ -58,30 +58,13 @@ _REFUSALS: Final[dict[type[Exception], str]] = {
 }
 
 
-def _server(_: click.Context, __: click.Parameter, text: str) -> str:
-    try:
-        check_server(text)
-    except ValueError as why:
-        raise click.BadParameter(str(why)) from None
-    return text
-
-
-def _identities(
-    _: click.Context, __: click.Parameter, texts: tuple[str, ...]
-) -> list[tuple[str, str]]:
-    parts = [text.partition(":") for text in texts]
-    if not all(scheme and colon for scheme, colon, _ in parts):
-        raise click.BadParameter("SCHEME:AUTH is needed")
-    return [(scheme, auth) for scheme, _, auth in parts]
-
-
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option(
     "-s",
     "--server",
     default=SERVER,
     show_default=True,
-    callback=_server,
+    callback=parse_server,
     metavar="HOST:PORT[,...][/CHROOT]",
 )
 @click.option(
@@ -95,7 +78,7 @@ def _identities(
     "--auth",
     "identities",
     multiple=True,
-    callback=_identities,
+    callback=parse_identities,
     metavar="SCHEME:AUTH",
     help="As addauth does, for example digest:user:password. May be repeated.",
 )
