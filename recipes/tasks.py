@@ -178,8 +178,8 @@ class TaskWorker:
 
     def _step(self, wait: Wait) -> None:
         self._loop.sync(wait, self.path)
-        claims = self._children(wait, "claims")
-        tasks = self._children(wait, "tasks")
+        claims = self._loop.children(wait, f"{self.path}/claims")
+        tasks = self._loop.children(wait, f"{self.path}/tasks")
         job = self._claimed(wait, tasks, claims)
         if job is None and (task := choose(tasks, claims, self.name)):
             self._loop.wake()
@@ -187,17 +187,6 @@ class TaskWorker:
         if job is not None:
             self._loop.wake()
             self._do(job)
-
-    def _children(self, wait: Wait, place: str) -> list[str]:
-        path = f"{self.path}/{place}"
-        while True:
-            try:
-                asked = self.client.get_children_async(path, watch=self._loop.wake)
-                found: list[str] = wait.result(asked)
-            except NoNodeError:
-                wait.result(self.client.ensure_path_async(path))
-            else:
-                return found
 
     # --- claim ------------------------------------------------------------------------------
 

@@ -109,7 +109,7 @@ class ClusterObserver:
     def _step(self, wait: Wait) -> float | None:
         self._loop.sync(wait, self.path)
         breaks = self._loop.breaks
-        nodes = self._read_nodes(wait)
+        nodes = self._loop.children(wait, f"{self.path}/{MEMBERS}")
         self._read_members(wait, nodes)
         present = newest_by_name(each for each in self._known.values() if each is not None)
         gone = any(name not in present for name in self._seats)
@@ -140,17 +140,6 @@ class ClusterObserver:
                 log.exception("a listener of %s failed", self.path)
 
     # --- reading ------------------------------------------------------------------------------
-
-    def _read_nodes(self, wait: Wait) -> list[str]:
-        path = f"{self.path}/{MEMBERS}"
-        while True:
-            try:
-                asked = self.client.get_children_async(path, watch=self._loop.wake)
-                found: list[str] = wait.result(asked)
-            except NoNodeError:
-                wait.result(self.client.ensure_path_async(path))
-            else:
-                return found
 
     def _read_members(self, wait: Wait, nodes: list[str]) -> None:
         """Those that are new, or whose watch has rung; all asked for before the first answer."""

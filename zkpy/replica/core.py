@@ -11,8 +11,8 @@ A request walks through it like this:
       write  gate -> office: the leader prepares and proposes, a learner forwards
     saved -> zab.take_committed -> for each entry: apply, events, reply, waiting reads
 
-Order inside a pass: after each applied entry come its
-events, its reply and the reads that waited for exactly it; only then the next.
+Order inside a pass: after each applied entry come its events, its reply and the reads that
+waited for exactly it; only then the next.
 
 A role is a value of zab's.  What it means here is one row of `_OFFICES`; pending
 changes, session deadlines and the gate belong to an office and go with it.
