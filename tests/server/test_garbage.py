@@ -12,7 +12,8 @@ from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError
 
 from zkpy.config import option_setting, standalone
 from zkpy.replica.status import status_of
-from zkpy.server.app import Server, bind_clients, build_replica, open_storage
+from zkpy.server.app import Server
+from zkpy.server.boot import bind_clients, build_replica, open_storage
 
 Play = Callable[[Callable[[], Awaitable[object]]], object]
 OURS = ("zkpy", "wire")

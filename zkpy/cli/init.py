@@ -42,7 +42,7 @@ def init(zoo_cfg: str, seed: bool) -> None:
 def prepare(config: configs.Config, seed: bool) -> str:
     """What was done."""
     from zkpy.server import founding
-    from zkpy.server.app import find_server_id, open_storage, propose_voters
+    from zkpy.server.boot import find_server_id, open_storage, propose_voters
 
     storage, recovered = open_storage(config)
     try:

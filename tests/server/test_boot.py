@@ -11,7 +11,7 @@ from zkpy.config import Config, parse, read_properties
 from zkpy.effects import CHAIN_START, DiskBatch, Identity, Recovered, WriteIdentity
 from zkpy.errors import ConfigError
 from zkpy.limits import Limits
-from zkpy.server.app import (
+from zkpy.server.boot import (
     WINDOW_ALONE_BYTES,
     cannot_listen,
     limits_of,
