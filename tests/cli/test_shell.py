@@ -14,10 +14,11 @@ from click.testing import CliRunner, Result
 from kazoo.client import KazooClient
 
 from zkpy.cli import verbs
+from zkpy.cli.arguments import UsageError
 from zkpy.cli.link import Client, Link
 from zkpy.cli.main import zkpy
 from zkpy.cli.shell import DONE, REFUSED, WRONG, Prompt
-from zkpy.cli.verbs import BY_NAME, VERBS, Context, UsageError, parse_acl, show_acl
+from zkpy.cli.verbs import BY_NAME, VERBS, Context, parse_acl, show_acl
 
 LIMIT_S = 30
 

@@ -33,9 +33,10 @@ from kazoo.exceptions import (
     ThrottledOpError,
 )
 
+from zkpy.cli.arguments import HelpAsked, UsageError
 from zkpy.cli.link import DEFAULT_TIMEOUT_S, Link, NotConnected
 from zkpy.cli.options import SERVER, parse_identities, parse_server
-from zkpy.cli.verbs import BY_NAME, VERBS, Context, HelpAsked, Leave, Redo, UsageError
+from zkpy.cli.verbs import BY_NAME, VERBS, Context, Leave, Redo
 
 DONE, REFUSED, WRONG = 0, 1, 2
 _REFUSALS: Final[dict[type[Exception], str]] = {

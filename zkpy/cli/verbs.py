@@ -11,7 +11,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Final
 
 import attrs
 from kazoo.client import KazooClient
@@ -19,30 +19,18 @@ from kazoo.exceptions import ConnectionLoss, NoNodeError, SessionExpiredError
 from kazoo.protocol.states import WatchedEvent, ZnodeStat
 from kazoo.security import ACL, OPEN_ACL_UNSAFE, Id
 
-from wire.codes import WatcherType, WatchMode
+from wire.codes import WatchMode
 from zkpy import membership
+from zkpy.cli import arguments as takes
 from zkpy.cli import requests
+from zkpy.cli.arguments import ANY_VERSION, QUOTA, Arguments, Parser, UsageError
 from zkpy.cli.link import Client, Link
 from zkpy.cli.shown import dump_hex, quote_data, quote_lines, show_session, show_time
 from zkpy.cli.watches import PersistentWatches
-from zkpy.state.lifetimes import TTL_MS_MAX
 
 PERMS: Final = {"r": 1, "w": 2, "c": 4, "d": 8, "a": 16}
-QUOTA: Final = "/zookeeper/quota"
 CONFIG: Final = "/zookeeper/config"
-ANY_VERSION: Final = -1
-BATCH: Final = 1000
-"""Deletes under way at a time, of deleteall."""
 HISTORY_SHOWN: Final = 11
-Arguments = argparse.Namespace
-
-
-class UsageError(Exception):
-    """The command was not called as it wants to be; the message says how."""
-
-
-class HelpAsked(Exception):
-    """-h: the message is the help."""
 
 
 class Leave(Exception):
@@ -86,16 +74,6 @@ class Context:
             self.tell(f"WATCHER:: {event.type} {event.path}")
 
 
-class _Parser(argparse.ArgumentParser):
-    """Raises where argparse would end the process."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}\n{self.format_usage().strip()}")
-
-    def print_help(self, file: Any = None) -> None:
-        raise HelpAsked(self.format_help().strip())
-
-
 @attrs.define(frozen=True)
 class Verb:
     name: str
@@ -109,7 +87,7 @@ class Verb:
         return self.parser().parse_args(words)
 
     def parser(self) -> argparse.ArgumentParser:
-        parser = _Parser(prog=self.name, description=self.about)
+        parser = Parser(prog=self.name, description=self.about)
         self.add_arguments(parser)
         return parser
 
@@ -643,271 +621,44 @@ def _remove_quota(client: KazooClient, path: str) -> None:
 
 # --- the table ----------------------------------------------------------------------
 
-
-def _path(parser: argparse.ArgumentParser, default: str | None = None) -> None:
-    if default is None:
-        parser.add_argument("path", type=parse_path)
-    else:
-        parser.add_argument("path", type=parse_path, nargs="?", default=default)
-
-
-def _quota_path(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", type=parse_quota_path)
-
-
-def parse_quota_path(text: str) -> str:
-    """zkCli.sh has none there either; the root's would be the znodes of no quota at all."""
-    path = parse_path(text)
-    if path == "/" or f"{path}/".startswith(f"{QUOTA}/"):
-        raise argparse.ArgumentTypeError(f"{path}: no quota can be there")
-    return path
-
-
-def parse_path(text: str) -> str:
-    return parse_new_path(text).rstrip("/") or "/"
-
-
-def parse_new_path(text: str) -> str:
-    """A / at the end has a meaning: a sequential znode with no name but its number."""
-    if not text.startswith("/"):
-        raise argparse.ArgumentTypeError(f"{text}: a path begins with /")
-    return text
-
-
-def _flag(parser: argparse.ArgumentParser, name: str, about: str) -> None:
-    parser.add_argument(name, action="store_true", help=about)
-
-
-def _version(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-v", type=_int32, default=ANY_VERSION, metavar="VERSION", help="expected")
-
-
-def _int32(text: str) -> int:
-    number = _int(text)
-    if not -(1 << 31) <= number < 1 << 31:
-        raise argparse.ArgumentTypeError(f"{text}: a number of 32 bits is needed")
-    return number
-
-
-def _positive(text: str) -> int:
-    number = _int(text)
-    if not 0 < number < 1 << 63:
-        raise argparse.ArgumentTypeError(f"{text}: it must be greater than zero")
-    return number
-
-
-def _ttl(text: str) -> int:
-    number = _int(text)
-    if not 0 < number <= TTL_MS_MAX:
-        raise argparse.ArgumentTypeError(f"ttl must be positive and not above {TTL_MS_MAX}")
-    return number
-
-
-def _int(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text}: a number is needed") from None
-
-
-def _stat_and_watch(parser: argparse.ArgumentParser) -> None:
-    _flag(parser, "-s", "show its Stat too")
-    _flag(parser, "-w", "tell of the next change")
-
-
-def _for_ls(parser: argparse.ArgumentParser) -> None:
-    _stat_and_watch(parser)
-    _flag(parser, "-R", "all below it, not its children alone")
-    _path(parser, "/")
-
-
-def _for_tree(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-d", "--depth", type=int, default=-1, help="levels to show")
-    _path(parser, "/")
-
-
-def _for_get(parser: argparse.ArgumentParser) -> None:
-    _stat_and_watch(parser)
-    _flag(parser, "-b", "in base64")
-    _flag(parser, "-x", "as a hex dump")
-    _flag(parser, "--raw", "the bytes as they are, without a newline after them")
-    _path(parser)
-
-
-def _for_stat(parser: argparse.ArgumentParser) -> None:
-    _flag(parser, "-w", "tell of the next change")
-    _path(parser)
-
-
-def _for_set(parser: argparse.ArgumentParser) -> None:
-    _flag(parser, "-s", "show its new Stat")
-    _flag(parser, "-b", "data is base64")
-    _version(parser)
-    _path(parser)
-    parser.add_argument("data")
-
-
-def _for_create(parser: argparse.ArgumentParser) -> None:
-    _flag(parser, "-s", "sequential: a number is appended to the name")
-    _flag(parser, "-e", "ephemeral: ends with the session")
-    _flag(parser, "-c", "container: ends when its last child has gone")
-    parser.add_argument("-t", type=_ttl, metavar="MS", help="time to live without changes")
-    parser.add_argument("path", type=parse_new_path)
-    parser.add_argument("data", nargs="?", default="")
-    parser.add_argument("acl", nargs="?", help="scheme:id:perms,...")
-
-
-def _for_delete(parser: argparse.ArgumentParser) -> None:
-    _version(parser)
-    _path(parser)
-
-
-def _for_delete_all(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-b", type=_positive, default=BATCH, metavar="SIZE", help="znodes at a time"
-    )
-    _path(parser)
-
-
-def _for_add_watch(parser: argparse.ArgumentParser) -> None:
-    modes = [mode.name for mode in WatchMode]
-    parser.add_argument(
-        *("-m", "--mode"),
-        choices=modes,
-        default=WatchMode.PERSISTENT_RECURSIVE.name,
-        help="what is watched: a znode and its children's names, or (so if not said) all below it",
-    )
-    _path(parser)
-
-
-def _for_remove_watches(parser: argparse.ArgumentParser) -> None:
-    kinds = parser.add_mutually_exclusive_group()
-    for option, kind, about in (
-        ("-c", WatcherType.CHILDREN, "those of its children"),
-        ("-d", WatcherType.DATA, "those of its data"),
-        ("-a", WatcherType.ANY, "all (so if not said)"),
-    ):
-        kinds.add_argument(option, dest="kind", action="store_const", const=kind, help=about)
-    parser.set_defaults(kind=WatcherType.ANY)
-    _flag(parser, "-l", "here at least, if there is no connection")
-    _path(parser)
-
-
-def _for_print_watches(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("wanted", choices=("on", "off"), nargs="?")
-
-
-def _for_connect(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("server", metavar="HOST:PORT[,...][/CHROOT]")
-
-
-def _for_redo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("number", type=_int, help="as history has it")
-
-
-def _for_get_acl(parser: argparse.ArgumentParser) -> None:
-    _flag(parser, "-s", "show its Stat too")
-    _path(parser)
-
-
-def _for_set_acl(parser: argparse.ArgumentParser) -> None:
-    _flag(parser, "-s", "show its new Stat")
-    _flag(parser, "-R", "of all below it too")
-    _version(parser)
-    _path(parser)
-    parser.add_argument("acl", help="scheme:id:perms,...")
-
-
-def _for_acl(parser: argparse.ArgumentParser) -> None:
-    _flag(parser, "-s", "show its Stat too")
-    _flag(parser, "-R", "set that of all below it too")
-    _version(parser)
-    _path(parser)
-    parser.add_argument("acl", nargs="?", help="scheme:id:perms,... to set it")
-
-
-def _for_add_auth(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("scheme")
-    parser.add_argument("auth", nargs="?", default="")
-
-
-def _for_set_quota(parser: argparse.ArgumentParser) -> None:
-    for option, about in _QUOTA_OPTIONS.items():
-        parser.add_argument(f"-{option}", type=_positive, metavar="N", help=about)
-    _quota_path(parser)
-
-
-def _for_delete_quota(parser: argparse.ArgumentParser) -> None:
-    for option, about in _QUOTA_OPTIONS.items():
-        _flag(parser, f"-{option}", about)
-    _quota_path(parser)
-
-
-_QUOTA_OPTIONS: Final = {
-    "n": "znodes, soft",
-    "b": "bytes, soft",
-    "N": "znodes, hard",
-    "B": "bytes, hard",
-}
-
-
-def _for_config(parser: argparse.ArgumentParser) -> None:
-    _flag(parser, "-c", "version and connection string alone")
-    _stat_and_watch(parser)
-
-
-def _for_reconfig(parser: argparse.ArgumentParser) -> None:
-    line = "N=HOST:QUORUM:ELECTION[:ROLE];CLIENT[,...]"
-    parser.add_argument("-add", action="append", default=[], metavar=line, help="who joins")
-    parser.add_argument(
-        "-remove", action="append", default=[], metavar="N[,...]", help="who leaves"
-    )
-    parser.add_argument("-members", default="", metavar=line, help="all members")
-    parser.add_argument("-file", metavar="FILE", help="all members, as server.N lines")
-    parser.add_argument("-v", metavar="HEX", help="only if this is the version now")
-    _flag(parser, "-s", "with the Stat")
-
-
-def _nothing(parser: argparse.ArgumentParser) -> None:
-    """It takes no arguments."""
-
-
-def _root_path(parser: argparse.ArgumentParser) -> None:
-    _path(parser, "/")
-
-
 VERBS: Final = (
-    Verb("ls", "List the children of a znode.", list_children, _for_ls, ("ls2",)),
-    Verb("tree", "Draw what is below a znode.", draw_tree, _for_tree),
-    Verb("get", "Show the data of a znode.", get_data, _for_get),
-    Verb("stat", "Show the Stat of a znode.", show_znode, _for_stat, ("exists",)),
-    Verb("set", "Replace the data of a znode.", set_data, _for_set),
-    Verb("create", "Create a znode.", create, _for_create),
-    Verb("delete", "Delete a znode that has no children.", delete, _for_delete, ("rm",)),
-    Verb("deleteall", "Delete a znode and all below it.", delete_all, _for_delete_all, ("rmr",)),
-    Verb("watch", "Tell of every change of a znode and its children.", watch, _path),
-    Verb("addWatch", "Tell of all changes from now on.", add_watch, _for_add_watch),
-    Verb("removewatches", "Remove watches of a znode.", remove_watches, _for_remove_watches),
-    Verb("printwatches", "Whether watches are told of.", print_watches, _for_print_watches),
-    Verb("acl", "Show the ACL of a znode, or set it.", acl, _for_acl),
-    Verb("getAcl", "Show the ACL of a znode.", get_acl, _for_get_acl),
-    Verb("setAcl", "Set the ACL of a znode.", set_acl, _for_set_acl),
-    Verb("addauth", "Authenticate this connection.", add_auth, _for_add_auth),
-    Verb("whoami", "Show who this connection is authenticated as.", who_am_i, _nothing),
-    Verb("quota", "Show the quota of a znode.", list_quota, _quota_path, ("listquota",)),
-    Verb("setquota", "Set limits on what is at and below a znode.", set_quota, _for_set_quota),
-    Verb("delquota", "Remove limits, or the quota.", delete_quota, _for_delete_quota),
-    Verb("config", "Show who the ensemble is.", show_config, _for_config),
-    Verb("reconfig", "Change who the ensemble is.", reconfig, _for_reconfig),
-    Verb("version", "Show the server's version.", show_version, _nothing),
-    Verb("sync", "Wait until this server has seen all writes.", synchronise, _root_path),
-    Verb("getAllChildrenNumber", "Count what is below a znode.", count_all, _root_path, ("count",)),
-    Verb("getEphemerals", "List the ephemerals of this session.", list_ephemerals, _root_path),
-    Verb("history", "Show the last commands.", show_history, _nothing),
-    Verb("redo", "Carry out a command of the history again.", redo, _for_redo),
-    Verb("connect", "Leave this server for another.", connect, _for_connect),
-    Verb("close", "Close the connection.", close, _nothing),
-    Verb("quit", "Leave.", leave, _nothing, ("exit",)),
+    Verb("ls", "List the children of a znode.", list_children, takes.ls, ("ls2",)),
+    Verb("tree", "Draw what is below a znode.", draw_tree, takes.tree),
+    Verb("get", "Show the data of a znode.", get_data, takes.get_data),
+    Verb("stat", "Show the Stat of a znode.", show_znode, takes.stat, ("exists",)),
+    Verb("set", "Replace the data of a znode.", set_data, takes.set_data),
+    Verb("create", "Create a znode.", create, takes.create),
+    Verb("delete", "Delete a znode that has no children.", delete, takes.delete, ("rm",)),
+    Verb("deleteall", "Delete a znode and all below it.", delete_all, takes.delete_all, ("rmr",)),
+    Verb("watch", "Tell of every change of a znode and its children.", watch, takes.path),
+    Verb("addWatch", "Tell of all changes from now on.", add_watch, takes.add_watch),
+    Verb("removewatches", "Remove watches of a znode.", remove_watches, takes.remove_watches),
+    Verb("printwatches", "Whether watches are told of.", print_watches, takes.print_watches),
+    Verb("acl", "Show the ACL of a znode, or set it.", acl, takes.acl),
+    Verb("getAcl", "Show the ACL of a znode.", get_acl, takes.get_acl),
+    Verb("setAcl", "Set the ACL of a znode.", set_acl, takes.set_acl),
+    Verb("addauth", "Authenticate this connection.", add_auth, takes.add_auth),
+    Verb("whoami", "Show who this connection is authenticated as.", who_am_i, takes.nothing),
+    Verb("quota", "Show the quota of a znode.", list_quota, takes.quota_path, ("listquota",)),
+    Verb("setquota", "Set limits on what is at and below a znode.", set_quota, takes.set_quota),
+    Verb("delquota", "Remove limits, or the quota.", delete_quota, takes.delete_quota),
+    Verb("config", "Show who the ensemble is.", show_config, takes.config),
+    Verb("reconfig", "Change who the ensemble is.", reconfig, takes.reconfig),
+    Verb("version", "Show the server's version.", show_version, takes.nothing),
+    Verb("sync", "Wait until this server has seen all writes.", synchronise, takes.root_path),
+    Verb(
+        "getAllChildrenNumber",
+        "Count what is below a znode.",
+        count_all,
+        takes.root_path,
+        ("count",),
+    ),
+    Verb("getEphemerals", "List the ephemerals of this session.", list_ephemerals, takes.root_path),
+    Verb("history", "Show the last commands.", show_history, takes.nothing),
+    Verb("redo", "Carry out a command of the history again.", redo, takes.redo),
+    Verb("connect", "Leave this server for another.", connect, takes.connect),
+    Verb("close", "Close the connection.", close, takes.nothing),
+    Verb("quit", "Leave.", leave, takes.nothing, ("exit",)),
 )
 BY_NAME: Final[dict[str, Verb]] = {
     name.lower(): verb for verb in VERBS for name in (verb.name, *verb.aliases)

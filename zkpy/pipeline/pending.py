@@ -90,7 +90,8 @@ class Pending:
         """Sessions whose createSession is proposed: on a member with a quicker disk such a
         one may be open already, and its requests come here before it is in the tree."""
         self.closing: dict[int, None] = {}
-        """Sessions whose closeSession is proposed: nothing of theirs may follow it (1208)."""
+        """Sessions whose closeSession is proposed: nothing of theirs may follow it
+        (ZOOKEEPER-1208)."""
 
     def __len__(self) -> int:
         """Paths with an outstanding change."""

@@ -32,6 +32,8 @@ log = logging.getLogger("zkpy.server")
 LOOK_UP_S: Final = 10.0
 LOOK_UP_MIN_S: Final = 1.0
 """Between look-ups that somebody asked for."""
+GUESTS_MAX: Final = 16
+"""Guests remembered at a time: anybody can claim to be one."""
 WILDCARDS: Final = frozenset({ANY_ADDRESS, "0.0.0.0", "::"})
 Place = tuple[int, Any]
 """Address family, and what `connect` and `sendto` take."""
@@ -47,9 +49,6 @@ class Places:
 
 
 NOWHERE: Final = Places()
-
-
-GUESTS_MAX: Final = 16
 
 
 class Directory:

@@ -207,7 +207,7 @@ class Nemesis:
         return True
 
     def jump_of_clock(self) -> bool:
-        """Wall time only: it must not matter (2774)."""
+        """Wall time only: it must not matter (ZOOKEEPER-2774)."""
         member = self._victim()
         if member is None:
             return False

@@ -455,7 +455,8 @@ class Client:
         return [(OpCode.ADD_WATCH, records.AddWatchRequest(path, self._rng.choice(modes)))]
 
     def _do_nap(self) -> "Asked":
-        """Say nothing until the session is about to expire, then write in a hurry (1208, 1496)."""
+        """Say nothing until the session is about to expire, then write in a hurry
+        (ZOOKEEPER-1208, -1496)."""
         if self._rng.random() < 0.8:
             return []
         timeout = self.timeout_ms * MS
@@ -471,7 +472,7 @@ class Client:
             self.request(OpCode.CREATE, self._create_at(f"{QUEUE}/h-", flags))
 
     def _do_close(self) -> "Asked":
-        """End the session, a write right in front of it and one right behind (1208)."""
+        """End the session, a write right in front of it and one right behind (ZOOKEEPER-1208)."""
         if self._rng.random() < 0.8:
             return []
         path = f"{QUEUE}/c-"
