@@ -1,10 +1,7 @@
 """The receive buffer: bytes as they arrive in, whole frames out, within a limit.
 
-A frame is an int32 byte count and that many bytes.  Two ways out:
-
-- `receive(data)` gives the whole frames' bodies, for callers that want each as bytes;
-- `join(data)` and `keep(data, pos)`, for callers that decode in place: what `join` gives
-  begins at a frame, and `keep` takes back what follows the last whole one.
+A frame is an int32 byte count and that many bytes.  Callers decode in place: what `join(data)`
+gives begins at a frame, and `keep(data, pos)` takes back what follows the last whole one.
 
 When data holds whole frames only, the usual case, nothing is copied or kept.  Pieces of
 a large frame are gathered in a list and joined once, when the frame is complete: joined
@@ -81,24 +78,6 @@ class FrameBuffer:
         raise RemoteProtocolError(
             f"frame of {size} bytes, not {self.frame_bytes_min} to {self.frame_bytes_max}"
         )
-
-    def receive(self, data: bytes) -> list[bytes]:
-        """The bodies of the frames that `data` completes.
-
-        RemoteProtocolError drops the good frames in front of the bad count with it: a
-        caller that must not lose them decodes in place, with `join` and `keep`.
-        """
-        data = self.join(data)
-        frames = []
-        pos = 0
-        while len(data) - pos >= 4:
-            end = pos + 4 + self.check(_COUNT.unpack_from(data, pos)[0])
-            if end > len(data):
-                break
-            frames.append(data[pos + 4 : end])
-            pos = end
-        self.keep(data, pos)
-        return frames
 
     def _forget(self) -> None:
         self._pieces = []
