@@ -1,9 +1,12 @@
 """What the pages say of the tree, where a program can compare the two."""
 
+import ast
 import re
 from pathlib import Path
 
-from tests.test_architecture import MAY_IMPORT, project_files
+import pytest
+
+from tests.test_architecture import MAY_IMPORT, TOP, project_files
 
 ROOT = Path(__file__).parents[1]
 PAGES = [path for path in project_files() if path.suffix == ".md"]
@@ -51,6 +54,17 @@ def test_rules_that_code_names_are_told() -> None:
     }
     assert {"A9", "C4", "D5"} <= named <= set(told)
     assert len(told) == len(set(told))
+
+
+PACKAGES = sorted(path.parent for top in TOP for path in (ROOT / top).rglob("__init__.py"))
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_package_that_lists_its_modules_lists_all(package: Path) -> None:
+    text = ast.get_docstring(ast.parse(text_of(package / "__init__.py"))) or ""
+    listed = re.findall(r"^\s*(\w+\.py) ", text, re.MULTILINE)
+    there = {path.name for path in package.glob("*.py")} - {"__init__.py"}
+    assert not listed or sorted(listed) == sorted(there)
 
 
 def test_the_import_table_is_the_one_that_is_held() -> None:

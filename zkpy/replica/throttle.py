@@ -7,14 +7,13 @@ class TokenBucket:
     With `tokens_max` 0 there is no bound.
     """
 
-    __slots__ = ("_fill_count", "_fill_ms", "_filled_at", "_tokens", "_tokens_max", "refused")
+    __slots__ = ("_fill_count", "_fill_ms", "_filled_at", "_tokens", "_tokens_max")
 
     def __init__(self, tokens_max: int, fill_ms: int, fill_count: int) -> None:
         self._tokens_max = self._tokens = tokens_max
         self._fill_ms = fill_ms
         self._fill_count = fill_count
         self._filled_at = 0
-        self.refused = 0
 
     def take(self, now: int) -> bool:
         """Whether there was a token."""
@@ -24,7 +23,6 @@ class TokenBucket:
         if self._tokens:
             self._tokens -= 1
             return True
-        self.refused += 1
         return False
 
     def _fill(self, now: int) -> None:

@@ -1,8 +1,18 @@
 """The shell: the only place with sockets, threads, signals and real time.
 
-app.py          builds everything, runs it, stops it in order
+app.py          starts a server, runs it, stops it in order
+boot.py         the parts of it, from a Config and a data directory
+founding.py     by whose word a data directory comes to be, and when a start is refused
+recover.py      one member goes on alone, when the majority is lost for good
 driver.py       inputs -> core; once per pass of the loop its outputs -> the world
 clients.py      client connections: limits, back-pressure
-disk_thread.py  the threads that write log batches and images
+ensemble.py     the ties to the other members, as one thing
+addresses.py    where these are: names looked up again and again
+peers.py        links with them, over TCP
+votes.py        election datagrams, over UDP
+dynamic.py      the committed membership as a file beside zoo.cfg
+log_disk.py     makes log batches durable
+disk_thread.py  threads for what may block: log batches, images
+space.py        room on the disk: watched, and waited for
 clock.py        time and randomness
 """

@@ -1,1 +1,1 @@
-"""Everything replicated: the tree, sessions, what ends by itself, quotas, digest, images.  No IO."""
+"""Everything replicated: the tree, sessions, lifetimes, quotas, digest, images.  No IO."""
