@@ -12,6 +12,7 @@ from wire.records import OPEN_ACL
 from wire.txn import CloseSessionTxn, CreateSessionTxn, CreateTxn, Txn, TxnHeader
 from zkpy.effects import EntryKind
 from zkpy.membership import Configuration, parse_server
+from zkpy.replica.core import READ_ONLY_AFTER_MS
 from zkpy.replica.local import LocalSessionRules
 from zkpy.replica.reading import Reading
 from zkpy.replica.status import details_of
@@ -369,6 +370,7 @@ def test_read_only_nothing_becomes_global() -> None:
     world = World(
         voters=(1, 2, 3), read_only_mode=True, local_sessions=LocalSessionRules(upgrading=True)
     )
+    world.advance(READ_ONLY_AFTER_MS)
     client = world.connect(read_only=True)
     assert client.granted.read_only
     assert client.create("/e", flags=EPHEMERAL).error == ErrorCode.NOT_READ_ONLY
@@ -394,6 +396,7 @@ def test_read_only_a_session_that_is_not_known(
 ) -> None:
     """That a global one has expired, only a leader may say (C11)."""
     world = World(voters=(1, 2, 3), read_only_mode=True, local_sessions=rules)
+    world.advance(READ_ONLY_AFTER_MS)
     claiming = world.connect(session_id=77, password=password, read_only=True)
     answers = [each for each in claiming.events if isinstance(each, records.ConnectResponse)]
     assert [each.timeout_ms for each in answers] == told

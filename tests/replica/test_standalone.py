@@ -11,6 +11,8 @@ from wire.records import ACL, OPEN_ACL
 from zkpy.effects import Ready
 from zkpy.pipeline.auth import digest_id
 from zkpy.pipeline.prepare import Rules
+from zkpy.replica.core import READ_ONLY_AFTER_MS
+from zkpy.replica.status import status_of
 
 CREATED, DELETED, CHANGED, CHILDREN = 1, 2, 3, 4
 
@@ -564,6 +566,7 @@ def test_containers_and_ttl_znodes_end_by_themselves() -> None:
 
 def test_a_leader_without_quorum_serves_reads_to_those_who_ask_for_no_more() -> None:
     world = World(voters=(1, 2, 3), read_only_mode=True)
+    world.advance(READ_ONLY_AFTER_MS)
     assert not world.replica.zab.serving
     assert world.connect().closed, "who wants to write is sent away"
     reader = world.connect(read_only=True)
@@ -575,6 +578,18 @@ def test_a_leader_without_quorum_serves_reads_to_those_who_ask_for_no_more() -> 
     assert reader.ask(OpCode.CLOSE_SESSION).error == 0
     assert reader.closed
     assert world.log == []
+
+
+@pytest.mark.parametrize(("tick_ms", "after_ms"), [(100, 2000), (3000, 3000)])
+def test_reads_alone_are_served_once_an_election_takes_long(tick_ms: int, after_ms: int) -> None:
+    """As in ZooKeeper: whoever came back in the midst of an ordinary one could not write."""
+    world = World(voters=(1, 2, 3), read_only_mode=True, tick_ms=tick_ms)
+    world.advance(after_ms - 1)
+    assert world.connect(read_only=True).closed
+    assert status_of(world.replica).mode == ""
+    world.advance(1)
+    assert world.connect(read_only=True).granted.read_only
+    assert status_of(world.replica).mode == "read-only"
 
 
 def test_a_thousand_pipelined_syncs(world: World, client: Client) -> None:
@@ -597,6 +612,7 @@ def test_a_thousand_of_what_a_read_only_server_refuses_at_once(
     opcode: OpCode, body: Record
 ) -> None:
     world = World(voters=(1, 2, 3), read_only_mode=True)
+    world.advance(READ_ONLY_AFTER_MS)
     client = world.connect(read_only=True)
     piece = b"".join(client.connection.send(Request(xid, opcode, body)) for xid in range(1, 1001))
     world.replica.receive_client(client.link, piece, world.now)

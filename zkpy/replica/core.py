@@ -69,6 +69,8 @@ from zkpy.zab.zab import Zab
 _TXN: Final = int(EntryKind.TXN)
 _CONFIG: Final = int(EntryKind.CONFIG)
 _NEVER: Final = 1 << 62
+READ_ONLY_AFTER_MS: Final = 2000
+"""ZooKeeper's: an election is mostly over by then, and nobody's writes were refused for it."""
 DIGEST_INTERVAL: Final = 128
 DIGESTS_KEPT: Final = 1024
 
@@ -136,6 +138,8 @@ class Replica:
         self.clients = self._make_clients()
         self._welcome = False
         """Whether clients are served, for all that zab says."""
+        self._idle_since: int | None = None
+        """Since when there has been no quorum, if reads alone may be served meanwhile."""
         self.images = OwnImages(options.limits, rng)
         self.low_space = False
         """See `set_low_space`."""
@@ -281,6 +285,8 @@ class Replica:
         self._advance(now)
         self.zab.handle_timer(now)
         self._after_zab()
+        if self._is_read_only() and not self.clients.read_only:
+            self.clients.enter(self._office, False, True)
         self._office.handle_timer()
         self.clients.handle_timer(now)
         if self.low_space:
@@ -342,10 +348,19 @@ class Replica:
         self._office = _OFFICES[role](self)
         self._office.set_low_space(self.low_space)
         hidden = self._diverged or self.zab.is_left_out
-        read_only = self.options.read_only_mode and not serving and not hidden
+        if serving or hidden or not self.options.read_only_mode:
+            self._idle_since = None
+        elif self._idle_since is None:
+            self._idle_since = self._now
         self._welcome = serving and (role is not Role.LEADING or self._leader_serves())
-        self.clients.enter(self._office, self._welcome, read_only)
+        self.clients.enter(self._office, self._welcome, self._is_read_only())
         self._tell_standing()
+
+    def _is_read_only(self) -> bool:
+        return self._idle_since is not None and self._now >= self._reads_from(self._idle_since)
+
+    def _reads_from(self, idle_since: int) -> int:
+        return idle_since + max(READ_ONLY_AFTER_MS, self.options.limits.tick_ms)
 
     def _leader_serves(self) -> bool:
         """A leader without another voter serves in any case, or nobody might."""
@@ -613,6 +628,9 @@ class Replica:
         for deadline in (self._office.deadline(), self.clients.deadline()):
             if earliest is None or (deadline is not None and deadline < earliest):
                 earliest = deadline
+        if self._idle_since is not None and not self.clients.read_only:
+            begin = self._reads_from(self._idle_since)
+            return begin if earliest is None else min(begin, earliest)
         return earliest
 
 
