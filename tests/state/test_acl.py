@@ -39,6 +39,9 @@ ANN_ALL = (ACL(31, "digest", "ann:hash"),)
         ((ACL(1, "ip", "::/0"),), Perm.READ, [HOST], False),
         ((ACL(1, "ip", "fd00::/8"),), Perm.READ, [("ip", "fd12::1")], True),
         ((ACL(1, "ip", "not an address"),), Perm.READ, [HOST], False),
+        ((ACL(1, "ip", "010.1.2.03"),), Perm.READ, [HOST], True),
+        ((ACL(1, "ip", "0a01:203::/0"),), Perm.READ, [HOST], False),
+        ((ACL(1, "ip", "fe80::1"),), Perm.READ, [("ip", "fe80::1%eth0")], False),
     ],
 )
 def test_allowed(
@@ -80,6 +83,24 @@ def test_auth_and_the_same_identity_by_name_make_one_entry() -> None:
         [ACL(31, "ip", "10.0.0.1/")],
         [ACL(31, "ip", "10.0.0.1/-1")],
         [ACL(31, "ip", "10.0.0.1/255.0.0.0")],
+        [ACL(31, "ip", "10.0.0.1/ 8")],
+        [ACL(31, "ip", "10.0.0.1/" + "0" * 5000)],
+        [ACL(31, "ip", "10.0.1")],
+        [ACL(31, "ip", "10.0.0.")],
+        [ACL(31, "ip", "10.0.0.1_0")],
+        [ACL(31, "ip", "1")],
+        [ACL(31, "ip", "::1/129")],
+        [ACL(31, "ip", "::ffff:192.168.1.1")],
+        [ACL(31, "ip", "fe80::1%eth0")],
+        [ACL(31, "ip", "1:2:3:4:5:6:7")],
+        [ACL(31, "ip", "1:2:3:4:5:6:7:8:9")],
+        [ACL(31, "ip", "1:2:3:4::5:6:7:8")],
+        [ACL(31, "ip", "1::2::3")],
+        [ACL(31, "ip", ":::")],
+        [ACL(31, "ip", "1:2:3:4:5:6:7:")],
+        [ACL(31, "ip", ":1::")],
+        [ACL(31, "ip", "12345::")],
+        [ACL(31, "ip", "g::")],
         [ACL(31, "x509", "")],
         [*OPEN_ACL, ACL(31, "digest", "ann")],
     ],
@@ -90,7 +111,14 @@ def test_fix_up_refuses(acl: list[ACL]) -> None:
     assert caught.value.code == ErrorCode.INVALID_ACL
 
 
-@pytest.mark.parametrize("name", ["10.0.0.1", "10.0.0.1/0", "10.0.0.1/32", "::1", "fe80::/128"])
+ADDRESSES = [
+    *("10.0.0.1", "10.0.0.1/0", "10.0.0.1/32", "010.00.000.1", "+10.0.0.1", "10.0.0.1/+08"),
+    *("::1", "fe80::/128", "::", "1::", "1:2:3:4:5:6:7::", "1:2:3:4:5:6:7:8", "0001::", "::-1/+64"),
+]
+"""All of them are ids to ZooKeeper 3.9.5, the strange ones too."""
+
+
+@pytest.mark.parametrize("name", ADDRESSES)
 def test_fix_up_takes_addresses(name: str) -> None:
     assert fix_up([ACL(1, "ip", name)], []) == (ACL(1, "ip", name),)
 

@@ -6,7 +6,6 @@ no, or a list fit for the tree.  The rules are those of ZooKeeper's fixupACL and
 The packed form, for images, digest and sharing, is jute's.
 """
 
-import ipaddress
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -25,6 +24,8 @@ READ_ONLY_ACL: Final[AclList] = (ACL(1, "world", "anyone"),)
 EXPANDED_MAX: Final = 10_000
 """Entries of a list times identities of a connection: a frame of `auth` entries could else
 become millions of them."""
+_DIGITS_MAX: Final = 4096
+"""Of a number in an address, most of them zeros: what is longer is none, and takes long to read."""
 _SUPER: Final = "super"
 _UNAUTHENTICATED: Final = ("ip", "world", _SUPER)
 """Schemes that `auth` does not expand to: an address proves nobody's identity."""
@@ -151,22 +152,72 @@ class AclPool:
 @lru_cache(maxsize=1024)
 def _address_within(address: str, network: str) -> bool:
     """Whether an address lies in `network`: an address, or one with `/bits`."""
-    try:
-        return ipaddress.ip_address(address) in ipaddress.ip_network(network, strict=False)
-    except ValueError:
+    own, parsed = _parse_address(address), _parse_network(network)
+    if own is None or parsed is None:
         return False
+    octets, bits = parsed
+    shift = 8 * len(octets) - bits
+    return len(own) == len(octets) and _number(own) >> shift == _number(octets) >> shift
+
+
+def _number(octets: bytes) -> int:
+    return int.from_bytes(octets, "big")
 
 
 def _is_ip_id(name: str) -> bool:
-    address, slash, bits = name.partition("/")
-    if slash and not (bits.isascii() and bits.isdigit()):
-        return False
+    return _parse_network(name) is not None
+
+
+def _parse_network(text: str) -> tuple[bytes, int] | None:
+    """An address, and how many of its bits count: all, or as many as `/bits` says."""
+    address, slash, tail = text.partition("/")
+    octets = _parse_address(address)
+    if octets is None:
+        return None
+    bits = _parse_int(tail, 10) if slash else 8 * len(octets)
+    return (octets, bits) if bits is not None and 0 <= bits <= 8 * len(octets) else None
+
+
+def _parse_address(text: str) -> bytes | None:
+    """As ZooKeeper reads it, more loosely than `ipaddress` and more strictly: numbers may have
+    leading zeros and signs, but neither IPv4 at the end of IPv6 is known, nor are scopes."""
+    if ":" in text:
+        return _parse_ipv6(text)
+    numbers = [_parse_int(part, 10) for part in text.split(".")]
+    octets = [each for each in numbers if each is not None and 0 <= each <= 0xFF]
+    return bytes(octets) if len(octets) == len(numbers) == 4 else None
+
+
+def _parse_ipv6(text: str) -> bytes | None:
+    """Eight segments, or fewer around one `::`."""
+    before, gap, after = text.partition("::")
+    head, tail = _parse_segments(before), _parse_segments(after)
+    if head is None or tail is None:
+        return None
+    missing = 16 - len(head) - len(tail)
+    return head + bytes(missing) + tail if (missing > 0 if gap else missing == 0) else None
+
+
+def _parse_segments(text: str) -> bytes | None:
+    """Two octets each; -1 is ffff, which ZooKeeper lets pass."""
+    packed = b""
+    for each in text.split(":") if text else ():
+        value = _parse_int(each, 16) if len(each) <= 4 else None
+        if value is None:
+            return None
+        packed += (value & 0xFFFF).to_bytes(2, "big")
+    return packed
+
+
+def _parse_int(text: str, base: int) -> int | None:
+    """What Java's `Integer.parseInt` takes, of ASCII: a sign and digits; no blanks, no `_`."""
+    digits = text[1:] if text[:1] in ("+", "-") else text
+    if not digits.isascii() or not digits.isalnum() or len(digits) > _DIGITS_MAX:
+        return None
     try:
-        ipaddress.ip_address(address)
-        ipaddress.ip_network(name, strict=False)
+        return int(text, base)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _is_digest_id(name: str) -> bool:
