@@ -220,6 +220,11 @@ def test_extra_buffer_adds_to_the_largest_request() -> None:
     assert read("jute.maxbuffer.extrasize=5").limits.entry_bytes_max == 0xFFFFF + 5
 
 
+def test_a_small_buffer_bounds_requests_alone() -> None:
+    limits = read("jute.maxbuffer=100").limits
+    assert (limits.frame_bytes_max, limits.entry_bytes_max) == (100, 2048)
+
+
 @pytest.mark.parametrize(("text", "on"), [("0", False), ("1", True), ("24", True), ("10m", True)])
 def test_purge_interval_switches_purging(text: str, on: bool) -> None:
     assert read(f"autopurge.purgeInterval={text}").autopurge is on

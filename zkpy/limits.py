@@ -11,6 +11,8 @@ import attrs
 ENTRY_BYTES_CEILING: Final = 48 * 1024 * 1024
 """What `entry_bytes_max` may be set to.  A frame between members holds 64 MiB, and 8 MiB may be
 in flight before one: a transaction beyond that is one that no learner ever gets."""
+ENTRY_BYTES_LEAST: Final = 2048
+"""However small frames are kept: sessions and reconfigs have to fit."""
 
 
 @attrs.define(frozen=True)

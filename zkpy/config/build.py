@@ -11,7 +11,7 @@ from zkpy.config.keys import HONOURED, IGNORED, SNAPSHOTS_RETAINED_MIN, judge
 from zkpy.config.properties import Setting, read_properties
 from zkpy.config.values import Corrected, parse_setting
 from zkpy.errors import ConfigError
-from zkpy.limits import ENTRY_BYTES_CEILING, Limits
+from zkpy.limits import ENTRY_BYTES_CEILING, ENTRY_BYTES_LEAST, Limits
 from zkpy.membership import ANY_ADDRESS, SERVER_ID_MAX, ClientAddress, Configuration, ServerSpec
 
 _T = TypeVar("_T")
@@ -204,7 +204,7 @@ def _build_limits(draft: _Draft) -> Limits:
         limits,
         session_timeout_min_ms=low if low > 0 else 2 * limits.tick_ms,
         session_timeout_max_ms=high if high > 0 else 20 * limits.tick_ms,
-        entry_bytes_max=limits.frame_bytes_max + extra,
+        entry_bytes_max=max(limits.frame_bytes_max + extra, ENTRY_BYTES_LEAST),
         outstanding_max=min(limits.outstanding_max, requests),
     )
     if limits.entry_bytes_max > ENTRY_BYTES_CEILING:

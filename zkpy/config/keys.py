@@ -54,7 +54,7 @@ HONOURED: Final[dict[str, tuple[str, Parser]]] = {
     "fsync.warningthresholdms": ("sync_warning_ms", parse_sync_warning),
     "globalOutstandingLimit": ("limits.outstanding_max", raised(1, "requests")),
     "initLimit": ("limits.init_ticks", whole(0, 2**31 - 1, "ticks")),
-    "jute.maxbuffer": ("limits.frame_bytes_max", whole(1024, 2**31 - 1, "bytes")),
+    "jute.maxbuffer": ("limits.frame_bytes_max", whole(1, 2**31 - 1, "bytes")),
     "jute.maxbuffer.extrasize": ("extra_bytes", whole(0, 2**31 - 1, "bytes")),
     "leaderServes": ("leader_serves", parse_property),
     "localSessionsEnabled": ("local_sessions", parse_flag),
