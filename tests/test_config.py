@@ -136,6 +136,8 @@ def test_honoured_keys() -> None:
         fsync.warningthresholdms=20
         zookeeper.clientTcpKeepAlive=yes
         DigestAuthenticationProvider.superDigest=super:abc=
+        DigestAuthenticationProvider.enabled=false
+        DigestAuthenticationProvider.digestAlg=sha3-256
         extendedTypesEnabled=true
         enforceQuota=true
         readonlymode.enabled=true
@@ -183,6 +185,7 @@ def test_honoured_keys() -> None:
     assert found.four_letter_words == ("stat", "ruok", "srvr")
     assert (found.sync_warning_ms, found.tcp_keepalive) == (20, True)
     assert found.super_digest == "super:abc="
+    assert (found.digest_scheme, found.digest_hash) == (False, "sha3_256")
     assert found.extended_types and found.enforce_quota
     assert found.read_only_mode
     assert not found.leader_serves
@@ -270,6 +273,7 @@ def test_every_address(text: str) -> None:
         ("tickTime=0", "tickTime=0: "),
         ("clientPort=65536", "a whole number, from 0 to 65535"),
         ("extendedTypesEnabled=perhaps", "true or false is needed"),
+        ("DigestAuthenticationProvider.digestAlg=SHA-3", "one of SHA1, SHA-1, SHA, SHA-224"),
         ("electionAlg=1", "3 is the only election algorithm"),
         ("peerType=leader", "participant or observer"),
         ("autopurge.purgeInterval=often", "a whole number of hours"),

@@ -43,6 +43,28 @@ def test_ip_is_what_the_connection_has_and_not_what_it_says() -> None:
     assert Authenticator().authenticate("ip", b"10.9.9.9", ADDRESS) == (("ip", ADDRESS),)
 
 
+def test_without_the_scheme_digest_nobody_is_anybody() -> None:
+    authenticator = Authenticator(super_digest=ADMIN, digest_scheme=False)
+    with pytest.raises(ZkError) as refused:
+        authenticator.authenticate("digest", b"super:admin", ADDRESS)
+    assert refused.value.code == ErrorCode.AUTH_FAILED
+    assert authenticator.authenticate("ip", b"", ADDRESS) == (("ip", ADDRESS),)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "name"),
+    [
+        ("sha256", "super:wjySwxg860UATFtciuZ1lpzrCHrPeov6SPu/ZD56uig="),
+        ("sha3_256", "super:cRy/KPYuDpW/dtsepniTMpuiuupnWgdU9txltIfv3hA="),
+    ],
+)
+def test_other_hashes_make_other_names(algorithm: str, name: str) -> None:
+    """The names are those of ZooKeeper 3.9.5."""
+    authenticator = Authenticator(name, digest_hash=algorithm)
+    found = authenticator.authenticate("digest", b"super:test", ADDRESS)
+    assert found == (("digest", name), ("super", ""))
+
+
 @pytest.mark.parametrize(
     ("scheme", "auth"),
     [

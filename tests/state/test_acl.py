@@ -111,6 +111,14 @@ def test_fix_up_refuses(acl: list[ACL]) -> None:
     assert caught.value.code == ErrorCode.INVALID_ACL
 
 
+def test_fix_up_without_the_scheme_digest() -> None:
+    acl = ACL(31, "digest", "ann:hash")
+    assert fix_up([acl], [HOST]) == (acl,)
+    with pytest.raises(ZkError) as caught:
+        fix_up([*OPEN_ACL, acl], [HOST], digest_scheme=False)
+    assert caught.value.code == ErrorCode.INVALID_ACL
+
+
 ADDRESSES = [
     *("10.0.0.1", "10.0.0.1/0", "10.0.0.1/32", "010.00.000.1", "+10.0.0.1", "10.0.0.1/+08"),
     *("::1", "fe80::/128", "::", "1::", "1:2:3:4:5:6:7::", "1:2:3:4:5:6:7:8", "0001::", "::-1/+64"),

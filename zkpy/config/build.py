@@ -63,6 +63,10 @@ class Config:
     sync_warning_ms: int = 1000
     """`fsync.warningthresholdms`: a slower disk is worth a log line."""
     super_digest: str | None = attrs.field(default=None, repr=False)
+    digest_scheme: bool = True
+    """`DigestAuthenticationProvider.enabled`: whether anybody knows the scheme digest."""
+    digest_hash: str = "sha1"
+    """`DigestAuthenticationProvider.digestAlg`, as `hashlib` calls it."""
     extended_types: bool = False
     enforce_quota: bool = False
     read_only_mode: bool = False

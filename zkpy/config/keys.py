@@ -13,6 +13,7 @@ from zkpy.config.values import (
     parse_bound,
     parse_election,
     parse_flag,
+    parse_hash,
     parse_property,
     parse_purge_interval,
     parse_snapshot_size,
@@ -46,6 +47,8 @@ HONOURED: Final[dict[str, tuple[str, Parser]]] = {
     "dataLogDir": ("log_dir", parse_text),
     "datadir.autocreate": ("data_dir_autocreate", parse_property),
     "db.autocreate": ("ensemble_autocreate", parse_property),
+    "DigestAuthenticationProvider.digestAlg": ("digest_hash", parse_hash),
+    "DigestAuthenticationProvider.enabled": ("digest_scheme", parse_property),
     "DigestAuthenticationProvider.superDigest": ("super_digest", parse_text),
     "dynamicConfigFile": ("dynamic_file", parse_text),
     "electionAlg": ("election", parse_election),
@@ -121,9 +124,6 @@ _REASONS: Final = {
     "ACLs are checked by the leader alone": "enableEagerACLCheck=false",
     "a client's address is that of its connection": """
         IPAuthenticationProvider.usexforwardedfor=false
-    """,
-    "the scheme digest is always there, with SHA-1": """
-        DigestAuthenticationProvider.digestAlg=SHA1 DigestAuthenticationProvider.enabled=true
     """,
     "a write is on disk before it is answered": "forceSync=true",
     "what arrives together is written together, and nothing waits for more": """

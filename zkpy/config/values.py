@@ -115,6 +115,22 @@ def parse_purge_interval(text: str) -> bool:
     return int(re.sub(r"[a-z]", "", text)) > 0
 
 
+_HASHES: Final = {
+    **dict.fromkeys(("SHA1", "SHA-1", "SHA"), "sha1"),
+    **{f"SHA-{bits}": f"sha{bits}" for bits in (224, 256, 384, 512)},
+    **{f"SHA3-{bits}": f"sha3_{bits}" for bits in (224, 256, 384, 512)},
+    "MD5": "md5",
+}
+"""Java's names, in any case -> those of `hashlib`."""
+
+
+def parse_hash(text: str) -> str:
+    try:
+        return _HASHES[text.upper()]
+    except KeyError:
+        raise ValueError(f"one of {', '.join(_HASHES)} is needed") from None
+
+
 def parse_election(text: str) -> int:
     if text != "3":
         raise ValueError("3 is the only election algorithm there is")

@@ -19,14 +19,14 @@ def identities_of_address(address: str) -> Identities:
     return (("ip", address),)
 
 
-def digest_id(credential: bytes) -> str:
-    """`user:base64(sha1("user:password"))`, as ACLs of scheme `digest` name it.
+def digest_id(credential: bytes, algorithm: str = "sha1") -> str:
+    """`user:base64(hash("user:password"))`, as ACLs of scheme `digest` name it.
 
-    SHA-1 is the protocol's choice; the hash is an identifier here, and whoever
+    SHA-1 is the usual choice; the hash is an identifier here, and whoever
     can read it still needs the password to claim it.
     """
     user = credential.partition(b":")[0].decode()
-    hashed = base64.b64encode(hashlib.sha1(credential, usedforsecurity=False).digest())
+    hashed = base64.b64encode(hashlib.new(algorithm, credential, usedforsecurity=False).digest())
     return f"{user}:{hashed.decode()}"
 
 
@@ -36,10 +36,12 @@ class Authenticator:
 
     super_digest: str | None = None
     """`DigestAuthenticationProvider.superDigest`: the id that may do everything."""
+    digest_scheme: bool = True
+    digest_hash: str = "sha1"
 
     def authenticate(self, scheme: str, auth: bytes | None, address: str) -> Identities:
         """The identities that an auth packet earns, or ZkError(AUTH_FAILED)."""
-        if scheme == "digest":
+        if scheme == "digest" and self.digest_scheme:
             return self._digest(auth)
         if scheme == "ip":
             return identities_of_address(address)
@@ -49,7 +51,7 @@ class Authenticator:
         if auth is None:  # but of an empty one there is an id, in ZooKeeper too
             raise ZkError(ErrorCode.AUTH_FAILED)
         try:
-            name = digest_id(auth)
+            name = digest_id(auth, self.digest_hash)
         except UnicodeDecodeError as error:
             raise ZkError(ErrorCode.AUTH_FAILED) from error
         if self.super_digest and hmac.compare_digest(name.encode(), self.super_digest.encode()):

@@ -61,6 +61,8 @@ class Rules:
     """`extendedTypesEnabled`: TTL znodes may be created."""
     enforce_quota: bool = False
     """`enforceQuota`: hard limits of quotas are held."""
+    digest_scheme: bool = True
+    """`DigestAuthenticationProvider.enabled`: ACLs may name ids of the scheme digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +228,7 @@ class Preparer:
         above, slash, _ = path.rpartition("/")
         if not slash or "\0" in path:
             raise ZkError(ErrorCode.BAD_ARGUMENTS)
-        acl = fix_up(body.acl, identities)
+        acl = fix_up(body.acl, identities, self._rules.digest_scheme)
         parent_path = above or paths.ROOT
         parent = self._pending.draft(parent_path)
         if parent is None:
@@ -302,7 +304,7 @@ class Preparer:
     ) -> Txn:
         path = body.path
         paths.validate(path)
-        acl = fix_up(body.acl, identities)
+        acl = fix_up(body.acl, identities, self._rules.digest_scheme)
         node = self._draft(path)
         self._check(node.acl, Perm.ADMIN, identities)
         node.aversion = _next(node.aversion, body.version)

@@ -59,15 +59,20 @@ def _is_named(entry: ACL, name: str) -> bool:
     return entry.id == name
 
 
-def fix_up(acl: Iterable[ACL], identities: Sequence[Identity]) -> AclList:
+def fix_up(
+    acl: Iterable[ACL], identities: Sequence[Identity], digest_scheme: bool = True
+) -> AclList:
     """The list that a create or setACL stores, or ZkError(INVALID_ACL).
 
     Doubles go; `auth` becomes every authenticated identity of the connection; the
     ids of other schemes must be well formed.  Nothing left, or nothing given: refused.
-    So is what would take long to look at, which no sane list does.
+    So is what would take long to look at, which no sane list does, and an id of the
+    scheme digest where that is switched off.
     """
     entries = list(acl)
     if len(entries) * max(1, len(identities)) > EXPANDED_MAX:
+        raise ZkError(ErrorCode.INVALID_ACL)
+    if not digest_scheme and "digest" in [entry.scheme for entry in entries]:
         raise ZkError(ErrorCode.INVALID_ACL)
     fixed: dict[tuple[int, str, str], ACL] = {}
     for entry in entries:
