@@ -629,6 +629,16 @@ def test_bad_myid(zoo: Path) -> None:
         load(str(zoo))
 
 
+@pytest.mark.parametrize("text", ["-1", "256", "+7"])
+def test_a_server_alone_needs_no_myid_that_makes_sense(zoo: Path, text: str) -> None:
+    """ZooKeeper takes any number; members have to have one of theirs."""
+    (zoo.parent / "data" / "myid").write_text(text)
+    assert load(str(zoo)).server_id is None
+    zoo.write_text(zoo.read_text() + "server.1=a:1:2\n")
+    with pytest.raises(ConfigError, match=r"data/myid: a number from 0 to 255 is needed"):
+        load(str(zoo))
+
+
 def test_missing_file() -> None:
     with pytest.raises(ConfigError, match=r"^/none/zoo.cfg: it cannot be read: No such file"):
         load("/none/zoo.cfg")

@@ -8,6 +8,7 @@ from wire.client import Reply
 from wire.codes import ErrorCode, OpCode
 from wire.records import OPEN_ACL
 from zkpy.membership import parse_configuration
+from zkpy.pipeline.prepare import Rules
 from zkpy.zab.quorum import VoterSet
 
 CONFIG = "/zookeeper/config"
@@ -145,6 +146,12 @@ def test_whoever_may_not_and_where_it_is_off(world: World) -> None:
     assert world.connect().ask(OpCode.RECONFIG, reconfig(TWO)).error == ErrorCode.NO_AUTH
     alone = World().connect()
     assert alone.ask(OpCode.RECONFIG, reconfig(TWO)).error == ErrorCode.RECONFIG_DISABLED
+
+
+def test_a_server_that_stays_alone_knows_no_reconfig() -> None:
+    client = World(rules=Rules(reconfig_enabled=True)).connect()
+    assert client.ask(OpCode.RECONFIG, reconfig(TWO)).error == ErrorCode.UNIMPLEMENTED
+    assert client.create("/a").error == 0, "the connection goes on"
 
 
 def test_a_restart_has_it_still(world: World, client: Client) -> None:

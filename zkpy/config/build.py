@@ -1,6 +1,7 @@
 """Settings -> Config, judged together; and where settings come from."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeVar
 
@@ -366,8 +367,9 @@ def load(path: str, options: Iterable[Setting] = ()) -> Config:
     if "tickTime" not in keys:
         settings.append(ZOOKEEPER_TICK)
     data_dir = keys.get("dataDir")
-    server_id = read_myid(data_dir.value) if data_dir is not None and data_dir.value else None
-    return parse(settings, path, server_id)
+    if data_dir is None or not data_dir.value:
+        return parse(settings, path)
+    return parse(settings, path, read_myid(data_dir.value, _has_members(settings)))
 
 
 def standalone(data_dir: str, port: int = CLIENT_PORT, options: Iterable[Setting] = ()) -> Config:
@@ -381,7 +383,12 @@ def standalone(data_dir: str, port: int = CLIENT_PORT, options: Iterable[Setting
     given = {option.key: option for option in options}
     merged = {setting.key: setting for setting in settings} | given
     directory = merged["dataDir"].value
-    return parse(merged.values(), "the command line", read_myid(directory))
+    server_id = read_myid(directory, _has_members(merged.values()))
+    return parse(merged.values(), "the command line", server_id)
+
+
+def _has_members(settings: Iterable[Setting]) -> bool:
+    return any(MEMBER.fullmatch(setting.key) for setting in settings)
 
 
 def _read_settings(path: str) -> list[Setting]:
@@ -412,12 +419,19 @@ def _read_dynamic(dynamic: Setting, static: list[Setting]) -> list[Setting]:
     return settings
 
 
-def read_myid(data_dir: str) -> int | None:
-    """The server id in `data_dir/myid`; None if there is no such file."""
+def read_myid(data_dir: str, member: bool = True) -> int | None:
+    """The server id in `data_dir/myid`; None if there is no such file.  To one that is no
+    `member`, a number that cannot be one says nothing, as in ZooKeeper."""
     path = os.path.join(data_dir, "myid")
     if not os.path.isfile(path):
         return None
     first = (_read_text(path).splitlines() or [""])[0].strip()
-    if not first.isascii() or not first.isdigit() or int(first) > SERVER_ID_MAX:
+    if not member and re.fullmatch(r"[+-]?[0-9]{1,18}", first) and not _is_server_id(first):
+        return None
+    if not _is_server_id(first):
         raise ConfigError(f"{path}: a number from 0 to {SERVER_ID_MAX} is needed")
     return int(first)
+
+
+def _is_server_id(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) <= SERVER_ID_MAX

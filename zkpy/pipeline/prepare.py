@@ -63,6 +63,8 @@ class Rules:
     """`enforceQuota`: hard limits of quotas are held."""
     digest_scheme: bool = True
     """`DigestAuthenticationProvider.enabled`: ACLs may name ids of the scheme digest."""
+    reconfig_enabled: bool = False
+    """`reconfigEnabled`, of a server alone: then a reconfig is Unimplemented, else disabled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,9 +344,11 @@ class Preparer:
         """What `/zookeeper/config` will say, but for its version.  In ZooKeeper's order the
         permission comes last: who has none learns of the other errors all the same."""
         ensemble = self._ensemble
-        if ensemble is None:
+        if ensemble is None and not self._rules.reconfig_enabled:
             raise ZkError(ErrorCode.RECONFIG_DISABLED)
         self._check_session(header)
+        if ensemble is None:
+            raise ZkError(ErrorCode.UNIMPLEMENTED)
         if ensemble.changing:
             raise ZkError(ErrorCode.RECONFIG_IN_PROGRESS)
         if body.config_id not in (ANY_VERSION, ensemble.version):

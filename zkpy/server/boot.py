@@ -138,7 +138,7 @@ def build_replica(config: Config, recovered: Recovered) -> Replica:
         zab_options(config, server_id),
         standalone=not config.is_ensemble,
         limits=config.limits,
-        rules=Rules(config.extended_types, config.enforce_quota, config.digest_scheme),
+        rules=find_rules(config),
         membership=membership_rules(config),
         authenticator=Authenticator(config.super_digest, config.digest_scheme, config.digest_hash),
         read_only_mode=config.read_only_mode,
@@ -146,6 +146,12 @@ def build_replica(config: Config, recovered: Recovered) -> Replica:
         local_sessions=local_session_rules(config),
     )
     return Replica(options, recovered, rng=entropy(), wall_clock=wall_ms, now=monotonic_ms())
+
+
+def find_rules(config: Config) -> Rules:
+    return Rules(
+        config.extended_types, config.enforce_quota, config.digest_scheme, config.reconfig_enabled
+    )
 
 
 def limits_of(config: Config) -> Limits:
