@@ -21,6 +21,7 @@ from zkpy.config import (
     read_properties,
     standalone,
 )
+from zkpy.config.keys import ENSEMBLE_PROVIDER
 from zkpy.errors import ConfigError
 from zkpy.limits import Limits
 
@@ -221,6 +222,14 @@ def test_words_that_a_server_on_loopback_answers() -> None:
 
 def test_extra_buffer_adds_to_the_largest_request() -> None:
     assert read("jute.maxbuffer.extrasize=5").limits.entry_bytes_max == 0xFFFFF + 5
+
+
+def test_the_provider_of_ensembles_is_here() -> None:
+    found = read(f"authProvider.1={ENSEMBLE_PROVIDER}\nensembleAuthName= red,blue ")
+    assert (found.ensemble_scheme, found.ensemble_names) == (True, ("red", "blue"))
+    assert found.warnings == ()
+    (said,) = read("authProvider.1=org.example.Provider").warnings
+    assert "providers in Java cannot be loaded" in said
 
 
 def test_a_small_buffer_bounds_requests_alone() -> None:

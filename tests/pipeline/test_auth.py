@@ -3,6 +3,7 @@
 import pytest
 
 from wire.codes import ErrorCode
+from wire.errors import RemoteProtocolError
 from zkpy.errors import ZkError
 from zkpy.pipeline.auth import Authenticator, digest_id, identities_of_address
 
@@ -43,6 +44,21 @@ def test_ip_is_what_the_connection_has_and_not_what_it_says() -> None:
     assert Authenticator().authenticate("ip", b"10.9.9.9", ADDRESS) == (("ip", ADDRESS),)
 
 
+@pytest.mark.parametrize("ensembles", [(), ("red", "blue")])
+@pytest.mark.parametrize("name", [None, b"", b"blue"])
+def test_whoever_looks_for_this_ensemble_passes(
+    ensembles: tuple[str, ...], name: bytes | None
+) -> None:
+    assert Authenticator(ensembles=ensembles).authenticate("ensemble", name, ADDRESS) == ()
+
+
+@pytest.mark.parametrize("name", [b"green", b"\xff", b" blue"])
+def test_whoever_looks_for_another_ensemble_is_left_to_look_on(name: bytes) -> None:
+    assert Authenticator(ensembles=()).authenticate("ensemble", name, ADDRESS) == ()
+    with pytest.raises(RemoteProtocolError, match="it looks for the ensemble"):
+        Authenticator(ensembles=("red", "blue")).authenticate("ensemble", name, ADDRESS)
+
+
 def test_without_the_scheme_digest_nobody_is_anybody() -> None:
     authenticator = Authenticator(super_digest=ADMIN, digest_scheme=False)
     with pytest.raises(ZkError) as refused:
@@ -74,6 +90,7 @@ def test_other_hashes_make_other_names(algorithm: str, name: str) -> None:
         ("super", b""),
         ("auth", b""),
         ("sasl", b"jane"),
+        ("ensemble", b"blue"),
         ("", b""),
     ],
 )

@@ -45,6 +45,7 @@ class World:
         membership: Configuration | None = None,
         local_sessions: LocalSessionRules | None = None,
         leader_serves: bool = True,
+        authenticator: Authenticator | None = None,
         **limits: int,
     ) -> None:
         """With a `membership` that may change, `super:test` may change it."""
@@ -62,7 +63,8 @@ class World:
                 1,
                 ZabOptions(founding_set(membership, 5) if membership else VoterSet.of(voters)),
                 membership=MembershipRules(membership is not None, 1, membership or NOBODY),
-                authenticator=Authenticator(digest_id(b"super:test") if membership else None),
+                authenticator=authenticator
+                or Authenticator(digest_id(b"super:test") if membership else None),
                 limits=Limits(**limits),
                 rules=rules or Rules(),
                 read_only_mode=read_only_mode,

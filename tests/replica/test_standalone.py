@@ -9,7 +9,7 @@ from wire.codes import XID_AUTH, XID_PING, XID_SET_WATCHES, ErrorCode, OpCode
 from wire.jute import Record
 from wire.records import ACL, OPEN_ACL
 from zkpy.effects import Ready
-from zkpy.pipeline.auth import digest_id
+from zkpy.pipeline.auth import Authenticator, digest_id
 from zkpy.pipeline.prepare import Rules
 from zkpy.replica.core import READ_ONLY_AFTER_MS
 from zkpy.replica.status import status_of
@@ -347,6 +347,18 @@ def test_a_refused_auth_packet_ends_the_connection(world: World, client: Client)
     world.run()
     assert client.replies[-1].error == ErrorCode.AUTH_FAILED
     assert client.closed
+
+
+def test_whoever_looks_for_another_ensemble_hears_nothing() -> None:
+    """An answer would end the client's search."""
+    world = World(authenticator=Authenticator(ensembles=("blue",)))
+    client = world.connect()
+    client.send(OpCode.AUTH, records.AuthPacket(0, "ensemble", b"blue"), xid=XID_AUTH)
+    world.run()
+    assert (client.replies[-1].xid, client.replies[-1].error) == (XID_AUTH, 0)
+    client.send(OpCode.AUTH, records.AuthPacket(0, "ensemble", b"green"), xid=XID_AUTH)
+    world.run()
+    assert len(client.replies) == 1 and client.closed
 
 
 def test_an_auth_packet_without_a_credential_ends_the_connection(client: Client) -> None:

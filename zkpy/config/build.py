@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 import attrs
 
 from zkpy.config.ensemble import MEMBER, Ensemble, is_wildcard
-from zkpy.config.keys import HONOURED, IGNORED, SNAPSHOTS_RETAINED_MIN, judge
+from zkpy.config.keys import ENSEMBLE_PROVIDER, HONOURED, IGNORED, SNAPSHOTS_RETAINED_MIN, judge
 from zkpy.config.properties import Setting, read_properties
 from zkpy.config.values import Corrected, parse_setting
 from zkpy.errors import ConfigError
@@ -68,6 +68,10 @@ class Config:
     """`DigestAuthenticationProvider.enabled`: whether anybody knows the scheme digest."""
     digest_hash: str = "sha1"
     """`DigestAuthenticationProvider.digestAlg`, as `hashlib` calls it."""
+    ensemble_scheme: bool = False
+    """The EnsembleAuthenticationProvider is asked for."""
+    ensemble_names: tuple[str, ...] = ()
+    """`ensembleAuthName`: any, if there are none."""
     extended_types: bool = False
     enforce_quota: bool = False
     read_only_mode: bool = False
@@ -121,6 +125,8 @@ class _Draft:
                 self.values[field] = self._plain(setting, parse_setting(setting, parser))
             elif member is not None and key not in IGNORED:
                 self.ensemble.add(setting, member[1], member[2])
+            elif key.startswith("authProvider.") and setting.value == ENSEMBLE_PROVIDER:
+                self.values["ensemble_scheme"] = True
             elif (warning := judge(setting)) is not None:
                 self.warnings.append(warning)
         self.ensemble.check()

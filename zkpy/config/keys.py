@@ -14,6 +14,7 @@ from zkpy.config.values import (
     parse_election,
     parse_flag,
     parse_hash,
+    parse_names,
     parse_property,
     parse_purge_interval,
     parse_snapshot_size,
@@ -53,6 +54,7 @@ HONOURED: Final[dict[str, tuple[str, Parser]]] = {
     "dynamicConfigFile": ("dynamic_file", parse_text),
     "electionAlg": ("election", parse_election),
     "enforceQuota": ("enforce_quota", parse_property),
+    "ensembleAuthName": ("ensemble_names", parse_names),
     "extendedTypesEnabled": ("extended_types", parse_property),
     "fsync.warningthresholdms": ("sync_warning_ms", parse_sync_warning),
     "globalOutstandingLimit": ("limits.outstanding_max", raised(1, "requests")),
@@ -100,6 +102,9 @@ SASL: Final = "SASL is not supported yet"
 METRICS: Final = "there is no HTTP server for metrics yet; `mntr` has them"
 HTTP: Final = "there is no HTTP server yet; four-letter words answer instead"
 AUDIT: Final = "there is no audit log yet"
+ENSEMBLE_PROVIDER: Final = "org.apache.zookeeper.server.auth.EnsembleAuthenticationProvider"
+"""What `authProvider.N` may name besides classes of one's own: it is here, too."""
+
 JAVA: Final = "it concerns ZooKeeper's Java server"
 TIMED: Final = "it follows from tickTime"
 
@@ -116,7 +121,7 @@ _REASONS: Final = {
         server.principal server.realm sessionRequireClientSASLAuth=false superUser
     """,
     "clients need not authenticate themselves yet": """
-        enforce.auth.enabled=false enforce.auth.schemes ensembleAuthName
+        enforce.auth.enabled=false enforce.auth.schemes
     """,
     HTTP: "admin.enableServer=false",
     AUDIT: "audit.enable=false",

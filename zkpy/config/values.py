@@ -105,6 +105,10 @@ def parse_words(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys([word for word in words if word] + ["srvr"]))
 
 
+def parse_names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in parse_text(text).split(","))
+
+
 def parse_purge_interval(text: str) -> bool:
     """Whether old images and logs are removed at all.
 

@@ -10,6 +10,7 @@ import hmac
 from dataclasses import dataclass
 
 from wire.codes import ErrorCode
+from wire.errors import RemoteProtocolError
 from zkpy.errors import ZkError
 from zkpy.pipeline.request import Identities
 
@@ -38,14 +39,28 @@ class Authenticator:
     """`DigestAuthenticationProvider.superDigest`: the id that may do everything."""
     digest_scheme: bool = True
     digest_hash: str = "sha1"
+    ensembles: tuple[str, ...] | None = None
+    """`ensembleAuthName`: with the scheme `ensemble` a client says whom it looks for.  None
+    where the scheme is unknown, no names where every name will do."""
 
     def authenticate(self, scheme: str, auth: bytes | None, address: str) -> Identities:
-        """The identities that an auth packet earns, or ZkError(AUTH_FAILED)."""
+        """The identities that an auth packet earns, or ZkError(AUTH_FAILED).
+
+        RemoteProtocolError closes the connection without an answer: the client is to try
+        another server, and would give up if it were told anything."""
         if scheme == "digest" and self.digest_scheme:
             return self._digest(auth)
         if scheme == "ip":
             return identities_of_address(address)
+        if scheme == "ensemble" and self.ensembles is not None:
+            return self._look_for(auth or b"", self.ensembles)
         raise ZkError(ErrorCode.AUTH_FAILED)
+
+    def _look_for(self, auth: bytes, ensembles: tuple[str, ...]) -> Identities:
+        name = auth.decode(errors="replace")
+        if name and ensembles and name not in ensembles:
+            raise RemoteProtocolError(f"it looks for the ensemble {name[:100]!r}")
+        return ()
 
     def _digest(self, auth: bytes | None) -> Identities:
         if auth is None:  # but of an empty one there is an id, in ZooKeeper too

@@ -363,6 +363,9 @@ class Clients:
             self.links.emit(link, encode_reply(request.xid, 0, refusal.code))
             self._close(link)
             return
+        except RemoteProtocolError as error:
+            self._refuse(link, error)
+            return
         identities = tuple(dict.fromkeys((*link.identities, *earned)))
         size = sum(len(name.encode()) for _, name in identities)
         limits = self._limits

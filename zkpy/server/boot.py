@@ -140,12 +140,17 @@ def build_replica(config: Config, recovered: Recovered) -> Replica:
         limits=config.limits,
         rules=find_rules(config),
         membership=membership_rules(config),
-        authenticator=Authenticator(config.super_digest, config.digest_scheme, config.digest_hash),
+        authenticator=build_authenticator(config),
         read_only_mode=config.read_only_mode,
         leader_serves=config.leader_serves,
         local_sessions=local_session_rules(config),
     )
     return Replica(options, recovered, rng=entropy(), wall_clock=wall_ms, now=monotonic_ms())
+
+
+def build_authenticator(config: Config) -> Authenticator:
+    ensembles = config.ensemble_names if config.ensemble_scheme else None
+    return Authenticator(config.super_digest, config.digest_scheme, config.digest_hash, ensembles)
 
 
 def find_rules(config: Config) -> Rules:
