@@ -10,8 +10,8 @@ import uuid
 from kazoo.client import KazooClient
 from kazoo.exceptions import NodeExistsError, NoNodeError
 
+from recipes.alarm import Alarm
 from recipes.base import TimeUp, Wait, session_of
-from recipes.locks.claim import Alarm
 
 READY = "ready"
 
@@ -49,7 +49,7 @@ class Barrier:
             alarm = Alarm(wait)
             try:
                 # get leaves no watch where there is no node.
-                wait.result(self._client.get_async(self._path, watch=alarm))
+                wait.result(self._client.get_async(self._path, watch=alarm.at(self._path)))
             except NoNodeError:
                 return
             wait.until(alarm.rings)
@@ -92,7 +92,7 @@ class DoubleBarrier:
             self._stand(wait)
             alarm = Alarm(wait)
             ready = f"{self._path}/{READY}"
-            if wait.result(self._client.exists_async(ready, watch=alarm)):
+            if wait.result(self._client.exists_async(ready, watch=alarm.at(ready))):
                 return
             members = self._members(wait)
             if self._name in members and len(members) >= self._size:
@@ -144,7 +144,8 @@ class DoubleBarrier:
     def _await_first(self, wait: Wait, name: str) -> None:
         alarm = Alarm(wait)
         try:
-            wait.result(self._client.get_async(f"{self._path}/{name}", watch=alarm))
+            path = f"{self._path}/{name}"
+            wait.result(self._client.get_async(path, watch=alarm.at(path)))
         except NoNodeError:
             return
         wait.until(alarm.rings)

@@ -60,6 +60,8 @@ class Wait:
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._event = client.handler.event_object()
         self._cancelled = False
+        self.endings: dict[object, Callable[[], object]] = {}
+        """What is called when this is over."""
 
     def __enter__(self) -> "Wait":
         self.client.add_listener(self.wake)
@@ -67,6 +69,8 @@ class Wait:
 
     def __exit__(self, *failure: object) -> None:
         self.client.remove_listener(self.wake)
+        for ending in list(self.endings.values()):
+            ending()
 
     def wake(self, *ignored: object) -> None:
         """Look at the condition again: a listener, a watch, or a link of a result."""

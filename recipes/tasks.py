@@ -19,7 +19,6 @@ again, is refused, however late and convinced it comes.
 
 import json
 import logging
-import threading
 import uuid
 import zlib
 from collections.abc import Callable, Iterable
@@ -29,6 +28,7 @@ import attrs
 from kazoo.client import KazooClient, TransactionRequest
 from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError
 
+from recipes.alarm import Alarm
 from recipes.base import NUMBER, TimeUp, Wait, find_own, name_of, session_of
 from recipes.locks.guard import raise_first
 from recipes.loop import Loop
@@ -125,15 +125,11 @@ class TaskBoard:
 
     def _await(self, wait: Wait, path: str) -> bytes:
         while True:
-            rung = threading.Event()
-
-            def ring(event: object, rung: threading.Event = rung) -> None:
-                rung.set()
-                wait.wake()
-
-            if wait.result(self.client.exists_async(path, watch=ring)) is not None:
+            alarm = Alarm(wait)
+            asked = self.client.exists_async(path, watch=alarm.at(path))
+            if wait.result(asked) is not None:
                 return bytes(wait.result(self.client.get_async(path))[0])
-            wait.until(rung.is_set)
+            wait.until(alarm.rings)
 
     def _remove(self, wait: Wait, path: str) -> None:
         try:

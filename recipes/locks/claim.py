@@ -15,6 +15,7 @@ import attrs
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
 
+from recipes.alarm import Alarm
 from recipes.base import Seat, TimeUp, Wait
 from recipes.locks.guard import Guard, LockLostError, NotHeldError, guard_of
 from recipes.locks.hold import Hold, HoldState, News, OnChange
@@ -267,8 +268,10 @@ class Claim:
                 wait.until(lambda: alarm.rings() or hold.is_final())  # noqa: B023
         return True
 
-    def _children(self, wait: Wait, watch: "Alarm | None" = None) -> list[str]:
-        asked = self.client.get_children_async(self._directory(), watch=watch)
+    def _children(self, wait: Wait, watch: Alarm | None = None) -> list[str]:
+        directory = self._directory()
+        bell = None if watch is None else watch.at(directory)
+        asked = self.client.get_children_async(directory, watch=bell)
         try:
             found: list[str] = wait.result(asked)
         except NoNodeError:
@@ -282,7 +285,7 @@ class Claim:
         return self.path
 
     @abstractmethod
-    def _is_my_turn(self, wait: Wait, alarm: "Alarm | None") -> bool | None:
+    def _is_my_turn(self, wait: Wait, alarm: Alarm | None) -> bool | None:
         """None if my node is not there.  If it is not my turn, `alarm`, if any, rings when to look
         again."""
 
@@ -303,21 +306,6 @@ class Claim:
 
     def _read(self, contender: Contender) -> Any:
         return self.client.get_async(f"{self._directory()}/{contender.name}")
-
-
-class Alarm:
-    """A watch for one wait; it rings too when the connection breaks, as kazoo then calls it."""
-
-    def __init__(self, wait: Wait) -> None:
-        self._wait = wait
-        self._rung = False
-
-    def __call__(self, event: object = None) -> None:
-        self._rung = True
-        self._wait.wake()
-
-    def rings(self) -> bool:
-        return self._rung
 
 
 def read_one(wait: Wait, contender: Contender, answer: Any) -> Queued | None:

@@ -13,8 +13,9 @@ Each contender has an ephemeral sequential node (`names.py`), and waits for the 
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
 
+from recipes.alarm import Alarm
 from recipes.base import Wait
-from recipes.locks.claim import MUTEX_FAMILIES, READ_WRITE_FAMILIES, Alarm, Claim, Format
+from recipes.locks.claim import MUTEX_FAMILIES, READ_WRITE_FAMILIES, Claim, Format
 from recipes.locks.names import Role
 from recipes.locks.turn import Behind, Gone, whose_turn
 
@@ -31,9 +32,9 @@ class _Queue(Claim):
     def _watch(self, wait: Wait, node: str, alarm: Alarm) -> None:
         """By get, which leaves no watch where there is no node; exists would."""
         try:
-            wait.result(self.client.get_async(node, watch=alarm))
+            wait.result(self.client.get_async(node, watch=alarm.at(node)))
         except NoNodeError:
-            alarm()
+            alarm.ring()
 
 
 class Lock(_Queue):

@@ -12,8 +12,9 @@ How many leases there are is each contender's own word; those who share a path a
 
 from kazoo.client import KazooClient
 
+from recipes.alarm import Alarm
 from recipes.base import Wait
-from recipes.locks.claim import Alarm, Claim
+from recipes.locks.claim import Claim
 from recipes.locks.hold import Hold
 from recipes.locks.lock import Lock
 from recipes.locks.names import CURATOR_LEASE
