@@ -11,7 +11,7 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import NodeExistsError, NoNodeError
 
 from recipes.alarm import Alarm
-from recipes.base import TimeUp, Wait, session_of
+from recipes.base import Removal, TimeUp, Wait, session_of
 
 READY = "ready"
 
@@ -59,10 +59,12 @@ class DoubleBarrier:
     """For `size` members, each with an object of its own; may be used again and again.
 
     A member whose session ends while it waits to enter comes back by itself.  One that has entered
-    and whose session ends has left, as far as the others can see.
+    and whose session ends has left, as far as the others can see.  Who comes while others are still
+    in waits for them to leave, and enters with the next round.
 
         PATH/<uuid>   one per member, ephemeral
-        PATH/ready    made by the one that completes the number, removed by the last to leave
+        PATH/ready    made by the one that completes the number, removed by the last to leave, or,
+                      if the session of that one has ended, by who comes next
     """
 
     def __init__(self, client: KazooClient, path: str, size: int, identifier: str = "") -> None:
@@ -71,10 +73,13 @@ class DoubleBarrier:
         self._client, self._path, self._size = client, path.rstrip("/"), size
         self._data = identifier.encode()
         self._name, self._session = "", 0
+        self._has_come = False
+        """Whether its node may have been made, since `enter` was called."""
 
     def enter(self, timeout: float | None = None) -> bool:
-        """Whether all are there; after `timeout` seconds without that, this one has left again."""
-        self._name, self._session = uuid.uuid4().hex, 0
+        """Whether all are there; after `timeout` seconds without that, this one has left again,
+        or, without a connection, leaves as soon as there is one."""
+        self._name, self._session, self._has_come = uuid.uuid4().hex, 0, False
         entered = False
         with Wait(self._client, timeout) as wait:
             try:
@@ -88,6 +93,8 @@ class DoubleBarrier:
         return entered
 
     def _enter(self, wait: Wait) -> None:
+        if not self._has_come:
+            self._await_end(wait)
         while True:
             self._stand(wait)
             alarm = Alarm(wait)
@@ -106,6 +113,7 @@ class DoubleBarrier:
         if session is None or session == self._session:
             return
         wait.result(self._client.ensure_path_async(self._path))
+        self._has_come = True
         create(wait, self._client.create_async(self._own(), self._data, ephemeral=True))
         self._session = session
 
@@ -116,23 +124,31 @@ class DoubleBarrier:
         children = wait.result(self._client.get_children_async(self._path))
         return sorted(name for name in children if name != READY)
 
-    def _withdraw(self) -> None:
+    def _withdraw(self) -> Removal:
+        """Its own node goes; if there is no connection, with the next one, or with the session."""
+        removal = Removal(self._client, self._path, "", self._name, bool(self._name))
         with Wait(self._client) as wait:
-            wait.persist(lambda: delete(wait, self._own()))
+            removal.link(wait.wake)
+            wait.until(lambda: removal.is_done or not self._client.connected)
+        return removal
 
     def leave(self, timeout: float | None = None) -> bool:
-        """Whether all have left.  This one has in any case; it may enter again only if all have."""
+        """Whether all have left.  This one has in any case, or does as soon as there is a
+        connection; it may enter again only if all have."""
+        removal = self._withdraw()
         with Wait(self._client, timeout) as wait:
+            removal.link(wait.wake)
             try:
-                wait.persist(lambda: self._leave(wait))
+                wait.until(lambda: removal.is_done)
+                wait.persist(lambda: self._await_end(wait))
             except TimeUp:
                 return False
         return True
 
-    def _leave(self, wait: Wait) -> None:
-        delete(wait, self._own())
+    def _await_end(self, wait: Wait) -> None:
+        """Of the last round: until all have left."""
         while True:
-            children = wait.result(self._client.get_children_async(self._path))
+            children = self._children(wait)
             if READY not in children:
                 # All have left: whoever stands here has come for the next round.
                 return
@@ -140,6 +156,13 @@ class DoubleBarrier:
                 delete(wait, f"{self._path}/{READY}")
                 return
             self._await_first(wait, sorted(name for name in children if name != READY)[0])
+
+    def _children(self, wait: Wait) -> list[str]:
+        try:
+            found: list[str] = wait.result(self._client.get_children_async(self._path))
+        except NoNodeError:
+            return []
+        return found
 
     def _await_first(self, wait: Wait, name: str) -> None:
         alarm = Alarm(wait)

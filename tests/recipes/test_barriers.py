@@ -94,7 +94,7 @@ def test_double_barrier_with_a_fault_at_every_request_of_entering(
 ) -> None:
     """The victim waits for the other; sooner or later both are in, and both come out again."""
     other = connect()
-    for at in range(1, 5):
+    for at in range(1, 6):
         proxy, path = make_proxy(), f"{root}-{at}"
         other.ensure_path(path)
         fault = proxy.arm(Fault(at, when, do=do))
@@ -143,3 +143,56 @@ def test_a_waiting_member_without_a_connection(
     assert DoubleBarrier(other, root, 2).enter(LIMIT_S)
     proxy.admit()
     assert victim.result(LIMIT_S)
+
+
+def test_what_a_crash_has_left_lets_nobody_in(connect: Connect, root: str, spawn: Spawn) -> None:
+    client, other = connect(), connect()
+    assert DoubleBarrier(client, root, 1).enter(LIMIT_S)
+    client.stop()
+    assert other.get_children(root) == ["ready"]
+    assert not DoubleBarrier(other, root, 2).enter(0.05)
+    entered = spawn(DoubleBarrier(other, root, 2).enter)
+    assert DoubleBarrier(connect(), root, 2).enter(LIMIT_S)
+    assert entered.result(LIMIT_S)
+
+
+def test_who_comes_while_others_are_in_waits_for_them(
+    connect: Connect, root: str, spawn: Spawn
+) -> None:
+    """One of two has crashed, and comes anew."""
+    crashed, other = connect(), connect()
+    entered = spawn(DoubleBarrier(crashed, root, 2).enter)
+    stays = DoubleBarrier(other, root, 2)
+    assert stays.enter(LIMIT_S)
+    assert entered.result(LIMIT_S)
+    crashed.stop()
+    again = DoubleBarrier(connect(), root, 2)
+    assert not again.enter(0.05)
+    entered = spawn(again.enter)
+    assert stays.leave(LIMIT_S)
+    assert stays.enter(LIMIT_S)
+    assert entered.result(LIMIT_S)
+
+
+def test_times_hold_without_a_connection(
+    connect: Connect, proxy: FaultProxy, root: str, spawn: Spawn
+) -> None:
+    client, other = connect(proxy.hosts), connect()
+    inside, waits = DoubleBarrier(client, f"{root}/1", 1), DoubleBarrier(client, f"{root}/2", 2)
+    assert inside.enter(LIMIT_S)
+    fault = proxy.arm(Fault(4, do=Link.refuse))
+    entered = spawn(waits.enter, 0.05)
+    fault.wait()
+    assert not entered.result(LIMIT_S)
+    until(lambda: not client.connected)
+    assert not inside.leave(0.05)
+    proxy.admit()
+    until(lambda: other.get_children(f"{root}/1") in ([], ["ready"]))
+    until(lambda: not other.exists(f"{root}/2") or other.get_children(f"{root}/2") == [])
+
+
+def test_who_has_not_entered_leaves(connect: Connect, root: str) -> None:
+    client = connect()
+    client.ensure_path(root)
+    assert DoubleBarrier(client, root, 2).leave(LIMIT_S)
+    assert client.exists(root)
