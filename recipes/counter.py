@@ -16,9 +16,15 @@ import threading
 import uuid
 
 from kazoo.client import KazooClient, TransactionRequest
-from kazoo.exceptions import BadVersionError, ConnectionLoss, NoNodeError, OperationTimeoutError
+from kazoo.exceptions import (
+    BadVersionError,
+    ConnectionLoss,
+    NoNodeError,
+    OperationTimeoutError,
+    SessionExpiredError,
+)
 
-from recipes.base import UnknownOutcomeError, Wait, session_of
+from recipes.base import Removal, UnknownOutcomeError, Wait, name_of, session_of
 from recipes.locks.guard import raise_first
 
 
@@ -37,12 +43,21 @@ class Counter:
 
     def add(self, number: int) -> int:
         """The value after it.  Raises UnknownOutcomeError when the session ended just then."""
+        if not isinstance(number, int):
+            raise TypeError(f"{number!r} is not a whole number")
         with self._mutex, Wait(self._client) as wait:
             while True:
                 wait.persist(lambda: self._stand(wait))
                 value, version = wait.persist(lambda: self._read(wait))
                 if self._try(wait, value + number, version):
                     return int(value + number)
+
+    def close(self) -> None:
+        """Leave nothing behind in a session that goes on; the object may be used again.  Waits for
+        an addition that is under way."""
+        with self._mutex:
+            Removal(self._client, self._path, "", name_of(self._own), bool(self._own))
+            self._own, self._session = "", 0
 
     def _read(self, wait: Wait) -> tuple[int, int]:
         """Value and version."""
@@ -77,6 +92,9 @@ class Counter:
         except NoNodeError:
             # Its own node went with its session, and the whole multi did nothing.
             self._session = 0
+            return False
+        except SessionExpiredError:
+            # It was not sent: what is under way when a session ends fails with ConnectionLoss.
             return False
         except (ConnectionLoss, OperationTimeoutError):
             return bool(wait.persist(lambda: self._happened(wait)))

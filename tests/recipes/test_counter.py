@@ -1,13 +1,15 @@
 """Counter: each addition once, whatever is lost."""
 
+import threading
 from collections.abc import Callable
 
 import pytest
 from kazoo.exceptions import ConnectionLoss
 
+from recipes.base import Wait
 from recipes.counter import Counter, UnknownOutcomeError
 from tests.recipes.conftest import Connect, MakeProxy, Spawn
-from tests.recipes.faults import LIMIT_S, Fault, FaultProxy, Link, When
+from tests.recipes.faults import LIMIT_S, Fault, FaultProxy, Link, When, until
 
 WHEN = pytest.mark.parametrize("when", list(When), ids=lambda when: str(when.value))
 
@@ -73,6 +75,51 @@ def test_expiry_at_every_request(
         unknown += unsure
     # Two of these requests are additions.
     assert unknown == 2
+
+
+def test_what_was_not_sent_when_the_session_ended_is_added_again(
+    connect: Connect, proxy: FaultProxy, root: str, spawn: Spawn
+) -> None:
+    client = connect(proxy.hosts)
+    counter = Counter(client, root)
+    assert counter.add(1) == 1
+    tried: list[int] = []
+    try_once, is_cut_off = counter._try, threading.Event()
+
+    def break_first(wait: Wait, value: int, version: int) -> bool:
+        if not tried:
+            proxy.refuse()
+            proxy.expire()
+            until(lambda: not client.connected)
+            is_cut_off.set()
+        tried.append(value)
+        return try_once(wait, value, version)
+
+    counter._try = break_first  # type: ignore[method-assign]
+    added = spawn(counter.add, 1)
+    assert is_cut_off.wait(LIMIT_S)
+    until(lambda: client._queue)
+    proxy.admit()
+    assert added.result(LIMIT_S) == 2
+    assert tried == [2, 2]
+
+
+def test_only_whole_numbers(connect: Connect, root: str) -> None:
+    """Another would be read by nobody any more."""
+    counter = Counter(connect(), root)
+    with pytest.raises(TypeError, match="whole"):
+        counter.add(0.5)  # type: ignore[arg-type]
+    assert counter.add(1) == 1
+
+
+def test_close(connect: Connect, root: str) -> None:
+    client = connect()
+    counter = Counter(client, root)
+    counter.close()
+    assert counter.add(1) == 1
+    counter.close()
+    until(lambda: client.get_children(root) == [])
+    assert counter.add(1) == 2
 
 
 def test_kazoos_counts_twice(connect: Connect, proxy: FaultProxy, root: str) -> None:
