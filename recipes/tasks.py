@@ -32,10 +32,15 @@ from recipes.alarm import Alarm
 from recipes.base import NUMBER, TimeUp, Wait, find_own, name_of, session_of
 from recipes.locks.guard import raise_first
 from recipes.loop import Loop
+from recipes.once import is_too_large
 
 log = logging.getLogger(__name__)
 
 ATTEMPTS: Final = 5
+MOST_BYTES: Final = 1_000_000
+"""Of a payload, and of a result: what goes with it into one request has to fit as well."""
+MOST_TEXT: Final = 10_000
+"""Characters of why a task was given up."""
 NOT_MINE: Final = (BadVersionError, NoNodeError, NodeExistsError)
 
 
@@ -74,9 +79,30 @@ def choose(tasks: Iterable[str], claims: Iterable[str], worker: str) -> str | No
     return free[zlib.crc32(worker.encode()) % len(free)] if free else None
 
 
-def encode(value: object) -> bytes:
-    """Raises TypeError, ValueError for what JSON cannot hold."""
+@attrs.frozen
+class Unreadable:
+    """A payload that was not put there by a TaskBoard."""
+
+    why: str
+
+
+def dump(value: object) -> bytes:
     return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+
+
+def encode(value: object) -> bytes:
+    """Raises TypeError, ValueError for what JSON cannot hold, or a request cannot."""
+    data = dump(value)
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"{len(data)} bytes of JSON, of {MOST_BYTES} at most")
+    return data
+
+
+def decode_payload(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as why:
+        return Unreadable(f"the payload cannot be read: {why}")
 
 
 def decode_outcome(data: bytes) -> tuple[Outcome, str]:
@@ -94,7 +120,8 @@ class TaskBoard:
 
     def submit(self, payload: Any, *, timeout: float | None = None) -> str:
         """The task's name.  It is submitted once, also when answers are lost.  Raises TimeUp: it
-        may have been submitted."""
+        may have been submitted; TypeError, ValueError for what JSON cannot hold, or is too large.
+        """
         data, prefix = encode(payload), f"{uuid.uuid4().hex}~"
         tried: list[bool] = []
         with Wait(self.client, timeout) as wait:
@@ -150,7 +177,7 @@ class TaskWorker:
         *,
         attempts: int = ATTEMPTS,
     ) -> None:
-        """`work` returns what JSON can hold; if it raises, the task is handed out again. It may run
+        """`work` returns what JSON can hold, up to a million bytes; if it raises, the task is handed out again. It may run
         more than once for a task, even at the same time in two workers. A task that was
         handed out `attempts` times without a result is given up, which is its result."""
         self.client, self.path, self.name, self._work = client, path.rstrip("/"), name, work
@@ -160,6 +187,8 @@ class TaskWorker:
         self._claim = uuid.uuid4().hex
         self._uncertain: dict[str, None] = {}
         """Tasks whose claim may have been made, or may yet be."""
+        self._too_large: dict[str, None] = {}
+        """Tasks of somebody else's that cannot be written once more."""
         self._loop = Loop(client, f"worker {name}", self._step, self._on_broken)
 
     def start(self) -> None:
@@ -177,6 +206,8 @@ class TaskWorker:
         claims = self._loop.children(wait, f"{self.path}/claims")
         tasks = self._loop.children(wait, f"{self.path}/tasks")
         job = self._claimed(wait, tasks, claims)
+        self._too_large = {each: None for each in self._too_large if each in tasks}
+        tasks = [each for each in tasks if each not in self._too_large]
         if job is None and (task := choose(tasks, claims, self.name)):
             self._loop.wake()
             job = self._try(wait, task)
@@ -204,7 +235,7 @@ class TaskWorker:
             return None
         if data != self._claim.encode() or stat.ephemeralOwner != session_of(self.client):
             return None
-        return Job(task, json.loads(payload), of_task.version, self._claim)
+        return Job(task, decode_payload(payload), of_task.version, self._claim)
 
     def _try(self, wait: Wait, task: str) -> Job | None:
         """None if others were faster."""
@@ -214,13 +245,17 @@ class TaskWorker:
             request = TransactionRequest(self.client)
             request.create(f"{self.path}/claims/{task}", self._claim.encode(), ephemeral=True)
             request.set_data(f"{self.path}/tasks/{task}", payload, stat.version)
+            if is_too_large(request):
+                log.warning("%s/tasks/%s is too large to be handed out", self.path, task)
+                self._too_large[task] = None
+                return None
             self._uncertain[task] = None
             raise_first(wait.result(request.commit_async()))
         except NOT_MINE:
             return None
         if session is None or session != session_of(self.client):
             return None
-        return Job(task, json.loads(payload), stat.version + 1, self._claim)
+        return Job(task, decode_payload(payload), stat.version + 1, self._claim)
 
     # --- work and report ----------------------------------------------------------------------
 
@@ -241,18 +276,20 @@ class TaskWorker:
     def _run(self, job: Job) -> tuple[bool, Any]:
         if job.token > self._attempts:
             return False, f"given up: handed out {self._attempts} times"
+        if isinstance(job.payload, Unreadable):
+            return False, job.payload.why[:MOST_TEXT]
         try:
             result = self._work(job)
             encode(result)
         except Exception as why:
             log.exception("%s: task %s failed", self.path, job.task)
-            return False, repr(why)
+            return False, repr(why)[:MOST_TEXT]
         return True, result
 
     def report(self, wait: Wait, job: Job, ok: bool, result: Any) -> None:
         """Raises StaleReportError."""
         plain = {"ok": ok, "result": result, "worker": self.name, "token": job.token}
-        data = encode({**plain, "claim": job.claim})
+        data = dump({**plain, "claim": job.claim})
         wait.persist(lambda: self._report(wait, job, data))
 
     def _report(self, wait: Wait, job: Job, data: bytes) -> None:

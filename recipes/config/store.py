@@ -68,7 +68,7 @@ def load(file: Path, path: str, schema: Schema[T]) -> Good[T] | None:
         return _load(file.read_bytes(), path, schema)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, ConfigError) as why:
+    except (OSError, ValueError, RecursionError, ConfigError) as why:
         log.warning("%s cannot be used: %s", file, why)
         return None
 

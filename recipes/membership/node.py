@@ -19,6 +19,9 @@ from recipes.membership.view import Member
 MEMBERS: Final = "members"
 DEPARTED: Final = "departed"
 FORMAT: Final = 1
+MOST_BYTES: Final = 1_000_000
+"""Of a member's node.  A server closes the connection on a request that is too large, which to a
+client is one more lost answer: it would be sent again for ever."""
 REMEMBERED: Final = 200
 """How many departures are kept: an observer has to look before so many others have left."""
 
@@ -31,14 +34,17 @@ def check_name(name: str) -> str:
 
 
 def encode_member(name: str, incarnation: str, metadata: Mapping[str, Any]) -> bytes:
-    """Raises ValueError, TypeError for what JSON cannot hold."""
+    """Raises ValueError, TypeError for what JSON cannot hold, or a node cannot."""
     plain = {
         "format": FORMAT,
         "name": name,
         "incarnation": incarnation,
         "metadata": dict(metadata),
     }
-    return json.dumps(plain, allow_nan=False, separators=(",", ":")).encode()
+    data = json.dumps(plain, allow_nan=False, separators=(",", ":")).encode()
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"{len(data)} bytes of JSON, of {MOST_BYTES} at most")
+    return data
 
 
 def decode_member(data: bytes, joined: int) -> Member | None:
@@ -64,7 +70,7 @@ def decode_departed(data: bytes) -> list[str]:
 def _mapping(data: bytes) -> dict[str, Any]:
     try:
         plain = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return plain if isinstance(plain, dict) and plain.get("format") == FORMAT else {}
 

@@ -78,6 +78,43 @@ def test_failures_are_handed_out_again_and_given_up(connect: Connect, root: str)
     assert left_behind(board.client, root) == []
 
 
+@pytest.mark.parametrize("payload", [b"no JSON", b"", b"[" * 100_000])
+def test_what_cannot_be_read_holds_up_nothing(connect: Connect, root: str, payload: bytes) -> None:
+    board, worker = TaskBoard(connect(), root), TaskWorker(connect(), root, "w", double)
+    task = board.submit(1)
+    path = board.client.create(f"{root}/tasks/foreign~", payload, sequence=True)
+    worker.start()
+    outcome = board.take(path.rpartition("/")[2], timeout=LIMIT_S)
+    assert not outcome.ok
+    assert "cannot be read" in outcome.result
+    assert board.take(task, timeout=LIMIT_S).result == 2
+    worker.stop()
+
+
+def test_what_is_too_large(connect: Connect, proxy: FaultProxy, root: str) -> None:
+    """A server closes the connection on it, again and again."""
+    client = connect(proxy.hosts)
+    board = TaskBoard(connect(), root)
+    with pytest.raises(ValueError, match="1100002 bytes"):
+        board.submit("x" * 1_100_000)
+
+    def repeat(job: Job) -> str:
+        if job.token == 2:
+            raise ValueError("y" * 1_100_000)
+        return "x" * int(job.payload)
+
+    foreign = b'"' + b"z" * 1_047_900 + b'"'
+    board.client.create(f"{root}/tasks/0~", foreign, sequence=True, makepath=True)
+    worker = TaskWorker(client, root, "w", repeat, attempts=2)
+    worker.start()
+    outcome = board.take(board.submit(1_100_000), timeout=LIMIT_S)
+    assert not outcome.ok
+    assert outcome.result.startswith("ValueError('yyy")
+    assert board.take(board.submit(3), timeout=LIMIT_S).result == "xxx"
+    worker.stop()
+    assert {each.link for each in proxy.seen} == {1}
+
+
 def test_a_late_report_is_refused(connect: Connect, proxy: FaultProxy, root: str) -> None:
     board = TaskBoard(connect(), root)
     inside, go_on = threading.Event(), threading.Event()

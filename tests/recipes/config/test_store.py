@@ -97,3 +97,8 @@ def test_a_document_under_a_wrong_version(file: Path) -> None:
     plain = json.loads(file.read_bytes())
     file.write_bytes(json.dumps({**plain, "version": 9}).encode())
     assert load(file, "/a", SCHEMA) is None
+
+
+def test_nested_too_deeply(file: Path) -> None:
+    file.write_bytes(b"[" * 100_000)
+    assert load(file, "/a", SCHEMA) is None

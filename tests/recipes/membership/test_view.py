@@ -169,6 +169,14 @@ def test_nodes() -> None:
         assert decode_departed(bad) == []
 
 
+def test_nodes_that_cannot_be_read_or_written() -> None:
+    for data in (b"", b"\xff", b"[" * 100_000, b"{}", b'{"format":1,"name":"a"}'):
+        assert decode_member(data, 1) is None
+        assert decode_departed(data) == []
+    with pytest.raises(ValueError, match="at most"):
+        encode_member("a", "0", {"x": "y" * 1_000_000})
+
+
 def test_of_two_nodes_of_one_name_the_newer_counts() -> None:
     old, new = member("a", "1", 5), member("a", "2", 9)
     assert newest_by_name([new, old]) == {"a": new}
