@@ -20,7 +20,7 @@ from kazoo.client import KazooClient
 from kazoo.protocol.states import KazooState
 
 from recipes.kafka import paths
-from recipes.kafka.fields import FormatError
+from recipes.kafka.fields import FormatError, is_number
 from recipes.kafka.formats import Broker, decode_broker, encode_broker
 from recipes.kafka.znodes import LEAVE_S, SomebodyElse, Worker, Znode, Znodes
 
@@ -56,9 +56,10 @@ class BrokerRegistration(Worker):
 
     def start(self) -> None:
         """Register, and keep it so.  SomebodyElse if the id is taken: nothing is started then."""
+        self.rival = None
         super().start()
         with self._news:
-            self._news.wait_for(lambda: self.epoch is not None or self.rival is not None)
+            self._news.wait_for(lambda: self.epoch or self.rival is not None or self.is_stopping())
             rival = self.rival
         if rival is not None:
             super().stop()
@@ -66,7 +67,7 @@ class BrokerRegistration(Worker):
 
     def stop(self, timeout_s: float | None = LEAVE_S) -> None:
         """And take the registration away; if there is no connection so soon, the session's end does
-        that."""
+        that.  A `start` that still waits, in another thread, comes back too."""
         self.leave(self._deregister, timeout_s)
         self._set_epoch(None, self.losses)
 
@@ -76,6 +77,10 @@ class BrokerRegistration(Worker):
         zk = Znodes(self.client)
         zk.sync(self.path)
         zk.remove_own(self.path)
+
+    def on_stop(self) -> None:
+        with self._news:
+            self._news.notify_all()
 
     def wait(self, timeout_s: float | None = None, after: int = -1) -> bool:
         """Until it is registered, later than under the epoch `after`; whether it is in time."""
@@ -127,7 +132,7 @@ class BrokerRegistration(Worker):
     def _set_epoch(self, epoch: int | None, losses: int) -> None:
         """Unless the session in which it was found has ended meanwhile, or it is to stop."""
         with self._news:
-            late = losses != self.losses or (epoch is not None and self._is_stopping())
+            late = losses != self.losses or (epoch is not None and self.is_stopping())
             if late or epoch == self.epoch:
                 return
             self.epoch = epoch
@@ -153,7 +158,7 @@ def list_epochs(zk: Znodes, watch: Callable[..., None] | None = None) -> dict[in
 
 
 def _read_brokers(zk: Znodes, watch: Callable[..., None] | None) -> dict[int, Znode]:
-    ids = sorted(int(name) for name in zk.children(paths.BROKER_IDS, watch) if name.isdigit())
+    ids = sorted(int(name) for name in zk.children(paths.BROKER_IDS, watch) if is_number(name))
     found = zk.read_all(map(paths.broker, ids))
     read = {each: found[paths.broker(each)] for each in ids}
     return {broker_id: node for broker_id, node in read.items() if node is not None}

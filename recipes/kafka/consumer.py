@@ -108,6 +108,8 @@ class Consumer(Worker):
         `on_revoked` is called before partitions are released, to commit what was done;
         `on_lost` in kazoo's thread, when there is nothing to be done any more.
         """
+        if any(streams < 1 for streams in subscription.streams.values()):
+            raise ValueError("a topic has one stream at least")
         self.group = group
         self.consumer_id = consumer_id or make_id(group)
         super().__init__(client, f"consumer {self.consumer_id}")

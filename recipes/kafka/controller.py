@@ -147,7 +147,8 @@ class Controller(Worker):
         office = self.office
         return None if office is None else office.term.epoch
 
-    # What others ask of a controller.  Each gives a Future, which fails with NotController.
+    # What others ask of a controller.  Each gives a Future, which fails with NotController; without
+    # a connection it waits for one, as nobody knows who the controller is.
 
     def shut_down(
         self, broker: int, broker_epoch: int | None = None
@@ -175,7 +176,13 @@ class Controller(Worker):
         with self._lock:
             self._asked.append((what, answer))
         self.wake()
+        if self.is_stopping():
+            self._refuse(self._take_news()[1])
         return answer
+
+    def on_stop(self) -> None:
+        """Nobody answers what is asked from here on, nor what is being asked now."""
+        self._refuse(self._take_news()[1])
 
     # The loop.
 

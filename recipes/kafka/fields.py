@@ -7,11 +7,12 @@ another type is a `FormatError` that names the field.
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import attrs
 
 T = TypeVar("T", int, str, bool)
+MOST_DIGITS: Final = 19
 
 
 class FormatError(ValueError):
@@ -34,7 +35,7 @@ def load(data: bytes, what: str) -> "Fields":
 def parse(data: bytes, what: str) -> Any:
     try:
         return json.loads(data.decode())
-    except ValueError as why:
+    except (ValueError, RecursionError) as why:
         raise FormatError(f"{what}: not JSON ({why}): {data!r:.200}") from None
 
 
@@ -81,7 +82,7 @@ class Fields:
     def timestamp(self) -> int:
         """Milliseconds since 1970, 0 if none.  Kafka writes digits in a string, and reads none."""
         text = str(self.values.get("timestamp", "0"))
-        return int(text) if text.isascii() and text.isdigit() else 0
+        return int(text) if is_number(text) else 0
 
     def inner(self, name: str) -> "Fields":
         value = self._typed(name, dict)
@@ -104,7 +105,7 @@ class Fields:
         return {name: self._typed(name, kind) for name in self.values}
 
     def _number_of(self, name: str) -> int:
-        if not (name.isascii() and name.isdigit()):
+        if not is_number(name):
             raise FormatError(f"{self.what}: {name!r} is not a number")
         return int(name)
 
@@ -126,6 +127,11 @@ class Fields:
 def is_a(value: object, kind: type[Any]) -> bool:
     """`true` is no number."""
     return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+
+
+def is_number(text: str) -> bool:
+    """Decimal digits, of at most 64 bits: not what else Unicode, or Python, takes for a number."""
+    return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
 
 
 def one_of(value: int, known: Sequence[int], what: str) -> int:

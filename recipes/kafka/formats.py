@@ -39,6 +39,7 @@ from recipes.kafka.fields import (
     FormatError,
     dump,
     dump_number,
+    is_number,
     load,
     load_number,
     one_of,
@@ -308,7 +309,7 @@ def encode_controller(node: ControllerNode) -> bytes:
 
 def decode_controller(data: bytes) -> ControllerNode:
     """Also the bare id of Kafka 0.8's first releases."""
-    if data.isdigit():
+    if is_number(data.decode("latin-1")):
         return ControllerNode(int(data), version=0)
     fields = load(data, "controller")
     has_epoch = fields.has("kraftControllerEpoch")
@@ -564,8 +565,10 @@ def decode_subscription(data: bytes, what: str = "consumer") -> Subscription:
     )
     try:
         subscription.topics([""])
-    except re.error as why:
+    except (re.error, OverflowError, RecursionError) as why:
         raise FormatError(f"{what}: not an expression ({why}): {data!r:.200}") from None
+    if any(streams < 1 for streams in subscription.streams.values()):
+        raise FormatError(f"{what}: a topic without a stream: {data!r:.200}")
     return subscription
 
 
@@ -586,7 +589,7 @@ def encode_owner(thread: ThreadId) -> bytes:
 
 def decode_owner(data: bytes) -> ThreadId:
     consumer, dash, number = data.decode("utf-8", "replace").rpartition("-")
-    if not dash or not (number.isascii() and number.isdigit()):
+    if not dash or not is_number(number):
         raise FormatError(f"owner: not a thread of a consumer: {data!r:.200}")
     return ThreadId(consumer, int(number))
 

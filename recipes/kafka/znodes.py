@@ -227,7 +227,7 @@ class Worker:
     def __init__(self, client: KazooClient, name: str) -> None:
         self.client = client
         self.name = name
-        self.zk = Znodes(client, self._is_stopping)
+        self.zk = Znodes(client, self.is_stopping)
         self.losses = 0
         """How many sessions have ended since the start."""
         self.failure: Exception | None = None
@@ -244,9 +244,16 @@ class Worker:
     def on_state(self, state: str) -> None:
         """A change of the connection, in kazoo's thread: it must not wait for anything."""
 
+    def on_stop(self) -> None:
+        """It is to stop, in the thread of whoever says so."""
+
     # For all.
 
     def start(self) -> None:
+        """Also once more, after a stop.  RuntimeError while it runs."""
+        if self._thread is not None and self._thread.is_alive():
+            raise RuntimeError(f"{self.name} runs already, or has not come to its end yet")
+        self._stopping.clear()
         self.client.add_listener(self._listen)
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self._awake.set()
@@ -261,6 +268,7 @@ class Worker:
         self._stopping.set()
         self._awake.set()
         self.client.remove_listener(self._listen)
+        self.on_stop()
         if self._thread is None or self._thread is threading.current_thread():
             return True
         self._thread.join(timeout_s)
@@ -282,7 +290,7 @@ class Worker:
         """Also a watch, and so called in kazoo's thread."""
         self._awake.set()
 
-    def _is_stopping(self) -> bool:
+    def is_stopping(self) -> bool:
         return self._stopping.is_set()
 
     def _listen(self, state: str) -> None:

@@ -42,6 +42,11 @@ def test_and_by_utf_16_units() -> None:
     assert [each.consumer for each in threads] == ["\U00010000", "\uffff"]
 
 
+def test_without_a_stream() -> None:
+    for assign in (assign_range, assign_roundrobin):
+        assert assign({"a": {"t": 0}}, {"t": [0]}, None) == {}
+
+
 def test_java_hash() -> None:
     """Values of Java's String.hashCode."""
     assert java_hash("") == 0

@@ -10,8 +10,8 @@ from recipes.kafka import paths
 from recipes.kafka.brokers import BrokerRegistration, list_brokers, list_epochs
 from recipes.kafka.formats import Broker, decode_broker
 from recipes.kafka.znodes import SomebodyElse, Znodes
-from tests.recipes.conftest import MakeProxy
-from tests.recipes.faults import LIMIT_S, FaultProxy
+from tests.recipes.conftest import MakeProxy, Spawn
+from tests.recipes.faults import LIMIT_S, Fault, FaultProxy, Link
 from tests.recipes.kafka.conftest import FAULT_NAMES, FAULTS, MakeFault, Place, Witness, sweep
 
 BROKER = Broker.at(1, "h1", 9092, rack="r1")
@@ -43,7 +43,8 @@ def test_registered_and_gone(place: Place, witness: Witness) -> None:
 
 def test_unreadable_brokers_are_alive_but_not_listed(place: Place, witness: Witness) -> None:
     witness.client.create(paths.broker(7), b"{}", makepath=True)
-    witness.client.create(f"{paths.BROKER_IDS}/no-number", b"")
+    for name in ("no-number", "²", "٣", "1" * 5000):
+        witness.client.create(f"{paths.BROKER_IDS}/{name}", b"")
     assert list_brokers(witness.zk) == {}
     assert list(list_epochs(witness.zk)) == [7]
 
@@ -93,6 +94,32 @@ def test_id_is_taken(place: Place, proxy: FaultProxy, witness: Witness) -> None:
     assert found is not None and found.czxid == first.epoch
     first.stop()
     registered(place, proxy).stop()
+
+
+def test_started_again(place: Place, witness: Witness, spawn: Spawn) -> None:
+    """After a stop, and after it was refused, once the other has left."""
+    first, second = registered(place), BrokerRegistration(place.client(), BROKER)
+    with pytest.raises(SomebodyElse):
+        second.start()
+    first.stop()
+    spawn(second.start).result(LIMIT_S)
+    check_registered(second, witness)
+    with pytest.raises(RuntimeError, match="runs already"):
+        second.start()
+    second.stop()
+    spawn(first.start).result(LIMIT_S)
+    check_registered(first, witness)
+    first.stop()
+
+
+def test_stopped_before_it_is_registered(place: Place, proxy: FaultProxy, spawn: Spawn) -> None:
+    registration = BrokerRegistration(place.client(proxy), BROKER)
+    fault = proxy.arm(Fault(1, do=Link.refuse))
+    starting = spawn(registration.start)
+    fault.wait()
+    registration.stop(0)
+    starting.result(LIMIT_S)
+    assert registration.epoch is None
 
 
 def test_rival_after_expiry_is_waited_for(

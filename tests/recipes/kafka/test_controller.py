@@ -107,6 +107,21 @@ def answer_of(future: Future[Any]) -> Any:
     return future.result(LIMIT_S)
 
 
+def test_who_asks_one_that_is_stopped_is_told(place: Place, scene: Scene) -> None:
+    controller = started(place)
+    scene.until_controller(1)
+    controller.stop()
+    for answer in (controller.resign(), controller.shut_down(1)):
+        assert isinstance(answer.exception(LIMIT_S), NotController)
+
+
+def test_and_who_asks_when_it_stops(place: Place) -> None:
+    controller = Controller(place.client(), 1)
+    answer = controller.resign()
+    controller.stop()
+    assert isinstance(answer.exception(LIMIT_S), NotController)
+
+
 # --- election and fencing ------------------------------------------------------------------
 
 

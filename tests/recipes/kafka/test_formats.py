@@ -267,6 +267,21 @@ BROKEN: list[tuple[Callable[[bytes], Any], str, str]] = [
         '{"subscription":{"*":1},"pattern":"white_list","timestamp":"0"}',
         "not an expression",
     ),
+    (
+        f.decode_subscription,
+        '{"subscription":{"a{99999999999999999999}":1},"pattern":"white_list","timestamp":"0"}',
+        "not an expression",
+    ),
+    (
+        f.decode_subscription,
+        f'{{"subscription":{{"{"(" * 5000}{")" * 5000}":1}},"pattern":"black_list"}}',
+        "not an expression",
+    ),
+    (f.decode_subscription, '{"subscription":{"t":0},"pattern":"static"}', "without a stream"),
+    (f.decode_leadership, "[" * 100_000, "not JSON"),
+    (lambda data: f.decode_topic("t", data), f'{{"partitions":{{"{"1" * 5000}":[1]}}}}', "number"),
+    (f.decode_controller, "1" * 5000, "not JSON"),
+    (f.decode_owner, f"consumer-{'1' * 5000}", "not a thread"),
 ]
 
 

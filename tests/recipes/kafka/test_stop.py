@@ -90,6 +90,16 @@ def test_stop_waits_for_the_connection(scene: Scene, spawn: Spawn) -> None:
     assert scene.client.client_id == session
 
 
+def test_started_again(scene: Scene) -> None:
+    scene.made.stop()
+    assert scene.left() == []
+    scene.made.start()
+    for each in scene.kind.left:
+        scene.witness.until(each, lambda node: node is not None)
+    scene.made.stop()
+    assert scene.left() == []
+
+
 def test_it_does_not_wait_for_ever(scene: Scene) -> None:
     scene.cut_off()
     scene.made.stop(0)
