@@ -177,9 +177,10 @@ class TaskWorker:
         *,
         attempts: int = ATTEMPTS,
     ) -> None:
-        """`work` returns what JSON can hold, up to a million bytes; if it raises, the task is handed out again. It may run
-        more than once for a task, even at the same time in two workers. A task that was
-        handed out `attempts` times without a result is given up, which is its result."""
+        """`work` returns what JSON can hold, up to a million bytes; if it raises, the task is
+        handed out again. It may run more than once for a task, even at the same time in two
+        workers. A task that was handed out `attempts` times without a result is given up,
+        which is its result."""
         self.client, self.path, self.name, self._work = client, path.rstrip("/"), name, work
         self._attempts = attempts
         self.refused = 0

@@ -66,7 +66,8 @@ def threads_by_topic(members: Members) -> dict[str, list[ThreadId]]:
     for consumer, topics in members.items():
         for topic, streams in topics.items():
             threads.setdefault(topic, []).extend(ThreadId(consumer, n) for n in range(streams))
-    return {each: sorted(threads[each], key=_java_order) for each in sorted(threads) if threads[each]}
+    known = sorted(topic for topic, its in threads.items() if its)
+    return {topic: sorted(threads[topic], key=_java_order) for topic in known}
 
 
 def _java_order(thread: ThreadId) -> bytes:

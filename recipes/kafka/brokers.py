@@ -56,7 +56,7 @@ class BrokerRegistration(Worker):
 
     def start(self) -> None:
         """Register, and keep it so.  SomebodyElse if the id is taken: nothing is started then."""
-        self.rival = None
+        self._set_rival(None)
         super().start()
         with self._news:
             self._news.wait_for(lambda: self.epoch or self.rival is not None or self.is_stopping())

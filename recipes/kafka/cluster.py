@@ -139,6 +139,10 @@ class Cluster:
     """Topics that are to be deleted, in the order in which that was seen."""
     deleted: dict[Replica, ReplicaState] = attrs.field(factory=dict)
     """How far each replica of these topics is."""
+    owed: dict[Replica, int] = attrs.field(factory=dict)
+    """Answers that are still to come to orders of a deletion that was called off."""
+    last_epochs: dict[TopicPartition, int] = attrs.field(factory=dict)
+    """Leader epochs of states that such a deletion may have taken away."""
     moves: dict[TopicPartition, tuple[int, ...]] = attrs.field(factory=dict)
     moves_version: int = -1
     """Of the znode with the requests; -1 where there is none."""
@@ -226,6 +230,7 @@ class Cluster:
         for replica, state in self.deleted.items():
             if replica.broker in lost and state is ReplicaState.DELETION_STARTED:
                 self.deleted[replica] = ReplicaState.DELETION_INELIGIBLE
+        self.owed = {each: count for each, count in self.owed.items() if each.broker not in lost}
 
     def _retry_deletions(self, came: Iterable[int]) -> None:
         back = set(came)
@@ -276,9 +281,40 @@ class Cluster:
         self.states.pop(where, None)
         self.broken[where] = None
 
-    def set_deletions(self, names: Iterable[str]) -> None:
+    def set_deletions(self, names: Iterable[str]) -> dict[TopicPartition, list[int]]:
+        """Partitions of topics of which the deletion had begun and is called off, and the brokers
+        that were told to delete them: their states are to be read again, and then see `restore`."""
         present = dict.fromkeys(names)
+        gone = [each for each in self.deletions if each not in present]
         self.deletions = {n: None for n in self.deletions if n in present} | present
+        told: dict[TopicPartition, list[int]] = {}
+        for replica in [each for each in self.deleted if each.where.topic in gone]:
+            told.setdefault(replica.where, []).append(replica.broker)
+        for name in gone:
+            self._call_off(name)
+        self.last_epochs |= {
+            where: self.states[where].leadership.leader_epoch
+            for where in told
+            if where in self.states
+        }
+        return told
+
+    def _call_off(self, name: str) -> None:
+        """Who is told to delete again is told anew, and a late answer to the first time is none to
+        that."""
+        for replica in [each for each in self.deleted if each.where.topic == name]:
+            if self.deleted.pop(replica) is ReplicaState.DELETION_STARTED:
+                self.owed[replica] = self.owed.get(replica, 0) + 1
+
+    def restore(self, told: Mapping[TopicPartition, Iterable[int]]) -> list[Order]:
+        """For brokers that may have deleted a replica which is to stay."""
+        return [
+            LeaderAndIsr(where, alive, known.leadership, replicas)
+            for where, brokers in told.items()
+            if (alive := tuple(each for each in brokers if each in self.brokers))
+            and (known := self.states.get(where))
+            and (replicas := self.replicas_of(where))
+        ]
 
     def set_moves(self, moves: Moves, version: int) -> None:
         self.moves, self.moves_version = dict(moves), version
@@ -296,7 +332,10 @@ class Cluster:
     def replica_deleted(self, where: TopicPartition, broker: int, *, failed: bool = False) -> None:
         """A broker's answer to a StopReplica that deletes; of others nothing is noted."""
         replica = Replica(where, broker)
-        if self.deleted.get(replica) is ReplicaState.DELETION_STARTED:
+        owed = self.owed.pop(replica, 0)
+        if owed:
+            self.owed |= {replica: owed - 1} if owed > 1 else {}
+        elif self.deleted.get(replica) is ReplicaState.DELETION_STARTED:
             done = ReplicaState.DELETION_SUCCESSFUL
             self.deleted[replica] = ReplicaState.DELETION_INELIGIBLE if failed else done
 
@@ -304,8 +343,9 @@ class Cluster:
         known = self.topics.pop(name)
         for number in known.topic.partitions:
             self.set_state(TopicPartition(name, number), None)
-        self.deleted = {r: s for r, s in self.deleted.items() if r.where.topic != name}
+        self._call_off(name)
         self.deletions.pop(name, None)
+        self.last_epochs = {w: e for w, e in self.last_epochs.items() if w.topic != name}
         # Neither the topic's leave to lose records nor an operator's is the next one's.
         self.unclean_topics.pop(name, None)
         self.unclean_once = {w: None for w in self.unclean_once if w.topic != name}
@@ -362,7 +402,11 @@ class Cluster:
         writes: list[Write] = []
         if step.leadership is not None:
             known = self.states.get(where)
-            writes.append(PutState(where, step.leadership, known.version if known else None))
+            leadership = step.leadership
+            if known is None and where in self.last_epochs:
+                epoch = self.last_epochs[where] + 1
+                leadership = attrs.evolve(leadership, leader_epoch=epoch)
+            writes.append(PutState(where, leadership, known.version if known else None))
         if step.replicas is not None:
             known_topic = self.topics[where.topic]
             grown = {**known_topic.topic.partitions, where.partition: step.replicas}
@@ -438,6 +482,7 @@ class Cluster:
             case PutState(where, leadership, version):
                 self.states[where] = Known(leadership, 0 if version is None else version + 1)
                 self.unclean_once.pop(where, None)
+                self.last_epochs.pop(where, None)
             case PutTopic(name, topic, version):
                 self.topics[name] = KnownTopic(topic, version + 1, self.topics[name].czxid)
             case DropTopic(name):

@@ -164,7 +164,7 @@ class Controller(Worker):
     def report_deleted(
         self, where: TopicPartition, broker: int, *, failed: bool = False
     ) -> Future[None]:
-        """A broker's answer to a StopReplica that deletes."""
+        """A broker's answer to a StopReplica that deletes, one to each."""
         return self._ask(lambda office: office.replica_deleted(where, broker, failed))
 
     def resign(self) -> Future[None]:
@@ -463,9 +463,10 @@ class Office:
             self.cluster.set_state(where, Known(leadership, node.version))
 
     def _read_deletions(self) -> None:
-        self.cluster.set_deletions(
-            self.zk.children(paths.DELETE_TOPICS, self._watch(paths.DELETE_TOPICS))
-        )
+        names = self.zk.children(paths.DELETE_TOPICS, self._watch(paths.DELETE_TOPICS))
+        called_off = self.cluster.set_deletions(names)
+        self._read_states(list(called_off))
+        self._send(self.cluster.restore(called_off))
 
     def _read_moves(self) -> None:
         node = self._read_request(paths.REASSIGN_PARTITIONS)

@@ -284,6 +284,55 @@ def test_deletion_that_a_broker_could_not_do_is_tried_when_it_returns() -> None:
     assert StopReplica(P0, 1, delete=True) in told
 
 
+def test_deletion_that_is_called_off_and_asked_for_again() -> None:
+    """What was deleted the first time is there again, and is to be deleted anew."""
+    cluster = with_topic(1, 2, 3)
+    cluster.set_deletions(["t"])
+    first = settle(cluster)
+    cluster.replica_deleted(P0, 1)
+    called_off = cluster.set_deletions([])
+    assert called_off == {P0: [1, 2, 3], P1: [2, 3, 1]}
+    known, replicas = cluster.states[P0].leadership, cluster.replicas_of(P0)
+    assert replicas is not None
+    assert cluster.restore(called_off)[0] == LeaderAndIsr(P0, (1, 2, 3), known, replicas)
+    assert settle(cluster) == []
+    assert cluster.set_deletions(["t"]) == {}
+    assert settle(cluster) == first
+    cluster.replica_deleted(P0, 1)
+    late = [each for each in first if (each.where, getattr(each, "broker", 0)) != (P0, 1)]
+    for _ in range(2):
+        assert cluster.plan() == []
+        for order in late:
+            assert isinstance(order, StopReplica)
+            cluster.replica_deleted(order.where, order.broker)
+    assert cluster.plan() == [(DropTopic("t", 0, CZXID),)]
+    assert not cluster.owed
+
+
+def test_a_broker_that_is_dead_owes_no_answer() -> None:
+    cluster = with_topic(1, 2, 3)
+    cluster.set_deletions(["t"])
+    settle(cluster)
+    cluster.set_deletions([])
+    kill(cluster, 1, 2, 3)
+    assert not cluster.owed
+
+
+def test_state_that_a_deletion_took_away_before_it_was_called_off() -> None:
+    cluster = with_topic(1, 2, 3)
+    kill(cluster, 1)
+    assert lead(cluster, P0) == (2, (2, 3), 1)
+    change(cluster, {1: 11, 2: 20, 3: 30})
+    cluster.set_deletions(["t"])
+    for order in settle(cluster):
+        assert isinstance(order, StopReplica)
+        cluster.replica_deleted(order.where, order.broker)
+    for where in cluster.set_deletions([]):
+        cluster.set_state(where, None)
+    settle(cluster)
+    assert lead(cluster, P0) == (1, (1, 2, 3), 2)
+
+
 def test_topic_on_the_move_is_deleted_afterwards() -> None:
     cluster = with_topic(1, 2, 3, 4)
     cluster.set_moves({P0: (4,)}, 0)
@@ -339,6 +388,7 @@ class Story:
     def act(self) -> None:
         acts: list[Callable[[], None]] = [self.bounce, self.bounce, self.create, self.grow_isr]
         acts += [self.grow_isr, self.move, self.delete, self.shut_down, self.fail_over]
+        acts += [self.call_off]
         self.dice.choice(acts)()
         self.settle()
 
@@ -384,6 +434,12 @@ class Story:
         if self.topics and self.dice.random() < 0.4:
             self.deletions[self.dice.choice(list(self.topics))] = None
             self.cluster.set_deletions(self.deletions)
+
+    def call_off(self) -> None:
+        if self.deletions and self.dice.random() < 0.5:
+            del self.deletions[self.dice.choice(list(self.deletions))]
+            for where in self.cluster.set_deletions(self.deletions):
+                self.cluster.set_state(where, self.states.get(where))
 
     def shut_down(self) -> None:
         if self.alive:

@@ -103,6 +103,14 @@ def started(place: Place, broker: int = 1, **options: Any) -> Controller:
     return controller
 
 
+def into(told: SimpleQueue[Order]) -> Callable[[Sequence[Order]], None]:
+    def tell(orders: Sequence[Order]) -> None:
+        for each in orders:
+            told.put(each)
+
+    return tell
+
+
 def answer_of(future: Future[Any]) -> Any:
     return future.result(LIMIT_S)
 
@@ -278,12 +286,7 @@ def test_move_without_a_notification(place: Place, scene: Scene) -> None:
 def test_topic_is_deleted_when_brokers_say_so(place: Place, scene: Scene) -> None:
     scene.up(1, 2)
     told: SimpleQueue[Order] = SimpleQueue()
-
-    def tell(orders: Sequence[Order]) -> None:
-        for each in orders:
-            told.put(each)
-
-    controller = started(place, tell=tell)
+    controller = started(place, tell=into(told))
     create_topic(scene.witness.zk, "t", assignment={0: [1, 2]})
     first = told.get(timeout=LIMIT_S)
     assert first == LeaderAndIsr(P0, (1, 2), Leadership(1, (1, 2), 0, 1), Replicas((1, 2)))
@@ -398,6 +401,37 @@ def test_deletion_that_is_called_off(place: Place, scene: Scene) -> None:
     controller.office.replica_deleted(P0, 1, failed=False)
     assert scene.witness.read(paths.topic("t")) is not None
     assert scene.witness.read(paths.state(P0)) is not None
+    controller.stop()
+
+
+def test_deletion_that_is_called_off_is_asked_for_again(place: Place, scene: Scene) -> None:
+    scene.up(1)
+    told: SimpleQueue[Order] = SimpleQueue()
+    create_topic(scene.witness.zk, "t", assignment={0: [1]})
+    controller = started(place, tell=into(told))
+    stop = StopReplica(P0, 1, delete=True)
+    led = told.get(timeout=LIMIT_S)
+    delete_topic(scene.witness.zk, "t")
+    assert told.get(timeout=LIMIT_S) == stop
+    scene.witness.client.delete(paths.delete_topic("t"))
+    assert told.get(timeout=LIMIT_S) == led
+    delete_topic(scene.witness.zk, "t")
+    assert told.get(timeout=LIMIT_S) == stop
+    answer_of(controller.report_deleted(P0, 1))
+    assert scene.witness.read(paths.topic("t")) is not None
+    answer_of(controller.report_deleted(P0, 1))
+    assert scene.witness.read(paths.topic("t")) is None
+    controller.stop()
+
+
+def test_deletion_that_is_called_off_halfway(place: Place, scene: Scene) -> None:
+    """Some of the topic's znodes have gone already: they are made again."""
+    controller = asleep_while_deleting(place, scene, place.client())
+    scene.witness.client.delete(paths.delete_topic("t"))
+    scene.witness.client.delete(paths.partitions("t"), recursive=True)
+    until(lambda: paths.DELETE_TOPICS in controller._noted)
+    controller.step()
+    assert scene.until_led(P0, lambda led: led.leader == 1).leader_epoch == 1
     controller.stop()
 
 
