@@ -69,21 +69,32 @@ class Election:
         """`identifier` is what observers are told; `format` as of Lock."""
         self._lock = Lock(client, path, identifier, format=format)
         self._lock.add_listener(self._on_change)
-        self._over = threading.Event()
+        self._runs: dict[threading.Event, None] = {}
+        """One per call of `run` that goes on now: set when it is over, or to be."""
+        self._leading: threading.Event | None = None
 
     def run(self, lead: Callable[[Leadership], T]) -> T:
         """Wait to be elected, and call `lead`; the leadership ends with it.  What it returns.
 
         Raises CancelledError after `cancel`; LockLostError when the leadership was lost meanwhile,
         unless `lead` raises something itself."""
-        self._over.clear()
-        with self._lock as guard:
-            return lead(Leadership(guard, self._over))
+        over = threading.Event()
+        self._runs[over] = None
+        try:
+            with self._lock as guard:
+                self._leading = over
+                if guard.state is HoldState.LOST:
+                    # That was told before somebody listened for this time.
+                    over.set()
+                return lead(Leadership(guard, over))
+        finally:
+            del self._runs[over]
 
     def resign(self) -> None:
         """Ask the leadership of this candidate to end, or not to last once it begins: its `wait`
-        says so."""
-        self._over.set()
+        says so.  Of every `run` that goes on now, if there are several, and of no later one."""
+        for over in list(self._runs):
+            over.set()
 
     def cancel(self) -> None:
         """Be no candidate any more, if not elected yet."""
@@ -103,15 +114,16 @@ class Election:
         return self._lock.contenders()
 
     def _on_change(self, state: HoldState) -> None:
-        if state is HoldState.LOST:
-            self._over.set()
+        if state is HoldState.LOST and self._leading is not None:
+            self._leading.set()
 
 
 class LeaderWatch:
     """Tells who leads, each time that it is another; None if nobody does.
 
     Works in kazoo's threads, where `told` is called too: it must not block.  Without a connection
-    the last word stands, and `certain` is false; who came and went meanwhile is not told."""
+    the last word stands, and `certain` is false; who came and went meanwhile is not told.  So it is
+    while there are nodes on the path of which nobody could say who is first."""
 
     def __init__(
         self,
@@ -126,6 +138,8 @@ class LeaderWatch:
         self.leader: Leader | None = None
         self.certain = False
         self._knows = False
+        self._doubts = False
+        """Whether the log was told that nobody could say who is first."""
         self._look_number = 0
         """Of the present look: what earlier ones hear is out of date."""
         self._mutex = threading.RLock()
@@ -175,11 +189,7 @@ class LeaderWatch:
             watch = self._watch(number)
             self._then(self._client.exists_async(self._path, watch), number, self._on_path)
         elif answer.exception is None:
-            first = self._first(answer.value)
-            if first is None:
-                self._await_candidates(number)
-            else:
-                self._read(first, number)
+            self._go_on(answer.value, number, self._await_candidates)
         # Otherwise the connection is gone; the next one looks again.
 
     def _on_path(self, answer: Any, number: int) -> None:
@@ -191,7 +201,8 @@ class LeaderWatch:
                 self._look()
 
     def _await_candidates(self, number: int) -> None:
-        """Nobody yet: only now every child counts, and only on the list that leaves the watch."""
+        """Nobody yet, or nobody knows: only now every child counts, and only on the list that leaves
+        the watch."""
         watch = self._watch(number)
         asked = self._client.get_children_async(self._path, watch)
         self._then(asked, number, self._on_no_candidates)
@@ -200,18 +211,26 @@ class LeaderWatch:
         if isinstance(answer.exception, NoNodeError):
             self._look()
         elif answer.exception is None:
-            first = self._first(answer.value)
-            if first is None:
-                self._say(None)
-            else:
-                self._read(first, number)
+            self._go_on(answer.value, number, self._say_nobody)
 
-    def _first(self, children: list[str]) -> Contender | None:
+    def _go_on(self, children: list[str], number: int, nobody: Callable[[int], None]) -> None:
         try:
-            return next(iter(in_order(contenders_of(children, self._family))), None)
+            first = next(iter(in_order(contenders_of(children, self._family))), None)
         except LockError as why:
-            log.warning("%s: %s", self._path, why)
-            return None
+            if self.certain or not self._doubts:
+                log.warning("%s: %s", self._path, why)
+            self.certain, self._doubts = False, True
+            if nobody == self._await_candidates:
+                self._await_candidates(number)
+            return
+        self._doubts = False
+        if first is None:
+            nobody(number)
+        else:
+            self._read(first, number)
+
+    def _say_nobody(self, number: int) -> None:
+        self._say(None)
 
     def _read(self, first: Contender, number: int) -> None:
         asked = self._client.get_async(f"{self._path}/{first.name}", self._watch(number))

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
@@ -98,6 +99,37 @@ def test_a_leader_is_told_at_once(
     assert checked == [LockSuspendedError]
 
 
+def test_each_time_of_leading_ends_by_itself(
+    connect: Connect, proxy: FaultProxy, root: str, spawn: Spawn
+) -> None:
+    """Another thread stands for election meanwhile, with the same object."""
+    client = connect(proxy.hosts)
+    election = Election(client, root)
+    second: list[Any] = []
+
+    def lead(leadership: Leadership) -> bool:
+        proxy.expire()
+        leadership.wait(LIMIT_S)
+        second.append(spawn(election.run, lambda its: its.wait(0)))
+        until(lambda: len(election._runs) == 2)
+        return leadership.wait(0)
+
+    def resigned(leadership: Leadership) -> bool:
+        election.resign()
+        second.append(spawn(election.run, lambda its: its.wait(0)))
+        until(lambda: len(election._runs) == 2)
+        return leadership.wait(0)
+
+    assert election.run(resigned)
+    assert not second.pop().result(LIMIT_S)
+    over: list[bool] = []
+    with pytest.raises(LockLostError):
+        election.run(lambda leadership: over.append(lead(leadership)))
+    assert over == [True]
+    assert not second.pop().result(LIMIT_S)
+    assert not election._runs
+
+
 def test_observers(connect: Connect, root: str, spawn: Spawn) -> None:
     words = Words()
     watch = LeaderWatch(connect(), root, words)
@@ -140,6 +172,28 @@ def test_observers_are_not_woken_by_candidates(
     words.wait("a", None)
     # The leader's node is gone; nobody is there; and now who comes.
     assert [each.operation for each in proxy.seen[2:]] == ["get_children", "get_children"]
+
+
+def test_observers_do_not_guess(connect: Connect, root: str, spawn: Spawn) -> None:
+    """Beside a node of another format: whoever leads goes on, and nobody could say who is next."""
+    client, words = connect(), Words()
+    election = Election(client, root, "a")
+    led = spawn(election.run, until_over)
+    until(lambda: election.leads)
+    watch = LeaderWatch(connect(), root, words)
+    words.wait("a")
+    stray = client.create(f"{root}/stray-", sequence=True)
+    blind = LeaderWatch(connect(), root, words)
+    watch._look()
+    until(lambda: watch._doubts and blind._doubts)
+    assert not watch.certain and not blind.certain
+    assert len(words.all) == 1
+    client.delete(stray)
+    words.wait("a", "a")
+    until(lambda: watch.certain and blind.certain)
+    election.resign()
+    led.result(LIMIT_S)
+    words.wait("a", "a", None, None)
 
 
 @pytest.mark.parametrize("do", [None, Link.expire], ids=["cut", "expired"])
