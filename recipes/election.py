@@ -201,8 +201,8 @@ class LeaderWatch:
                 self._look()
 
     def _await_candidates(self, number: int) -> None:
-        """Nobody yet, or nobody knows: only now every child counts, and only on the list that leaves
-        the watch."""
+        """Nobody yet, or nobody knows: only now every child counts, and only on the list that
+        leaves the watch."""
         watch = self._watch(number)
         asked = self._client.get_children_async(self._path, watch)
         self._then(asked, number, self._on_no_candidates)

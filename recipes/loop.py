@@ -17,7 +17,7 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import CancelledError, ConnectionClosedError, NoNodeError
 from kazoo.protocol.states import KazooState
 
-from recipes.base import UNKNOWN_OUTCOME, Wait
+from recipes.base import UNKNOWN_OUTCOME, TimeUp, Wait
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,18 @@ class Loop:
         self._event.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join()
+
+    def wait(
+        self, news: threading.Condition, holds: Callable[[], bool], timeout: float | None
+    ) -> None:
+        """Until it holds; whoever stops this tells `news`.  Raises TimeUp, and CancelledError once
+        this is stopped."""
+        # What held when it was asked may not hold when it is asked again.
+        found = news.wait_for(lambda: "held" if holds() else self._stopping and "stopped", timeout)
+        if not found:
+            raise TimeUp
+        if found == "stopped":
+            raise CancelledError
 
     @property
     def stopping(self) -> bool:

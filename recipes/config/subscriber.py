@@ -22,7 +22,7 @@ import attrs
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
 
-from recipes.base import TimeUp, Wait
+from recipes.base import Wait
 from recipes.config.document import Adopt, Good, Node, Published, Refuse, encode, judge
 from recipes.config.errors import InvalidConfigError, NotPublishedError
 from recipes.config.publisher import check_value
@@ -74,6 +74,8 @@ class ConfigSubscriber(Generic[T]):
         self._file, self._accept = file, accept
         self._listeners: list[Callable[[Published[T]], object]] = []
         self._news = threading.Condition(threading.RLock())
+        self._telling = threading.RLock()
+        """Held while a listener is called, which may take its time: not what others wait for."""
         self._good: Good[T] | None = None
         self._read_after = -1
         """Number of breaks before the read that said that ours is in force."""
@@ -119,29 +121,29 @@ class ConfigSubscriber(Generic[T]):
         timeout: float | None = None,
     ) -> Published[T]:
         """Until that revision, or a later one, is here, and it is as fresh as that, if given.
-        Raises TimeUp.  Not to be called by a listener."""
+        Raises TimeUp, and CancelledError once it is stopped.  Not to be called by a listener."""
 
         def holds() -> bool:
             enough = self.revision >= revision
             return enough and freshness in (None, self.freshness)
 
         with self._news:
-            if not self._news.wait_for(holds, timeout):
-                raise TimeUp
+            self._loop.wait(self._news, holds, timeout)
             return self.published
 
     def add_listener(self, told: Callable[[Published[T]], object]) -> None:
         """Call with each revision that is adopted, in their order (of those that follow each other
-        fast, only with the last); first, at once, with the one that is here, if any."""
-        with self._news:
+        fast, only with the last); first, at once, with the one that is here, if any.  Waits for
+        another one that is being called."""
+        with self._telling:
             self._listeners.append(told)
             good = self._good
             if good is not None:
                 self._tell(told, good.published)
 
     def remove_listener(self, told: Callable[[Published[T]], object]) -> None:
-        with self._news:
-            self._listeners.remove(told)
+        """A call that has begun goes on."""
+        self._listeners.remove(told)
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -156,6 +158,7 @@ class ConfigSubscriber(Generic[T]):
         self._loop.stop()
         with self._news:
             self._read_after = -1
+            self._news.notify_all()
 
     def __enter__(self) -> "ConfigSubscriber[T]":
         self.start()
@@ -256,9 +259,10 @@ class ConfigSubscriber(Generic[T]):
             self.store_problem = None
 
     def _show(self, good: Good[T]) -> None:
-        with self._news:
-            self._good = good
-            self._news.notify_all()
+        with self._telling:
+            with self._news:
+                self._good = good
+                self._news.notify_all()
             for told in list(self._listeners):
                 self._tell(told, good.published)
 

@@ -83,9 +83,15 @@ class BrokerRegistration(Worker):
             self._news.notify_all()
 
     def wait(self, timeout_s: float | None = None, after: int = -1) -> bool:
-        """Until it is registered, later than under the epoch `after`; whether it is in time."""
+        """Until it is registered, later than under the epoch `after`; whether it is in time, and
+        before a stop."""
+
+        def holds() -> bool:
+            return (self.epoch or -1) > after
+
         with self._news:
-            return self._news.wait_for(lambda: (self.epoch or -1) > after, timeout_s)
+            self._news.wait_for(lambda: holds() or self.is_stopping(), timeout_s)
+            return holds()
 
     def note_session(self, session: int) -> None:
         """A session that was this broker's and is over, of an earlier process for example: its

@@ -91,14 +91,19 @@ class ClusterView(Worker):
         self._news = threading.Condition()
 
     def wait_until_led(self, topic: str, partitions: int, timeout_s: float | None = None) -> bool:
-        """Until so many partitions of a topic have a leader; whether in time."""
+        """Until so many partitions of a topic have a leader; whether in time, and before a stop."""
 
         def is_led() -> bool:
             leaders = self.metadata.leaders.get(topic, {})
             return sum(each is not None for each in leaders.values()) >= partitions
 
         with self._news:
-            return self._news.wait_for(is_led, timeout_s)
+            self._news.wait_for(lambda: is_led() or self.is_stopping(), timeout_s)
+            return is_led()
+
+    def on_stop(self) -> None:
+        with self._news:
+            self._news.notify_all()
 
     def step(self) -> None:
         """All of it, and watched: a read for each partition that is followed."""

@@ -65,15 +65,16 @@ class ClusterMember:
         self._loop.wake()
 
     def wait(self, timeout: float | None = None) -> None:
-        """Until it is present.  Raises TimeUp."""
+        """Until it is present.  Raises TimeUp, and CancelledError once it leaves."""
         with self._news:
-            if not self._news.wait_for(lambda: self.present, timeout):
-                raise TimeUp
+            self._loop.wait(self._news, lambda: self.present, timeout)
 
     def leave(self, timeout: float | None = 5.0) -> None:
         """Say so, that nobody holds it for suspect.  After `timeout` seconds, or without a
         connection, it goes without a word, as soon as it can or with its session."""
         self._loop.stop()
+        with self._news:
+            self._news.notify_all()
         try:
             with Wait(self.client, timeout) as wait:
                 wait.persist(lambda: self._say_goodbye(wait))

@@ -10,7 +10,7 @@ from typing import Any, Final
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
 
-from recipes.base import TimeUp, Wait
+from recipes.base import Wait
 from recipes.loop import Loop
 from recipes.membership.node import (
     DEPARTED,
@@ -72,10 +72,9 @@ class ClusterObserver:
         self._listeners.append(told)
 
     def wait(self, condition: Callable[[dict[str, Seat]], object], timeout: float | None) -> None:
-        """Until the members are such.  Raises TimeUp."""
+        """Until the members are such.  Raises TimeUp, and CancelledError once it is stopped."""
         with self._news:
-            if not self._news.wait_for(lambda: condition(self._seats), timeout):
-                raise TimeUp
+            self._loop.wait(self._news, lambda: bool(condition(self._seats)), timeout)
 
     def accept(self) -> None:
         """Let all that are suspect have left: the way out of a stale view after a true loss."""
@@ -88,7 +87,9 @@ class ClusterObserver:
     def stop(self) -> None:
         """The last view stays, as stale."""
         self._loop.stop()
-        self._stale = True
+        with self._news:
+            self._stale = True
+            self._news.notify_all()
 
     def __enter__(self) -> "ClusterObserver":
         self.start()

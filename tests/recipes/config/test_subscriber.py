@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
+from kazoo.exceptions import CancelledError
 
 from recipes.base import TimeUp
 from recipes.config import (
@@ -19,7 +20,7 @@ from recipes.config import (
     Published,
 )
 from tests.recipes.config.settings import Mode, Settings
-from tests.recipes.conftest import Connect
+from tests.recipes.conftest import Connect, Spawn
 from tests.recipes.faults import LIMIT_S, Fault, FaultProxy, Link, until
 from zkpy.testing.realserver import RealServer
 
@@ -105,6 +106,37 @@ def test_a_listener_may_use_the_client(
 def refuse_odd(new: Settings) -> None:
     if new.left % 2:
         raise ValueError("odd")
+
+
+def test_a_listener_that_blocks_holds_up_no_wait(
+    client: KazooClient, root: str, publisher: ConfigPublisher[Settings]
+) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+
+    def block(new: Published[Settings]) -> None:
+        inside.set()
+        assert go_on.wait(LIMIT_S)
+
+    with subscribed(client, root) as subscriber:
+        subscriber.add_listener(block)
+        publisher.publish(Settings.pair(1))
+        assert inside.wait(LIMIT_S)
+        assert subscriber.wait(timeout=LIMIT_S).value == Settings.pair(1)
+        with pytest.raises(TimeUp):
+            subscriber.wait(revision=2, timeout=0.01)
+        subscriber.reconsider()
+        subscriber.remove_listener(block)
+        go_on.set()
+
+
+def test_who_waits_is_told_of_a_stop(client: KazooClient, root: str, spawn: Spawn) -> None:
+    subscriber = ConfigSubscriber(client, root, Settings)
+    waited = spawn(subscriber.wait)
+    subscriber.start()
+    subscriber.stop()
+    assert isinstance(waited.exception(LIMIT_S), CancelledError)
+    with pytest.raises(CancelledError):
+        subscriber.wait()
 
 
 def test_what_is_not_accepted_changes_nothing(

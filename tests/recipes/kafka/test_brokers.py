@@ -117,8 +117,10 @@ def test_stopped_before_it_is_registered(place: Place, proxy: FaultProxy, spawn:
     fault = proxy.arm(Fault(1, do=Link.refuse))
     starting = spawn(registration.start)
     fault.wait()
+    waited = spawn(registration.wait)
     registration.stop(0)
     starting.result(LIMIT_S)
+    assert waited.result(LIMIT_S) is False
     assert registration.epoch is None
 
 

@@ -8,6 +8,7 @@ from recipes.kafka.formats import Broker, encode_broker
 from recipes.kafka.paths import TopicPartition
 from recipes.kafka.producer import ClusterView, Metadata, NoLeader, choose, murmur2
 from recipes.kafka.topics import add_partitions, create_topic
+from tests.recipes.conftest import Spawn
 from tests.recipes.faults import LIMIT_S, FaultProxy
 from tests.recipes.kafka.conftest import Place, Witness
 
@@ -52,6 +53,14 @@ def test_a_key_stays_where_it_is() -> None:
 def test_no_leader(topic: str) -> None:
     with pytest.raises(NoLeader):
         choose(METADATA, topic)
+
+
+def test_who_waits_is_told_of_a_stop(place: Place, spawn: Spawn) -> None:
+    view = ClusterView(place.client(), ["t"])
+    waited = spawn(view.wait_until_led, "t", 1)
+    view.start()
+    view.stop()
+    assert waited.result(LIMIT_S) is False
 
 
 def test_follows_brokers_and_topics(place: Place, proxy: FaultProxy, witness: Witness) -> None:

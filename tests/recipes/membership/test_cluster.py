@@ -6,11 +6,12 @@ from itertools import count
 
 import pytest
 from kazoo.client import KazooClient
+from kazoo.exceptions import CancelledError
 
 from recipes.base import TimeUp
 from recipes.membership import ClusterMember, ClusterObserver, Event, Kind
 from recipes.membership.view import Seat, Status
-from tests.recipes.conftest import Connect
+from tests.recipes.conftest import Connect, Spawn
 from tests.recipes.faults import (
     LIMIT_S,
     Fault,
@@ -76,6 +77,21 @@ def test_join_update_leave(watched: Watched, connect: Connect, root: str) -> Non
         Kind.LEFT,
     ]
     assert client.get_children(f"{root}/members") == []
+
+
+def test_who_waits_is_told_of_a_stop(
+    watched: Watched, connect: Connect, proxy: FaultProxy, root: str, spawn: Spawn
+) -> None:
+    client = connect(proxy.hosts)
+    proxy.refuse()
+    proxy.cut()
+    until(lambda: not client.connected)
+    member = ClusterMember(client, root, "a")
+    waits = [spawn(member.join), spawn(watched.observer.wait, bool, None)]
+    until(member._loop._thread.is_alive)
+    member.leave(0)
+    watched.observer.stop()
+    assert all(isinstance(each.exception(LIMIT_S), CancelledError) for each in waits)
 
 
 def test_master_is_the_oldest(watched: Watched, connect: Connect, root: str) -> None:
