@@ -105,8 +105,9 @@ class Consumer(Worker):
     ) -> None:
         """`calm_s` is waited between a change and what follows, so that many at once are one.
 
-        `on_revoked` is called before partitions are released, to commit what was done;
-        `on_lost` in kazoo's thread, when there is nothing to be done any more.
+        `on_revoked` is called before partitions are released, to commit what was done, by `stop`
+        too, in its thread, if there is a connection; what it raises is logged, and they are
+        released.  `on_lost` in kazoo's thread, when there is nothing to be done any more.
         """
         if any(streams < 1 for streams in subscription.streams.values()):
             raise ValueError("a topic has one stream at least")
@@ -167,7 +168,7 @@ class Consumer(Worker):
         self._stopping.clear()
         try:
             self.zk.sync(paths.CONSUMERS)
-            self._release(list(self.owned))
+            self._give_back(list(self.owned))
             self._clear_up({})
             self.zk.remove_own(self.path)
         finally:
@@ -219,8 +220,7 @@ class Consumer(Worker):
         with self._lock:
             lost, self._owned = list(self._owned), {}
             self._sent = {}
-        if lost and self._lost is not None:
-            self._lost(lost)
+        self._tell(self._lost, lost)
 
     def step(self) -> None:
         if self.zk.session is None:
@@ -306,9 +306,16 @@ class Consumer(Worker):
     # Releasing.
 
     def _give_back(self, release: Sequence[TopicPartition]) -> None:
-        if release and self._revoked is not None:
-            self._revoked(release)
+        self._tell(self._revoked, release)
         self._release(release)
+
+    def _tell(self, told: Told | None, partitions: Sequence[TopicPartition]) -> None:
+        """A callback's own trouble is not the group's."""
+        if partitions and told is not None:
+            try:
+                told(partitions)
+            except Exception:
+                log.exception("a callback of %s failed", self.name)
 
     def _release(self, release: Sequence[TopicPartition]) -> None:
         """Not ours any more before it is deleted: between the two, nobody consumes.
@@ -355,12 +362,8 @@ class Consumer(Worker):
             owned = self.owned
             self._look_at({w: thread for w, thread in claim.items() if w not in owned}, losses)
         owned = self.owned
-        self._tell_assigned([where for where in claim if where in owned])
+        self._tell(self._assigned, [where for where in claim if where in owned])
         return [where for where in claim if where not in owned]
-
-    def _tell_assigned(self, claimed: Sequence[TopicPartition]) -> None:
-        if claimed and self._assigned is not None:
-            self._assigned(claimed)
 
     def _free(self, claim: Iterable[TopicPartition]) -> list[TopicPartition]:
         topics = dict.fromkeys(where.topic for where in claim)

@@ -193,6 +193,36 @@ def test_callbacks_and_offsets(group: Group) -> None:
     assert (rebalance.released, rebalance.claimed, rebalance.waiting) == (2, 0, 0)
 
 
+def test_stop_lets_commit_what_was_done(group: Group) -> None:
+    def commit(partitions: Iterable[TopicPartition]) -> None:
+        for each in partitions:
+            consumer.commit(each, 7)
+
+    client = group.place.client()
+    consumer = group.begin(Consumer(client, "g", T, consumer_id=A, on_revoked=commit))
+    group.until(split(A, A, A, A))
+    consumer.stop()
+    assert [consumer.offset(each) for each in P] == [7, 7, 7, 7]
+    assert group.owners() == {}
+
+
+def test_callbacks_that_fail_hold_up_nobody(group: Group, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(partitions: Iterable[TopicPartition]) -> None:
+        raise ValueError("a callback's own trouble")
+
+    client = group.place.client()
+    consumer = group.begin(
+        Consumer(client, "g", T, consumer_id=A, on_assigned=fail, on_revoked=fail)
+    )
+    group.until(split(A, A, A, A))
+    group.start(B)
+    group.until(split(A, A, B, B))
+    assert consumer.failure is None
+    consumer.stop()
+    group.until(split(B, B, B, B))
+    assert caplog.text.count("a callback's own trouble") >= 3
+
+
 def test_topic_grows_and_brokers_go_and_come(group: Group) -> None:
     group.witness.client.delete(paths.broker(1))
     consumer = group.start(A)
