@@ -33,6 +33,8 @@ from recipes.kafka.paths import TopicPartition
 from recipes.kafka.placement import check_manual, draw_start, place_replicas
 from recipes.kafka.znodes import UNKNOWN_OUTCOME, Znode, Znodes, first_error, raise_first
 
+MOST_BYTES: Final = 1_000_000
+"""Of a topic's replicas and its configuration, which are written in one request."""
 _NAME: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 
@@ -77,10 +79,19 @@ def create_topic(
     placed = assignment or _place(zk, partitions, copies, dice or random.Random())
     check_manual(placed)
     topic = Topic.of(placed, new_uuid(uuid.uuid4()))
+    data, values = encode_topic(topic), encode_config(config or {})
+    check_size(name, data + values)
     for path in (paths.TOPICS, paths.config("topics", "")[:-1]):
         zk.ensure(path)
-    _write_topic(zk, name, encode_topic(topic), encode_config(config or {}))
+    _write_topic(zk, name, data, values)
     return topic
+
+
+def check_size(name: str, data: bytes) -> None:
+    """A server closes the connection on what is too large, which to a client is one more lost
+    answer: it would be sent again for ever."""
+    if len(data) > MOST_BYTES:
+        raise TopicError(f"{name}: {len(data)} bytes, of {MOST_BYTES} at most")
 
 
 def check_name(name: str) -> None:
@@ -134,6 +145,8 @@ def add_partitions(zk: Znodes, name: str, partitions: int) -> Topic:
 
     def grow(topic: Topic) -> Topic:
         count = len(topic.partitions)
+        if sorted(topic.partitions) != list(range(count)) or not count:
+            raise TopicError(f"{name}: partitions {sorted(topic.partitions)!s:.200}")
         if partitions < count:
             raise TopicError(f"{name} has {count} partitions, and cannot get fewer")
         first = topic.partitions[0].brokers
@@ -160,7 +173,9 @@ def update_topic(zk: Znodes, name: str, change: Callable[[Topic], Topic]) -> Top
             raise TopicError(f"no topic {name}")
         topic = decode_topic(name, found.data)
         wanted = change(topic)
-        if wanted == topic or _set(zk, path, encode_topic(wanted), found.version):
+        data = encode_topic(wanted)
+        check_size(name, data)
+        if wanted == topic or _set(zk, path, data, found.version):
             return wanted
 
 

@@ -104,6 +104,22 @@ def test_exists_already(witness: Witness) -> None:
         create_topic(witness.zk, "t", 1, 1)
 
 
+def test_too_many_partitions(witness: Witness) -> None:
+    """In one znode."""
+    with pytest.raises(TopicError, match="at most"):
+        create_topic(witness.zk, "t", assignment={number: [1, 2] for number in range(80_000)})
+    create_topic(witness.zk, "t", assignment={0: [1]})
+    witness.client.create(paths.broker(1), encode_broker(Broker.at(1, "h1", 9092)), makepath=True)
+    with pytest.raises(TopicError, match="at most"):
+        add_partitions(witness.zk, "t", 100_000)
+
+
+def test_a_topic_without_partitions_does_not_grow(witness: Witness) -> None:
+    witness.client.create(paths.topic("odd"), b'{"partitions":{"1":[1]}}', makepath=True)
+    with pytest.raises(TopicError, match=r"partitions \[1\]"):
+        add_partitions(witness.zk, "odd", 3)
+
+
 def test_topic_grows(witness: Witness) -> None:
     with_brokers(witness, 1, 2, 3)
     before = create_topic(witness.zk, "t", assignment={0: [2, 3]})
