@@ -52,16 +52,19 @@ class Loop:
         self.client.add_listener(self._on_connection)
         self._thread.start()
 
-    def stop(self) -> None:
-        """Comes back when the thread has ended, unless it is the caller."""
+    def stop(self, timeout: float | None = None) -> bool:
+        """Comes back when the thread has ended, unless it is the caller, or after so many seconds;
+        whether it has ended, or will without another's doing."""
         self._stopping = True
         self.client.remove_listener(self._on_connection)
         wait = self._wait
         if wait is not None:
             wait.cancel()
         self._event.set()
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join()
+        if self._thread is threading.current_thread() or not self._thread.is_alive():
+            return True
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def wait(
         self, news: threading.Condition, holds: Callable[[], bool], timeout: float | None

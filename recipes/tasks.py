@@ -195,9 +195,11 @@ class TaskWorker:
     def start(self) -> None:
         self._loop.start()
 
-    def stop(self) -> None:
-        """After the task that is being worked on, if any."""
-        self._loop.stop()
+    def stop(self, timeout: float | None = None) -> bool:
+        """After the task that is being worked on, if any, and its report, which waits for a
+        connection; whether it has ended within so many seconds. If not, it takes no other task,
+        and ends after this one, or when the client is stopped."""
+        return self._loop.stop(timeout)
 
     def _on_broken(self) -> None:
         """Nothing to tell: whether a report counts is the server's to say."""

@@ -140,6 +140,30 @@ def test_a_late_report_is_refused(connect: Connect, proxy: FaultProxy, root: str
     assert left_behind(board.client, root) == []
 
 
+def test_stop_is_bounded_in_time(connect: Connect, proxy: FaultProxy, root: str) -> None:
+    """Without a connection the report waits."""
+    client, board = connect(proxy.hosts), TaskBoard(connect(), root)
+    inside, go_on = threading.Event(), threading.Event()
+
+    def wait(job: Job) -> int:
+        inside.set()
+        assert go_on.wait(LIMIT_S)
+        return 1
+
+    worker = TaskWorker(client, root, "w", wait)
+    worker.start()
+    task = board.submit("x")
+    assert inside.wait(LIMIT_S)
+    proxy.refuse()
+    proxy.cut()
+    until(lambda: not client.connected)
+    go_on.set()
+    assert not worker.stop(0.01)
+    proxy.admit()
+    assert board.take(task, timeout=LIMIT_S).result == 1
+    assert worker.stop()
+
+
 def test_two_workers_share(connect: Connect, root: str) -> None:
     board = TaskBoard(connect(), root)
     workers = [TaskWorker(connect(), root, name, double) for name in "ab"]
