@@ -162,9 +162,9 @@ class Queue:
         """The first item that is free, as its only owner.  Waits for one; with a timeout of 0, for
         the server's answers only.
 
-        `on_change` gets each HoldState of the item: HELD in this thread before it comes back, the
-        others in kazoo's, at once; it must not block. Raises TimeUp, and CancelledError after
-        `cancel`."""
+        `on_change` gets each HoldState of the item: HELD in this thread before it comes back,
+        RELEASED in that which is done with it or releases it, the others in kazoo's, at once; it
+        must not block. Raises TimeUp, and CancelledError after `cancel`."""
         blocking = timeout != 0
         with Wait(self.client, timeout if blocking else None) as wait:
             self._waits[wait] = None

@@ -107,8 +107,9 @@ class Claim:
         return guard_of(self._hold, self.path)
 
     def add_listener(self, told: OnChange) -> None:
-        """Call with each HoldState of each hold at once: the first in the thread that acquires,
-        others in kazoo's.  It must not block, and may not call this client."""
+        """Call with each HoldState of each hold at once: HELD first in the thread that acquires,
+        RELEASED in that which releases, others in kazoo's.  It must not block, and may not call
+        this client."""
         self._listeners.append(told)
 
     def remove_listener(self, told: OnChange) -> None:
