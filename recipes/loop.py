@@ -49,6 +49,9 @@ class Loop:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
+        """Once.  RuntimeError after that, and after a stop."""
+        if self._stopping or self._thread.ident is not None:
+            raise RuntimeError(f"{self._thread.name} was started, or stopped, before: make another")
         self.client.add_listener(self._on_connection)
         self._thread.start()
 

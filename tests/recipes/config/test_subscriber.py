@@ -129,6 +129,14 @@ def test_a_listener_that_blocks_holds_up_no_wait(
         go_on.set()
 
 
+def test_started_once(client: KazooClient, root: str) -> None:
+    with subscribed(client, root) as subscriber, pytest.raises(RuntimeError, match="make another"):
+        subscriber.start()
+    with pytest.raises(RuntimeError, match="make another"):
+        subscriber.start()
+    assert not client.state_listeners
+
+
 def test_who_waits_is_told_of_a_stop(client: KazooClient, root: str, spawn: Spawn) -> None:
     subscriber = ConfigSubscriber(client, root, Settings)
     waited = spawn(subscriber.wait)
