@@ -101,6 +101,9 @@ def test_auth_and_the_same_identity_by_name_make_one_entry() -> None:
         [ACL(31, "ip", ":1::")],
         [ACL(31, "ip", "12345::")],
         [ACL(31, "ip", "g::")],
+        [ACL(31, "ip", "::0xf")],
+        [ACL(31, "ip", "::-0X1")],
+        [ACL(31, "ip", "1:2:3:4:5:6:7:8::")],
         [ACL(31, "x509", "")],
         [*OPEN_ACL, ACL(31, "digest", "ann")],
     ],
@@ -109,6 +112,14 @@ def test_fix_up_refuses(acl: list[ACL]) -> None:
     with pytest.raises(ZkError) as caught:
         fix_up(acl, [HOST])
     assert caught.value.code == ErrorCode.INVALID_ACL
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("name", ["a:" * 500_000, "::" + "a:" * 500_000, "1." * 500_000])
+def test_a_megabyte_of_segments_is_refused_at_once(name: str) -> None:
+    """Put together one by one they took half a minute, in which the server did nothing else."""
+    with pytest.raises(ZkError):
+        fix_up([ACL(31, "ip", name)], [])
 
 
 def test_fix_up_without_the_scheme_digest() -> None:

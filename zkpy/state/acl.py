@@ -26,6 +26,8 @@ EXPANDED_MAX: Final = 10_000
 become millions of them."""
 _DIGITS_MAX: Final = 4096
 """Of a number in an address, most of them zeros: what is longer is none, and takes long to read."""
+_COLONS_MAX: Final = 8
+"""In an address of IPv6: seven segments and `::` at one end."""
 _SUPER: Final = "super"
 _UNAUTHENTICATED: Final = ("ip", "world", _SUPER)
 """Schemes that `auth` does not expand to: an address proves nobody's identity."""
@@ -188,13 +190,15 @@ def _parse_address(text: str) -> bytes | None:
     leading zeros and signs, but neither IPv4 at the end of IPv6 is known, nor are scopes."""
     if ":" in text:
         return _parse_ipv6(text)
-    numbers = [_parse_int(part, 10) for part in text.split(".")]
+    numbers = [_parse_int(part, 10) for part in text.split(".", 4)]
     octets = [each for each in numbers if each is not None and 0 <= each <= 0xFF]
     return bytes(octets) if len(octets) == len(numbers) == 4 else None
 
 
 def _parse_ipv6(text: str) -> bytes | None:
-    """Eight segments, or fewer around one `::`."""
+    """Eight segments, or fewer around one `::`; a megabyte of them is not even looked at."""
+    if text.count(":") > _COLONS_MAX:
+        return None
     before, gap, after = text.partition("::")
     head, tail = _parse_segments(before), _parse_segments(after)
     if head is None or tail is None:
@@ -215,9 +219,11 @@ def _parse_segments(text: str) -> bytes | None:
 
 
 def _parse_int(text: str, base: int) -> int | None:
-    """What Java's `Integer.parseInt` takes, of ASCII: a sign and digits; no blanks, no `_`."""
+    """What Java's `Integer.parseInt` takes, of ASCII: a sign and digits; no blanks, `_` or `0x`."""
     digits = text[1:] if text[:1] in ("+", "-") else text
-    if not digits.isascii() or not digits.isalnum() or len(digits) > _DIGITS_MAX:
+    if len(digits) > _DIGITS_MAX or not digits.isascii() or not digits.isalnum():
+        return None
+    if digits[1:2] in ("x", "X"):
         return None
     try:
         return int(text, base)
