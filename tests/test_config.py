@@ -638,6 +638,16 @@ def test_bad_myid(zoo: Path) -> None:
         load(str(zoo))
 
 
+@pytest.mark.parametrize("servers", ["", "server.1=a:1:2\n"])
+def test_a_myid_of_thousands_of_digits_is_one_line_for_the_operator(
+    zoo: Path, servers: str
+) -> None:
+    (zoo.parent / "data" / "myid").write_text("9" * 5000)
+    zoo.write_text(zoo.read_text() + servers)
+    with pytest.raises(ConfigError, match=r"data/myid: a number from 0 to 255 is needed"):
+        load(str(zoo))
+
+
 @pytest.mark.parametrize("text", ["-1", "256", "+7"])
 def test_a_server_alone_needs_no_myid_that_makes_sense(zoo: Path, text: str) -> None:
     """ZooKeeper takes any number; members have to have one of theirs."""

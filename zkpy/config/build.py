@@ -440,4 +440,4 @@ def read_myid(data_dir: str, member: bool = True) -> int | None:
 
 
 def _is_server_id(text: str) -> bool:
-    return text.isascii() and text.isdigit() and int(text) <= SERVER_ID_MAX
+    return re.fullmatch(r"[0-9]{1,18}", text) is not None and int(text) <= SERVER_ID_MAX
