@@ -156,8 +156,9 @@ class Consumer(Worker):
         return bool(self.client.connected)
 
     def stop(self, timeout_s: float | None = LEAVE_S) -> None:
-        """Give all back, and leave; if there is no connection so soon, the session's end does
-        that."""
+        """Give all back, and leave.  A connection is waited for so long; without one, the session's
+        end does that.  One that breaks in the middle is waited for without a bound, since what
+        was begun, such as a commit in `on_revoked`, is not broken off."""
         self.leave(self._resign, timeout_s)
         with self._lock:
             self._owned = {}
