@@ -8,7 +8,7 @@ alarms that wait now.
 
 import threading
 import weakref
-from typing import Final
+from typing import Final, Protocol
 
 import attrs
 from kazoo.client import KazooClient
@@ -16,16 +16,22 @@ from kazoo.client import KazooClient
 from recipes.base import Wait
 
 
+class Rings(Protocol):
+    """What hangs on a bell; in kazoo's thread, so it must not wait."""
+
+    def ring(self) -> None: ...
+
+
 @attrs.define(eq=False)
 class Bell:
     """Lives as long as kazoo has it, or an alarm."""
 
-    _alarms: dict["Alarm", None] = attrs.field(factory=dict)
+    _alarms: dict[Rings, None] = attrs.field(factory=dict)
 
-    def hang(self, alarm: "Alarm") -> None:
+    def hang(self, alarm: Rings) -> None:
         self._alarms[alarm] = None
 
-    def take_down(self, alarm: "Alarm") -> None:
+    def take_down(self, alarm: Rings) -> None:
         self._alarms.pop(alarm, None)
 
     def __call__(self, event: object = None) -> None:

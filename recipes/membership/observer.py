@@ -11,6 +11,7 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
 
 from recipes.base import Wait
+from recipes.children import Children
 from recipes.loop import Loop
 from recipes.membership.node import (
     DEPARTED,
@@ -42,11 +43,8 @@ class ClusterObserver:
         self._listeners: list[OnEvent] = []
         self._mutex = threading.RLock()
         self._news = threading.Condition()
-        self._known: dict[str, Member | None] = {}
-        """By node, as last read; a watch stands on each."""
-        self._changed: dict[str, None] = {}
-        """Nodes whose watch has rung."""
         self._loop = Loop(client, f"cluster {self.path}", self._step, self._on_broken)
+        self._nodes = Children(self._loop, f"{self.path}/{MEMBERS}", read_member)
 
     # --- what is known ----------------------------------------------------------------------
 
@@ -87,6 +85,7 @@ class ClusterObserver:
     def stop(self) -> None:
         """The last view stays, as stale."""
         self._loop.stop()
+        self._nodes.close()
         with self._news:
             self._stale = True
             self._news.notify_all()
@@ -103,16 +102,14 @@ class ClusterObserver:
     # --- the loop -----------------------------------------------------------------------------
 
     def _on_broken(self) -> None:
-        # With the connection went the watches.
-        self._known.clear()
+        self._nodes.forget()
         self._deal(self._view.disconnect)
 
     def _step(self, wait: Wait) -> float | None:
         self._loop.sync(wait, self.path)
         breaks = self._loop.breaks
-        nodes = self._loop.children(wait, f"{self.path}/{MEMBERS}")
-        self._read_members(wait, nodes)
-        present = newest_by_name(each for each in self._known.values() if each is not None)
+        nodes = self._nodes.read(wait)
+        present = newest_by_name(each for each in nodes.values() if each is not None)
         gone = any(name not in present for name in self._seats)
         departed = self._read_departed(wait) if gone else frozenset()
         if breaks == self._loop.breaks:
@@ -140,43 +137,16 @@ class ClusterObserver:
             except Exception:
                 log.exception("a listener of %s failed", self.path)
 
-    # --- reading ------------------------------------------------------------------------------
-
-    def _read_members(self, wait: Wait, nodes: list[str]) -> None:
-        """Those that are new, or whose watch has rung; all asked for before the first answer."""
-        for name in [each for each in self._known if each not in nodes]:
-            del self._known[name]
-        for name in [each for each in list(self._changed) if each not in nodes]:
-            self._changed.pop(name, None)
-        wanted = [each for each in nodes if each not in self._known or each in self._changed]
-        for name in wanted:
-            # Before it is asked for: what rings from here on is for the next step.
-            self._changed.pop(name, None)
-            self._known.pop(name, None)
-        asked = [(name, self._ask(name)) for name in wanted]
-        for name, answer in asked:
-            self._on_answer(name, wait, answer)
-
-    def _ask(self, name: str) -> Any:
-        return self.client.get_async(f"{self.path}/{MEMBERS}/{name}", watch=self._on_member)
-
-    def _on_member(self, event: Any) -> None:
-        self._changed[event.path.rpartition("/")[2] if event.path else ""] = None
-        self._loop.wake()
-
-    def _on_answer(self, name: str, wait: Wait, answer: Any) -> None:
-        try:
-            data, stat = wait.result(answer)
-        except NoNodeError:
-            return
-        self._known[name] = decode_member(data, int(stat.czxid))
-
     def _read_departed(self, wait: Wait) -> frozenset[str]:
         try:
             data = wait.result(self.client.get_async(f"{self.path}/{DEPARTED}"))[0]
         except NoNodeError:
             return frozenset()
         return frozenset(decode_departed(data))
+
+
+def read_member(name: str, data: bytes, stat: Any) -> Member | None:
+    return decode_member(data, int(stat.czxid))
 
 
 def now_ms() -> int:
