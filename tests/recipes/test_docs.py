@@ -13,7 +13,7 @@ from zkpy.testing.realserver import RealServer
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / "docs" / "recipes"
 EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-NAMES = ["locks", "election", "barriers", "counter", "config", "membership", "tasks", "queue"]
+NAMES = "locks election barriers counter config membership registry tasks queue".split()
 
 
 @pytest.mark.parametrize("name", NAMES)
