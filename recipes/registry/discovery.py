@@ -1,0 +1,221 @@
+"""`ServiceView`: the instances of one service, kept up with; and what can be asked for once.
+
+with ServiceView(client, "/services", "orders") as orders:
+    orders.wait(bool, timeout=10)
+    orders.available            # those that are in service
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final
+
+import attrs
+from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError
+
+from recipes.base import Wait
+from recipes.children import Children
+from recipes.loop import Loop
+from recipes.membership.observer import now_ms
+from recipes.membership.view import SHARE
+from recipes.registry.instance import FormatError, ServiceInstance, check_name, decode
+from recipes.registry.view import Event, Instances
+
+log = logging.getLogger(__name__)
+
+WINDOW_S: Final = 10.0
+
+
+class ServiceView:
+    """One process's view of one service.  Listeners run in a thread of its own, and may block."""
+
+    def __init__(
+        self,
+        client: KazooClient,
+        base: str,
+        name: str,
+        *,
+        window: float = WINDOW_S,
+        share: float = SHARE,
+    ) -> None:
+        """If more than `share` of all instances, and at least two, go within `window` seconds, all
+        of them are kept (share 1.0: never)."""
+        self.client, self.path = client, f"{base.rstrip('/')}/{check_name(name)}"
+        self._view = Instances(round(window * 1000), share)
+        self._instances: dict[str, ServiceInstance] = {}
+        self._stale = True
+        self.unreadable: dict[str, str] = {}
+        """What is wrong with the znodes that are no instances, by name."""
+        self._listeners: list[Callable[[Event], object]] = []
+        self._mutex = threading.RLock()
+        self._news = threading.Condition()
+        self._loop = Loop(client, f"service {self.path}", self._step, self._on_broken)
+        self._nodes = Children(self._loop, self.path, read_instance)
+
+    # --- what is known ----------------------------------------------------------------------
+
+    @property
+    def instances(self) -> dict[str, ServiceInstance]:
+        """By id: also those that are out of service."""
+        return self._instances
+
+    @property
+    def available(self) -> list[ServiceInstance]:
+        """Those that are in service, ordered by their ids."""
+        found = self._instances
+        return [found[name] for name in sorted(found) if found[name].is_in_service]
+
+    @property
+    def stale(self) -> bool:
+        """Whether this is the last view before something that does not let it be trusted: no
+        connection, or too many that have gone at once."""
+        return self._stale or not self.client.connected
+
+    def add_listener(self, told: Callable[[Event], object]) -> None:
+        """Call with each event from now on, in their order."""
+        self._listeners.append(told)
+
+    def wait(
+        self, condition: Callable[[dict[str, ServiceInstance]], object], timeout: float | None
+    ) -> None:
+        """Until the instances are such.  Raises TimeUp, and CancelledError once it is stopped."""
+        with self._news:
+            self._loop.wait(self._news, lambda: bool(condition(self._instances)), timeout)
+
+    def accept(self) -> None:
+        """Let all that are kept have gone: the way out of a stale view after a true loss."""
+        self._deal(self._view.accept)
+
+    def start(self) -> None:
+        self._loop.start()
+
+    def stop(self) -> None:
+        """The last view stays, as stale."""
+        self._loop.stop()
+        self._nodes.close()
+        with self._news:
+            self._stale = True
+            self._news.notify_all()
+
+    def __enter__(self) -> "ServiceView":
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: object, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # --- the loop -----------------------------------------------------------------------------
+
+    def _on_broken(self) -> None:
+        self._nodes.forget()
+        self._deal(self._view.disconnect)
+
+    def _step(self, wait: Wait) -> float | None:
+        self._loop.sync(wait, self.path)
+        breaks = self._loop.breaks
+        found = self._nodes.read(wait)
+        self._note_unreadable({n: str(e) for n, e in found.items() if isinstance(e, FormatError)})
+        present = {n: None if isinstance(e, FormatError) else e for n, e in found.items()}
+        if breaks == self._loop.breaks:
+            self._deal(lambda: self._view.observe(now_ms(), present))
+        return self._pause()
+
+    def _pause(self) -> float | None:
+        with self._mutex:
+            deadline = self._view.deadline()
+        return None if deadline is None else max(0, deadline - now_ms()) / 1000
+
+    def _note_unreadable(self, found: dict[str, str]) -> None:
+        for name in sorted(found):
+            if self.unreadable.get(name) != found[name]:
+                log.warning("%s/%s", self.path, found[name])
+        self.unreadable = found
+
+    def _deal(self, step: Callable[[], list[Event]]) -> None:
+        with self._mutex:
+            events = step()
+            with self._news:
+                self._instances, self._stale = self._view.by_id, self._view.is_stale
+                self._news.notify_all()
+            for event in events:
+                self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        for told in list(self._listeners):
+            try:
+                told(event)
+            except Exception:
+                log.exception("a listener of %s failed", self.path)
+
+
+def read_instance(name: str, data: bytes, stat: Any = None) -> ServiceInstance | FormatError:
+    try:
+        return decode(data, name)
+    except FormatError as why:
+        return why
+
+
+# --- once ---------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Found:
+    """What a service was when it was asked for."""
+
+    instances: dict[str, ServiceInstance]
+    """All that can be read, by id."""
+    changed: tuple[str, ...]
+    """Those among them that were registered, or changed, since."""
+    zxid: int
+    """To be given as `since` the next time."""
+
+
+def list_services(client: KazooClient, base: str, *, timeout: float | None = None) -> list[str]:
+    """Names of services, those without instances among them.  Raises TimeUp."""
+    with Wait(client, timeout) as wait:
+        return sorted(wait.persist(lambda: _children(wait, base.rstrip("/") or "/")))
+
+
+def find(
+    client: KazooClient, base: str, name: str, *, since: int = 0, timeout: float | None = None
+) -> Found:
+    """Ask once.  With the `zxid` of an earlier answer, what has changed since then; what changes
+    just now may be told of twice, and is never left out.  Raises TimeUp."""
+    path = f"{base.rstrip('/')}/{check_name(name)}"
+    with Wait(client, timeout) as wait:
+        found: Found = wait.persist(lambda: _find(wait, path, since))
+    return found
+
+
+def _find(wait: Wait, path: str, since: int) -> Found:
+    wait.result(wait.client.sync_async(path))
+    # Before it is read: what happens from here on has a larger one.
+    zxid = int(wait.client.last_zxid)
+    names = sorted(_children(wait, path))
+    answers = [(each, wait.client.get_async(f"{path}/{each}")) for each in names]
+    nodes = {each: _answer(wait, answer) for each, answer in answers}
+    there = {each: node for each, node in nodes.items() if node is not None}
+    read = {each: read_instance(each, node[0]) for each, node in there.items()}
+    instances = {each: one for each, one in read.items() if isinstance(one, ServiceInstance)}
+    changed = tuple(each for each in instances if there[each][1].mzxid > since)
+    return Found(instances, changed, zxid)
+
+
+def _children(wait: Wait, path: str) -> list[str]:
+    try:
+        found: list[str] = wait.result(wait.client.get_children_async(path))
+    except NoNodeError:
+        return []
+    return found
+
+
+def _answer(wait: Wait, answer: Any) -> tuple[bytes, Any] | None:
+    try:
+        found: tuple[bytes, Any] = wait.result(answer)
+    except NoNodeError:
+        return None
+    return found
