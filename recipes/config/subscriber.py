@@ -23,6 +23,7 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
 
 from recipes.base import Wait
+from recipes.children import Ear
 from recipes.config.document import Adopt, Good, Node, Published, Refuse, encode, judge
 from recipes.config.errors import InvalidConfigError, NotPublishedError
 from recipes.config.publisher import check_value
@@ -79,11 +80,14 @@ class ConfigSubscriber(Generic[T]):
         self._good: Good[T] | None = None
         self._read_after = -1
         """Number of breaks before the read that said that ours is in force."""
+        self.was_read = False
+        """Whether the server has been asked once, whatever was there: also if that was nothing."""
         self.refused: Refused | None = None
         """The revision in force, if that was refused."""
         self.store_problem: OSError | None = None
         """Why the file is not up to date, if it is not."""
         self._loop = Loop(client, f"config {self.path}", self._step, self._on_broken)
+        self._ear = Ear(self._loop)
 
     # --- what is known ----------------------------------------------------------------------
 
@@ -131,6 +135,12 @@ class ConfigSubscriber(Generic[T]):
             self._loop.wait(self._news, holds, timeout)
             return self.published
 
+    def wait_read(self, timeout: float | None = None) -> None:
+        """Until `was_read`: for those who can do without a configuration, if there is none.
+        Raises as `wait`."""
+        with self._news:
+            self._loop.wait(self._news, lambda: self.was_read, timeout)
+
     def add_listener(self, told: Callable[[Published[T]], object]) -> None:
         """Call with each revision that is adopted, in their order (of those that follow each other
         fast, only with the last); first, at once, with the one that is here, if any.  Waits for
@@ -156,6 +166,7 @@ class ConfigSubscriber(Generic[T]):
     def stop(self) -> None:
         """What is known stays to be seen, as stale."""
         self._loop.stop()
+        self._ear.close()
         with self._news:
             self._read_after = -1
             self._news.notify_all()
@@ -197,16 +208,18 @@ class ConfigSubscriber(Generic[T]):
         answer = self._read(wait)
         is_current = answer is not None and self._on_read(*answer)
         with self._news:
+            self.was_read = True
             self._read_after = breaks if is_current else -1
             self._news.notify_all()
 
     def _read(self, wait: Wait) -> tuple[bytes, Node] | None:
         """Data and node of one moment, and a watch on what changes behind it; None without node."""
+        bell = self._ear.at(self.path)
         while True:
             try:
-                answer = wait.result(self.client.get_async(self.path, watch=self._loop.wake))
+                answer = wait.result(self.client.get_async(self.path, watch=bell))
             except NoNodeError:
-                made = self.client.exists_async(self.path, watch=self._loop.wake)
+                made = self.client.exists_async(self.path, watch=bell)
                 if wait.result(made) is None:
                     return None
             else:

@@ -67,6 +67,17 @@ def test_empty(client: KazooClient, root: str) -> None:
             subscriber.wait(timeout=0.01)
 
 
+def test_nothing_published_is_an_answer_too(client: KazooClient, root: str) -> None:
+    subscriber = ConfigSubscriber(client, root, Settings)
+    with subscriber:
+        subscriber.wait_read(LIMIT_S)
+        assert subscriber.was_read
+        assert subscriber.freshness is Freshness.EMPTY
+        assert client._data_watchers.keys() == {root}
+    # Of the watch nothing is left that could call.
+    assert [bell._alarms for bell in client._data_watchers[root]] == [{}]
+
+
 def test_listeners(client: KazooClient, root: str, publisher: ConfigPublisher[Settings]) -> None:
     seen: list[int] = []
     publisher.publish(Settings.pair(1))
