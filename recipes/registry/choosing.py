@@ -154,7 +154,9 @@ class ConsistentHash:
 
 def positions_of(text: str) -> tuple[int, ...]:
     """Four, of 32 bits each: an MD5, from its beginning, little-endian."""
-    return struct.unpack("<4I", hashlib.md5(text.encode(), usedforsecurity=False).digest())
+    return struct.unpack(
+        "<4I", hashlib.md5(text.encode(errors="surrogatepass"), usedforsecurity=False).digest()
+    )
 
 
 def ring_of(endpoints: Sequence[str]) -> list[tuple[int, str]]:

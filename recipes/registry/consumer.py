@@ -19,8 +19,9 @@ from kazoo.client import KazooClient
 
 from recipes.config import ConfigSubscriber
 from recipes.membership.observer import now_ms
+from recipes.membership.view import SHARE
 from recipes.registry.choosing import Balancer, Call, Candidate, RandomChoice, candidates_of
-from recipes.registry.discovery import ServiceView
+from recipes.registry.discovery import WINDOW_S, ServiceView
 from recipes.registry.ejection import Ejection
 from recipes.registry.instance import ServiceInstance
 from recipes.registry.rules import ServiceRules
@@ -52,11 +53,14 @@ class ServiceConsumer:
         ejection: Ejection | None = None,
         failures: tuple[type[Exception], ...] = (OSError,),
         rules: str = RULES,
+        window: float = WINDOW_S,
+        share: float = SHARE,
     ) -> None:
         """`me`: this consumer's attributes for rules, such as host, application, zone. `failures`:
-        what a call raises if the instance is at fault; whatever else it raises is an answer."""
+        what a call raises if the instance is at fault; whatever else it raises is an answer.
+        `window`, `share`: as of ServiceView."""
         self.name, self.me = name, dict(me or {})
-        self.view = ServiceView(client, base, name)
+        self.view = ServiceView(client, base, name, window=window, share=share)
         self.config = ConfigSubscriber(client, f"{rules.rstrip('/')}/{name}", ServiceRules)
         """Of the rules: their revision, and what was refused."""
         self._balancer = RandomChoice() if balancer is None else balancer

@@ -135,7 +135,8 @@ class ServiceRegistration:
 
     def put_in_service(self, flag: bool) -> None:
         """Whether consumers are to choose it; it stays registered."""
-        self.update(self._instance.put_in_service(flag))
+        with self._news:
+            self.update(self._instance.put_in_service(flag))
 
     def deregister(self, timeout: float | None = 5.0) -> bool:
         """Whether its znode is known to have gone within so many seconds.  If not, it goes as soon

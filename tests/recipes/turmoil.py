@@ -50,6 +50,16 @@ from recipes.locks.guard import Guard, LockLostError, LockSuspendedError
 from recipes.membership import ClusterMember, ClusterObserver, Event, Kind
 from recipes.membership.view import Status
 from recipes.queue import Queue
+from recipes.registry import (
+    RULES,
+    RoundRobin,
+    ServiceConsumer,
+    ServiceInstance,
+    ServiceRegistration,
+    ServiceRules,
+)
+from recipes.registry import Event as Happened
+from recipes.registry import Kind as Happens
 from recipes.tasks import Job, TaskBoard, TaskWorker
 from tests.recipes.config.settings import Settings
 from tests.recipes.faults import LIMIT_S, until
@@ -707,6 +717,64 @@ class Members(Scenario):
         self.await_none("/it/members")
 
 
+class Services(Scenario):
+    """Two instances come and go, the third one stays, and gets calls; rules change meanwhile."""
+
+    def set_up(self) -> None:
+        self.events: list[Happened] = []
+        self.consumer = ServiceConsumer(
+            self.witness, "/it", "orders", balancer=RoundRobin(), share=1.0
+        )
+        self.consumer.view.add_listener(self.events.append)
+        self.consumer.start()
+        self.publisher = ConfigPublisher(self.clients[2], f"{RULES}/orders", ServiceRules)
+        self.stays = self._registration(2)
+        self.stays.register(LIMIT_S)
+
+    def _registration(self, number: int) -> ServiceRegistration:
+        instance = ServiceInstance("orders", "h", number, str(number))
+        return ServiceRegistration(self.clients[number], "/it", instance)
+
+    def _sees(self, registration: ServiceRegistration) -> bool:
+        seen = self.consumer.view.instances.get(registration.instance.id)
+        return seen == registration.instance
+
+    def _govern(self, turn: int) -> None:
+        self.stays.update(self.stays.instance.with_metadata(turn=turn))
+        self.stays.wait(LIMIT_S)
+        until(lambda: self._sees(self.stays))
+        with contextlib.suppress(OutcomeUnknownError):
+            self.publisher.publish(ServiceRules(disabled=["0", "1"], weights={"2": turn + 1}))
+        until(lambda: self.consumer.rules.weights == {"2": turn + 1})
+        assert self.consumer.call(lambda instance: instance.id) == "2"
+
+    def turn(self, number: int) -> None:
+        if number == 2:
+            self._govern(self.turns[2])
+            return
+        registration = self._registration(number)
+        registration.register(LIMIT_S)
+        until(lambda: self._sees(registration))
+        assert registration.deregister(LIMIT_S)
+        until(lambda: str(number) not in self.consumer.view.instances)
+
+    def wind_up(self) -> None:
+        self._threads[2].join(LIMIT_S)
+        assert self.stays.deregister(LIMIT_S)
+
+    def check(self) -> None:
+        until(lambda: not self.consumer.view.instances)
+        self.consumer.stop()
+        for number in range(self.workers):
+            its = [e.kind for e in self.events if e.instance and e.instance.id == str(number)]
+            expected = [Happens.ADDED, Happens.REMOVED] * self.turns[number]
+            if number == 2:
+                changed = [Happens.CHANGED] * self.turns[2]
+                expected = [Happens.ADDED, *changed, Happens.REMOVED]
+            assert its == expected, number
+        self.await_none("/it/orders")
+
+
 class Tasks(Scenario):
     """Two have tasks done, by two others."""
 
@@ -804,6 +872,7 @@ SCENARIOS: Final[Mapping[str, type[Scenario]]] = {
     "consumer group": Consumers,
     "configuration": Configurations,
     "membership": Members,
+    "services": Services,
     "tasks": Tasks,
     "queue": Queueing,
 }

@@ -144,6 +144,12 @@ def test_positions() -> None:
     assert positions_of("a") == (0xB975C10C, 0xA8B6F1C0, 0xE299C331, 0x61267769)
 
 
+def test_what_utf8_cannot_hold_has_its_place_too() -> None:
+    (lone,) = of(a=1)
+    odd = Candidate(ServiceInstance("s", "\ud800", 80, "b"), 1)
+    assert ConsistentHash().choose([odd, lone], Call(key="\udfff")) in (odd, lone)
+
+
 def test_ring() -> None:
     ring = ring_of(["10.0.0.1:80", "10.0.0.2:80"])
     assert len(ring) == 320
