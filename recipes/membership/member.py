@@ -7,20 +7,13 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from kazoo.client import KazooClient, TransactionRequest
-from kazoo.exceptions import BadVersionError, ConnectionClosedError, NodeExistsError, NoNodeError
+from kazoo.client import KazooClient
+from kazoo.exceptions import BadVersionError, ConnectionClosedError, NoNodeError
 
 from recipes.base import Seat, TimeUp, Wait
-from recipes.locks.guard import raise_first
 from recipes.loop import Loop
-from recipes.membership.node import (
-    DEPARTED,
-    MEMBERS,
-    check_name,
-    decode_departed,
-    encode_departed,
-    encode_member,
-)
+from recipes.membership.departures import Departures
+from recipes.membership.node import DEPARTED, MEMBERS, check_name, encode_member
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +38,7 @@ class ClusterMember:
         self._breaks = 0
         self._news = threading.Condition()
         self._seat = self._new_seat()
+        self._departures = Departures(client, f"{self.path}/{DEPARTED}")
         self._loop = Loop(client, f"member {name}", self._step, self._on_broken)
 
     @property
@@ -136,32 +130,11 @@ class ClusterMember:
         return True
 
     def _say_goodbye(self, wait: Wait) -> None:
-        """Departure and delete in one multi, so that no observer sees the one without the other."""
-        path = f"{self.path}/{DEPARTED}"
         while self._seat.is_asked_for and self._seat.occupy(wait):
-            version, departed = self._read_departed(wait, path)
-            request = TransactionRequest(self.client)
-            request.delete(self._seat.path)
-            request.set_data(path, encode_departed([*departed, self.incarnation]), version)
             try:
-                raise_first(wait.result(request.commit_async()))
+                self._departures.leave(wait, self._seat.path, self.incarnation)
             except BadVersionError:
                 continue
             except NoNodeError:
                 return
-            return
-
-    def _read_departed(self, wait: Wait, path: str) -> tuple[int, list[str]]:
-        while True:
-            try:
-                data, stat = wait.result(self.client.get_async(path))
-            except NoNodeError:
-                self._make(wait, path)
-            else:
-                return stat.version, decode_departed(data)
-
-    def _make(self, wait: Wait, path: str) -> None:
-        try:
-            wait.result(self.client.create_async(path, encode_departed([])))
-        except NodeExistsError:
             return

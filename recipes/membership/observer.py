@@ -8,18 +8,12 @@ from types import TracebackType
 from typing import Any, Final
 
 from kazoo.client import KazooClient
-from kazoo.exceptions import NoNodeError
 
 from recipes.base import Wait
 from recipes.children import Children
 from recipes.loop import Loop
-from recipes.membership.node import (
-    DEPARTED,
-    MEMBERS,
-    decode_departed,
-    decode_member,
-    newest_by_name,
-)
+from recipes.membership.departures import Departures
+from recipes.membership.node import DEPARTED, MEMBERS, decode_member, newest_by_name
 from recipes.membership.view import SHARE, Event, Member, Seat, View, choose_master
 
 log = logging.getLogger(__name__)
@@ -44,6 +38,7 @@ class ClusterObserver:
         self._mutex = threading.RLock()
         self._news = threading.Condition()
         self._loop = Loop(client, f"cluster {self.path}", self._step, self._on_broken)
+        self._departures = Departures(client, f"{self.path}/{DEPARTED}")
         self._nodes = Children(self._loop, f"{self.path}/{MEMBERS}", read_member)
 
     # --- what is known ----------------------------------------------------------------------
@@ -111,7 +106,7 @@ class ClusterObserver:
         nodes = self._nodes.read(wait)
         present = newest_by_name(each for each in nodes.values() if each is not None)
         gone = any(name not in present for name in self._seats)
-        departed = self._read_departed(wait) if gone else frozenset()
+        departed = self._departures.read(wait) if gone else frozenset()
         if breaks == self._loop.breaks:
             self._deal(lambda: self._view.observe(now_ms(), present, departed))
         return self._pause()
@@ -136,13 +131,6 @@ class ClusterObserver:
                 told(event)
             except Exception:
                 log.exception("a listener of %s failed", self.path)
-
-    def _read_departed(self, wait: Wait) -> frozenset[str]:
-        try:
-            data = wait.result(self.client.get_async(f"{self.path}/{DEPARTED}"))[0]
-        except NoNodeError:
-            return frozenset()
-        return frozenset(decode_departed(data))
 
 
 def read_member(name: str, data: bytes, stat: Any) -> Member | None:
