@@ -18,9 +18,16 @@ from kazoo.exceptions import NoNodeError
 from recipes.base import Wait
 from recipes.children import Children
 from recipes.loop import Loop
+from recipes.membership.departures import Departures
 from recipes.membership.observer import now_ms
 from recipes.membership.view import SHARE
-from recipes.registry.instance import FormatError, ServiceInstance, check_name, decode
+from recipes.registry.instance import (
+    FormatError,
+    ServiceInstance,
+    check_name,
+    decode,
+    departures_of,
+)
 from recipes.registry.view import Event, Instances
 
 log = logging.getLogger(__name__)
@@ -52,7 +59,8 @@ class ServiceView:
         self._mutex = threading.RLock()
         self._news = threading.Condition()
         self._loop = Loop(client, f"service {self.path}", self._step, self._on_broken)
-        self._nodes = Children(self._loop, self.path, read_instance)
+        self._nodes = Children(self._loop, self.path, read_node)
+        self._departures = Departures(client, departures_of(self.path))
 
     # --- what is known ----------------------------------------------------------------------
 
@@ -117,11 +125,15 @@ class ServiceView:
     def _step(self, wait: Wait) -> float | None:
         self._loop.sync(wait, self.path)
         breaks = self._loop.breaks
-        found = self._nodes.read(wait)
-        self._note_unreadable({n: str(e) for n, e in found.items() if isinstance(e, FormatError)})
-        present = {n: None if isinstance(e, FormatError) else e for n, e in found.items()}
+        nodes = self._nodes.read(wait)
+        present = {name: node.instance for name, node in nodes.items()}
+        born = {name: node.czxid for name, node in nodes.items()}
+        self._note_unreadable({name: e.problem for name, e in nodes.items() if e.problem})
+        # Behind the instances: who is not there has said so before, if it did.
+        gone = self._view.misses(present)
+        departed = self._departures.read(wait) if gone else frozenset()
         if breaks == self._loop.breaks:
-            self._deal(lambda: self._view.observe(now_ms(), present))
+            self._deal(lambda: self._view.observe(now_ms(), present, born, departed))
         return self._pause()
 
     def _pause(self) -> float | None:
@@ -152,11 +164,20 @@ class ServiceView:
                 log.exception("a listener of %s failed", self.path)
 
 
-def read_instance(name: str, data: bytes, stat: Any = None) -> ServiceInstance | FormatError:
+@attrs.frozen
+class Node:
+    instance: ServiceInstance | None
+    problem: str
+    """Why it is None."""
+    czxid: int
+    mzxid: int
+
+
+def read_node(name: str, data: bytes, stat: Any) -> Node:
     try:
-        return decode(data, name)
+        return Node(decode(data, name), "", stat.czxid, stat.mzxid)
     except FormatError as why:
-        return why
+        return Node(None, str(why), stat.czxid, stat.mzxid)
 
 
 # --- once ---------------------------------------------------------------------------------------
@@ -197,11 +218,10 @@ def _find(wait: Wait, path: str, since: int) -> Found:
     zxid = int(wait.client.last_zxid)
     names = sorted(_children(wait, path))
     answers = [(each, wait.client.get_async(f"{path}/{each}")) for each in names]
-    nodes = {each: _answer(wait, answer) for each, answer in answers}
-    there = {each: node for each, node in nodes.items() if node is not None}
-    read = {each: read_instance(each, node[0]) for each, node in there.items()}
-    instances = {each: one for each, one in read.items() if isinstance(one, ServiceInstance)}
-    changed = tuple(each for each in instances if there[each][1].mzxid > since)
+    nodes = {each: _answer(wait, each, answer) for each, answer in answers}
+    there = {each: node for each, node in nodes.items() if node is not None and node.instance}
+    instances = {each: node.instance for each, node in there.items() if node.instance}
+    changed = tuple(each for each, node in there.items() if node.mzxid > since)
     return Found(instances, changed, zxid)
 
 
@@ -213,9 +233,9 @@ def _children(wait: Wait, path: str) -> list[str]:
     return found
 
 
-def _answer(wait: Wait, answer: Any) -> tuple[bytes, Any] | None:
+def _answer(wait: Wait, name: str, answer: Any) -> Node | None:
     try:
-        found: tuple[bytes, Any] = wait.result(answer)
+        data, stat = wait.result(answer)
     except NoNodeError:
         return None
-    return found
+    return read_node(name, data, stat)

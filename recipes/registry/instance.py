@@ -29,6 +29,7 @@ SPRING: Final = "org.springframework.cloud.zookeeper.discovery.ZookeeperInstance
 STATUS: Final = "instance_status"
 """In metadata: what is neither absent nor UP is not in service (Spring Cloud Zookeeper)."""
 UP, OUT_OF_SERVICE = "UP", "OUT_OF_SERVICE"
+DEPARTED: Final = "/zkpy/departed"
 URI: Final = "{scheme}://{address}:{port}"
 VARIABLE: Final = re.compile(r"\{([^{}]+)\}")
 
@@ -55,6 +56,12 @@ def check_name(name: str) -> str:
 
 def _is_name(instance: object, field: "attrs.Attribute[str]", value: str) -> None:
     check_name(value)
+
+
+def departures_of(path: str) -> str:
+    """Where instances of the service at that path say that they leave: not under BASE, where
+    Curator takes everything for a service or an instance."""
+    return f"{DEPARTED}{path}"
 
 
 def new_id() -> str:

@@ -23,6 +23,7 @@ from kazoo.exceptions import (
     BadVersionError,
     CancelledError,
     ConnectionLoss,
+    NoAuthError,
     NodeExistsError,
     NoNodeError,
 )
@@ -31,7 +32,8 @@ from recipes.base import TimeUp, Wait, is_closed, session_of
 from recipes.children import Ear
 from recipes.locks.guard import raise_first
 from recipes.loop import Loop
-from recipes.registry.instance import ServiceInstance, ServiceType, encode
+from recipes.membership.departures import Departures
+from recipes.registry.instance import ServiceInstance, ServiceType, departures_of, encode
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +88,7 @@ class ServiceRegistration:
         self._news = threading.Condition()
         self._loop = Loop(client, f"instance {self.path}", self._step, self._on_broken)
         self._ear = Ear(self._loop, self._on_rung)
+        self._departures = Departures(client, departures_of(self.path.rpartition("/")[0]))
 
     # --- what is known ----------------------------------------------------------------------
 
@@ -313,13 +316,20 @@ class ServiceRegistration:
         found = self._look(wait)
         if found is not None and self._is_mine(int(found[1].ephemeralOwner)):
             try:
-                wait.result(self.client.delete_async(self.path, found[1].version))
-            except BadVersionError:
+                self._leave(wait, found[1])
+            except MOVED as why:
+                log.debug("%s: looked at again, %r", self.path, why)
                 self._loop.wake()
                 return
-            except NoNodeError:
-                log.debug("%s went by itself", self.path)
         self._end()
+
+    def _leave(self, wait: Wait, stat: Any) -> None:
+        """Saying so, if we may."""
+        try:
+            self._departures.leave(wait, self.path, str(stat.czxid), stat.version)
+        except NoAuthError as why:
+            log.info("%s: goes without a word: %r", self.path, why)
+            wait.result(self.client.delete_async(self.path, stat.version))
 
     def _set_rival(self, session: int | None) -> None:
         if session is not None and session != self.rival:

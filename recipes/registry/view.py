@@ -4,14 +4,14 @@ An instance goes when its znode does, at once.  But two things must not empty th
 more of the consumer, or of the servers, than of the instances; while they last it is *stale*:
 
 - the consumer has no connection: nothing changes;
-- too many have gone within `window` ms (more than `share` of all, and at least two): all of these
-  are there again, until enough of them are, or `accept` says that they have gone indeed.
+- too many have gone without a word within `window` ms (more than `share` of all, and at least two):
+  all of these are there again, until enough of them are, or `accept` says that they have gone.
 
 It is membership's view: those that are suspect there are not shown here, unless they are too many.
 """
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import attrs
@@ -53,15 +53,31 @@ class Instances:
     def __attrs_post_init__(self) -> None:
         self._view = View(self.window_ms, self.share)
 
-    def observe(self, now: int, present: Mapping[str, ServiceInstance | None]) -> list[Event]:
-        """All znodes, by id; None for one that cannot be read: that one stays as it was last."""
+    def observe(
+        self,
+        now: int,
+        present: Mapping[str, ServiceInstance | None],
+        born: Mapping[str, int] | None = None,
+        departed: frozenset[str] = frozenset(),
+    ) -> list[Event]:
+        """All znodes, by id, and their czxids; None for one that cannot be read: that one stays as
+        it was last.  `departed`: czxids of those that were deregistered."""
         known = {name: instance_of(seat.member) for name, seat in self._view.seats.items()}
         shown = {name: found or known.get(name) for name, found in present.items()}
-        members = {name: member_of(found) for name, found in shown.items() if found is not None}
+        czxids = born or {}
+        members = {
+            name: member_of(found, czxids.get(name, 0))
+            for name, found in shown.items()
+            if found is not None
+        }
         # Who went before the window does not count among those who go now.
         self._view.pass_time(now)
-        self._view.observe(now, members)
+        self._view.observe(now, members, departed)
         return self._show()
+
+    def misses(self, present: Collection[str]) -> bool:
+        """Whether one is not there that was, or is kept."""
+        return any(name not in present for name in self._view.seats)
 
     def disconnect(self) -> list[Event]:
         self._view.disconnect()
@@ -92,8 +108,8 @@ class Instances:
         return {each.member.name: instance_of(each.member) for each in shown}
 
 
-def member_of(instance: ServiceInstance) -> Member:
-    return Member(instance.id, "", 0, {INSTANCE: instance})
+def member_of(instance: ServiceInstance, czxid: int) -> Member:
+    return Member(instance.id, str(czxid), czxid, {INSTANCE: instance})
 
 
 def instance_of(member: Member) -> ServiceInstance:

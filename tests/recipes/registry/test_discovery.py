@@ -6,6 +6,7 @@ from itertools import count
 
 import pytest
 from kazoo.client import KazooClient
+from kazoo.security import READ_ACL_UNSAFE
 
 from recipes.registry import (
     Event,
@@ -138,6 +139,31 @@ def test_all_gone_at_once_are_kept(connect: Connect, proxy: FaultProxy, root: st
         each.deregister(0)
 
 
+def test_all_that_are_deregistered_have_gone(watched: Watched, connect: Connect, root: str) -> None:
+    client = connect()
+    registrations = [ServiceRegistration(client, root, instance(name)) for name in "abc"]
+    for each in registrations:
+        each.register(LIMIT_S)
+    watched.shows("abc")
+    for each in registrations:
+        assert each.deregister(LIMIT_S)
+    watched.shows("")
+    until(lambda: not watched.view.stale)
+
+
+def test_who_may_not_say_so_leaves_all_the_same(
+    watched: Watched, connect: Connect, root: str
+) -> None:
+    client = connect()
+    path = f"/zkpy/departed{root}/orders"
+    client.ensure_path(f"/zkpy/departed{root}")
+    client.create(path, acl=READ_ACL_UNSAFE)
+    with ServiceRegistration(client, root, instance("a")):
+        watched.shows("a")
+    watched.shows("")
+    assert client.get(path)[0] == b""
+
+
 def test_nothing_is_left_of_it(connect: Connect, root: str) -> None:
     client, other = connect(), connect()
     before = threading.active_count()
@@ -191,7 +217,7 @@ def test_a_fault_at_every_request(
         with FaultProxy(server.port) as front:
             victim = connect(front.hosts)
             front.arm(fault)
-            watched = Watched(victim, base, window=0)
+            watched = Watched(victim, base)
             registrations = [ServiceRegistration(calm, base, instance(name)) for name in "ab"]
             for each in registrations:
                 each.register(LIMIT_S)

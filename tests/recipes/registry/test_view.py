@@ -65,6 +65,26 @@ def test_beyond_the_window_all_of_them_may_go(view: Instances) -> None:
     assert not view.is_stale
 
 
+def test_who_says_that_it_leaves_may_go_in_any_number() -> None:
+    view, born = Instances(WINDOW), {name: ord(name) for name in "abcd"}
+    view.observe(0, instances("abcd"), born)
+    departed = frozenset(str(ord(name)) for name in "abc")
+    assert kinds(view.observe(10, {}, {}, departed)) == [f"removed {n}" for n in "abcd"]
+    assert not view.is_stale
+
+
+def test_a_departure_of_an_earlier_registration_says_nothing() -> None:
+    view = Instances(WINDOW)
+    view.observe(0, instances("ab"), {"a": 5, "b": 6})
+    assert kinds(view.observe(10, {}, {}, frozenset(["3", "4"]))) == ["stale"]
+    assert view.misses({"b"})
+    assert not view.misses({"a", "b", "c"})
+
+
+def test_registered_anew_is_the_same_instance(view: Instances) -> None:
+    assert view.observe(10, instances("abcd"), dict.fromkeys("abcd", 7)) == []
+
+
 def test_successors_let_those_go_that_are_kept(view: Instances) -> None:
     assert kinds(view.observe(10, instances("ef"))) == ["added e", "added f", "stale"]
     events = kinds(view.observe(20, instances("efgh")))
