@@ -11,7 +11,7 @@ too often; among those the balancer chooses.
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Final, TypeVar
 
@@ -114,22 +114,25 @@ class ServiceConsumer:
         """What `function` returns for the instance that is chosen.
 
         After a failure it is called again with another instance, up to `retries` times, if there
-        is another: for calls that may happen twice. Raises the last failure, and as `choose`."""
-        tried: dict[str, None] = {}
+        is another: for calls that may happen twice. Raises the last failure, or what `function`
+        raises else; NoInstanceError, NotAdmittedError."""
+        tried: dict[str, Exception] = {}
         while True:
             instance = self._choose(key, attributes, tried)
-            tried[instance.id] = None
             try:
                 with self._count(instance):
                     return function(instance)
-            except self._failures:
-                if len(tried) > retries or not self._others(attributes, tried):
+            except self._failures as why:
+                tried[instance.id] = why
+                if len(tried) > retries:
                     raise
 
     @contextlib.contextmanager
     def use(self, *, key: str = "", **attributes: str) -> Iterator[ServiceInstance]:
-        """One call, in the body; what that raises says whether the instance is at fault."""
-        instance = self._choose(key, attributes, ())
+        """One call, in the body; what that raises says whether the instance is at fault.
+
+        Raises NoInstanceError, NotAdmittedError."""
+        instance = self._choose(key, attributes, {})
         with self._count(instance):
             yield instance
 
@@ -145,9 +148,12 @@ class ServiceConsumer:
     # --- steps --------------------------------------------------------------------------------
 
     def _choose(
-        self, key: str, attributes: Mapping[str, str], tried: Collection[str]
+        self, key: str, attributes: Mapping[str, str], tried: Mapping[str, Exception]
     ) -> ServiceInstance:
+        """Raises the last failure if all were tried."""
         found = [each for each in self._candidates(attributes) if each.id not in tried]
+        if not found and tried:
+            raise list(tried.values())[-1]
         if not found:
             raise NoInstanceError(self._why(attributes))
         now = now_ms()
@@ -163,7 +169,7 @@ class ServiceConsumer:
     def _candidates(self, attributes: Mapping[str, str]) -> list[Candidate]:
         rules = self._known_rules()
         call = {**self.me, **attributes}
-        if not rules.admit_consumer(call):
+        if not rules.admit_consumer(self.me):
             raise NotAdmittedError(f"{self.name}: its rules do not admit {self.me}")
         admitted = [each for each in self.view.available if rules.admit(each)]
         wall_ms = time.time_ns() // 1_000_000
@@ -173,9 +179,6 @@ class ServiceConsumer:
         if not self.config.was_read:
             raise NoInstanceError(f"{self.name}: its rules have not been read yet")
         return self.rules
-
-    def _others(self, attributes: Mapping[str, str], tried: Collection[str]) -> bool:
-        return any(each.id not in tried for each in self._candidates(attributes))
 
     def _why(self, attributes: Mapping[str, str]) -> str:
         registered, available = len(self.view.instances), self.view.available

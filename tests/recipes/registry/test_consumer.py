@@ -91,10 +91,13 @@ def test_who_is_not_admitted(
     publisher.publish(
         ServiceRules(consumers=Access(allow=["shop"]), providers=Access(deny=["h-a"]))
     )
-    with consuming(connect(), root, me={"application": "test"}) as consumer:
-        with pytest.raises(NotAdmittedError, match="orders"):
-            called(consumer)
-        assert sorted(called(consumer, 2, application="shop")) == ["b", "c"]
+    with (
+        consuming(connect(), root, me={"application": "test"}) as consumer,
+        pytest.raises(NotAdmittedError, match="orders"),
+    ):
+        called(consumer, application="shop")
+    with consuming(connect(), root, me={"application": "shop"}) as consumer:
+        assert sorted(called(consumer, 2)) == ["b", "c"]
 
 
 def test_malformed_rules_leave_the_last_good_ones_in_force(
