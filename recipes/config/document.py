@@ -91,10 +91,11 @@ def encode(document: Document) -> bytes:
     return data
 
 
-def decode(data: bytes) -> Document:
+def decode(data: bytes | None) -> Document:
     """Raises FormatError."""
     try:
-        plain = json.loads(data, parse_constant=_no_constant)
+        # A znode without data has None in kazoo.
+        plain = json.loads(data or b"", parse_constant=_no_constant)
     except (ValueError, RecursionError) as why:
         raise FormatError(f"not JSON: {why}") from why
     if not isinstance(plain, dict) or plain.pop("format", None) != FORMAT:

@@ -47,7 +47,7 @@ def encode_member(name: str, incarnation: str, metadata: Mapping[str, Any]) -> b
     return data
 
 
-def decode_member(data: bytes, joined: int) -> Member | None:
+def decode_member(data: bytes | None, joined: int) -> Member | None:
     """None for what is no member's node."""
     plain = _mapping(data)
     name, incarnation = plain.get("name"), plain.get("incarnation")
@@ -62,14 +62,15 @@ def encode_departed(incarnations: Iterable[str]) -> bytes:
     return json.dumps({"format": FORMAT, "departed": last}, separators=(",", ":")).encode()
 
 
-def decode_departed(data: bytes) -> list[str]:
+def decode_departed(data: bytes | None) -> list[str]:
     found = _mapping(data).get("departed")
     return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
 
 
-def _mapping(data: bytes) -> dict[str, Any]:
+def _mapping(data: bytes | None) -> dict[str, Any]:
     try:
-        plain = json.loads(data)
+        # A znode without data has None in kazoo.
+        plain = json.loads(data or b"")
     except (ValueError, RecursionError):
         return {}
     return plain if isinstance(plain, dict) and plain.get("format") == FORMAT else {}

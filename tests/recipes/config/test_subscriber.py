@@ -175,9 +175,9 @@ def test_what_is_not_accepted_changes_nothing(
         assert subscriber.refused is None
 
 
-@pytest.mark.parametrize("data", [b"", b"by hand", b'{"format":1}'])
+@pytest.mark.parametrize("data", [None, b"", b"by hand", b'{"format":1}'])
 def test_what_no_publisher_wrote_changes_nothing(
-    client: KazooClient, root: str, publisher: ConfigPublisher[Settings], data: bytes
+    client: KazooClient, root: str, publisher: ConfigPublisher[Settings], data: bytes | None
 ) -> None:
     publisher.publish(Settings.pair(1))
     with subscribed(client, root) as subscriber:
