@@ -24,6 +24,7 @@ from recipes.config import InvalidConfigError, Schema
 
 DEFAULT_WEIGHT: Final = 100
 MOST_BYTES: Final = 1_000_000
+MOST_PORT: Final = 65_535
 SPRING: Final = "org.springframework.cloud.zookeeper.discovery.ZookeeperInstance"
 """The class of a payload with metadata, for readers in Java."""
 STATUS: Final = "instance_status"
@@ -156,6 +157,11 @@ class _UriSpec:
     parts: tuple[_Part, ...] = ()
 
 
+def _is_port(instance: object, field: "attrs.Attribute[int | None]", value: int | None) -> None:
+    if value is not None and not 0 <= value <= MOST_PORT:
+        raise ValueError(f"{value} is no {field.name}")
+
+
 @attrs.frozen
 class _Node:
     """As Curator names it, but for the payload, which may be anything."""
@@ -163,8 +169,8 @@ class _Node:
     name: str
     id: str
     address: str | None = None
-    port: int | None = None
-    sslPort: int | None = None
+    port: int | None = attrs.field(default=None, validator=_is_port)
+    sslPort: int | None = attrs.field(default=None, validator=_is_port)
     registrationTimeUTC: int = 0
     serviceType: ServiceType = ServiceType.DYNAMIC
     uriSpec: _UriSpec | None = None
@@ -200,11 +206,12 @@ def encode(instance: ServiceInstance) -> bytes:
     return data
 
 
-def decode(data: bytes, node: str) -> ServiceInstance:
+def decode(data: bytes | None, node: str) -> ServiceInstance:
     """`node` is the name of the znode, and the id, also where another is written in it: a
     DYNAMIC_SEQUENTIAL one has a number behind it.  Raises FormatError."""
     try:
-        plain = json.loads(data)
+        # A znode without data has None in kazoo.
+        plain = json.loads(data or b"")
         if not isinstance(plain, dict):
             raise FormatError("not a JSON object")
         payload = plain.pop("payload", None)

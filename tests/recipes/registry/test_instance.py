@@ -110,6 +110,8 @@ def test_what_is_missing_has_curators_defaults() -> None:
         {"id": 7},
         {"port": "8080"},
         {"port": True},
+        {"port": 65_536},
+        {"sslPort": -1},
         {"address": []},
         {"serviceType": "OTHER"},
         {"uriSpec": {"parts": 1}},
@@ -122,8 +124,8 @@ def test_malformed_fields(change: dict[str, Any]) -> None:
         decode(json.dumps(json.loads(CURATOR) | change).encode(), "8a6c")
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff", b"[]", b"null", b"[" * 100_000, b"192.0.2.1"])
-def test_malformed_nodes(data: bytes) -> None:
+@pytest.mark.parametrize("data", [None, b"", b"\xff", b"[]", b"null", b"[" * 100_000, b"192.0.2.1"])
+def test_malformed_nodes(data: bytes | None) -> None:
     with pytest.raises(FormatError):
         decode(data, "a")
 
