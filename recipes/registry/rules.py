@@ -29,7 +29,7 @@ import attrs
 from recipes.registry.instance import ServiceInstance
 
 ARROW: Final = "=>"
-CONDITION: Final = re.compile(r"\s*([\w.\-]+)\s*(!?=)\s*([^=&!<>]+?)\s*")
+CONDITION: Final = re.compile(r"([\w.\-]+)\s*(!?=)([^=&!<>]+)")
 Attributes = Mapping[str, str]
 IDENTITIES: Final = ("host", "application")
 """Attributes by which a consumer is known to `Access`."""
@@ -55,8 +55,18 @@ class Condition:
 def matching(pattern: str, found: str, call: Attributes) -> bool:
     if pattern.startswith("$"):
         return found == call.get(pattern[1:])
-    pieces = (re.escape(piece) for piece in pattern.split("*"))
-    return re.fullmatch(".*".join(pieces), found, re.DOTALL) is not None
+    first, *others = pattern.split("*")
+    if not others:
+        return found == pattern
+    last, at = others.pop(), len(first)
+    end = len(found) - len(last)
+    # No regular expression: many stars in one would take time without end.
+    for piece in others:
+        start = found.find(piece, at, end)
+        if start < 0:
+            return False
+        at = start + len(piece)
+    return at <= end and found.startswith(first) and found.endswith(last)
 
 
 def parse_conditions(text: str) -> tuple[Condition, ...]:
@@ -65,7 +75,7 @@ def parse_conditions(text: str) -> tuple[Condition, ...]:
 
 
 def parse_condition(text: str) -> Condition:
-    found = CONDITION.fullmatch(text)
+    found = CONDITION.fullmatch(text.strip())
     values = [each.strip() for each in found[3].split(",")] if found else []
     if found is None or not all(values):
         raise ValueError(f"{text.strip()!r} is not key=value or key!=value")

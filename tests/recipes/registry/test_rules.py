@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from recipes.config import InvalidConfigError, Schema
 from recipes.registry import Access, Route, ServiceInstance, ServiceRules
-from recipes.registry.rules import Condition, attributes_of, parse_conditions
+from recipes.registry.rules import Condition, attributes_of, matching, parse_conditions
 
 SCHEMA = Schema(ServiceRules)
 
@@ -180,3 +180,35 @@ def test_malformed(plain: dict[str, Any], problem: str) -> None:
 def test_one_where_several_are_meant() -> None:
     with pytest.raises(TypeError, match="not its letters"):
         ServiceRules(disabled="orders-1")
+
+
+# --- time ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found", "is_so"),
+    [
+        ("*", "", True),
+        ("a*b", "ab", True),
+        ("a*a", "a", False),
+        ("a*b*c", "abbc", True),
+        ("a*bc*c", "abc", False),
+        ("*b*", "a", False),
+        ("**", "x\ny", True),
+        ("a.c", "abc", False),
+    ],
+)
+def test_stars(pattern: str, found: str, is_so: bool) -> None:
+    assert matching(pattern, found, {}) == is_so
+
+
+def test_no_pattern_takes_long() -> None:
+    """Measured by the end of the test: as a regular expression it would take years."""
+    assert not matching("*a" * 50 + "*b", "a" * 10_000 + "c", {})
+
+
+def test_no_condition_takes_long() -> None:
+    with pytest.raises(ValueError, match="is not key=value"):
+        parse_conditions("a=" + " " * 100_000 + "!")
+    with pytest.raises(ValueError, match="is not key=value"):
+        parse_conditions("a=x" + " " * 100_000 + "y!")
