@@ -125,7 +125,8 @@ class ServiceRegistration:
             self._loop.wait(held, lambda: self.present or self._gives_up(patient), timeout)
             rival = self.rival
         if rival is not None and not patient:
-            self._end()
+            # It may have gone meanwhile, and ours be there.
+            self.deregister()
             raise SomebodyElseError(self.path, rival)
 
     def update(self, instance: ServiceInstance) -> None:
@@ -133,6 +134,8 @@ class ServiceRegistration:
         with self._news:
             if (instance.name, instance.id) != (self._instance.name, self._instance.id):
                 raise ValueError("another name or id is another instance: register that")
+            if instance.kind is not ServiceType.DYNAMIC:
+                raise ValueError(f"{instance.kind.value}: only DYNAMIC instances are registered")
             self._show(attrs.evolve(instance, registered_at=self._instance.registered_at))
         self._loop.wake()
 
@@ -177,8 +180,9 @@ class ServiceRegistration:
         self._wanted, self._instance = encode(shown), instance
 
     def _end(self) -> None:
-        self._ear.close()
+        # First: a step that is under way would hang on a bell again.
         self._loop.stop()
+        self._ear.close()
         with self._news:
             self._there = None
             self._news.notify_all()
@@ -313,6 +317,8 @@ class ServiceRegistration:
     def _withdraw(self, wait: Wait) -> None:
         """Behind a sync: a create whose answer was lost is seen."""
         wait.result(self.client.sync_async(self.path))
+        # So that the session counts in which it may have been asked for.
+        self._session()
         found = self._look(wait)
         if found is not None and self._is_mine(int(found[1].ephemeralOwner)):
             try:

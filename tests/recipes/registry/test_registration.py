@@ -3,10 +3,12 @@
 import threading
 from collections.abc import Callable
 from itertools import count
+from typing import Any
 
+import attrs
 import pytest
 from kazoo.client import KazooClient
-from kazoo.exceptions import CancelledError
+from kazoo.exceptions import CancelledError, ConnectionLoss
 
 from recipes.base import TimeUp, session_of
 from recipes.registry import ServiceInstance, ServiceRegistration, ServiceType, SomebodyElseError
@@ -105,6 +107,53 @@ def test_somebody_elses_is_left_alone(connect: Connect, root: str, ephemeral: bo
     assert refused.value.session == (session_of(other) if ephemeral else 0)
     assert registration.deregister(LIMIT_S)
     assert other.get(f"{root}/orders/a")[0] == b"theirs"
+
+
+def test_who_gives_up_leaves_nothing(
+    connect: Connect, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the other one goes, and ours comes, in the moment in which we give up."""
+    client, other = connect(), connect()
+    other.ensure_path(f"{root}/orders")
+    other.create(f"{root}/orders/a", b"theirs", ephemeral=True)
+    registration = ServiceRegistration(client, root, ORDERS)
+
+    def wait(news: threading.Condition, *ignored: object) -> None:
+        monkeypatch.undo()
+        news.wait_for(lambda: registration.rival is not None, LIMIT_S)
+        # What `register` has seen.
+        seen, registration.rival = registration.rival, None
+        other.delete(f"{root}/orders/a")
+        news.wait_for(lambda: registration.present, LIMIT_S)
+        registration.rival = seen
+
+    monkeypatch.setattr(registration._loop, "wait", wait)
+    with pytest.raises(SomebodyElseError):
+        registration.register(LIMIT_S)
+    assert client.get_children(f"{root}/orders") == []
+
+
+def test_deregistered_in_the_session_that_began_while_it_was_asked_for(
+    connect: Connect, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process was held up; then the answer was lost, and it is to leave."""
+    client = connect()
+    registration = ServiceRegistration(client, root, ORDERS)
+    create_async = client.create_async
+
+    def create(path: str, *args: Any, **how: Any) -> Any:
+        if path != registration.path:
+            return create_async(path, *args, **how)
+        client.stop()
+        client.start(LIMIT_S)
+        create_async(path, *args, **how).get(timeout=LIMIT_S)
+        registration._leaving = True
+        raise ConnectionLoss
+
+    monkeypatch.setattr(client, "create_async", create)
+    with pytest.raises(CancelledError):
+        registration.register(LIMIT_S)
+    assert client.get_children(f"{root}/orders") == []
 
 
 def test_another_registration_of_the_same_session_is_somebody_else(
@@ -236,6 +285,8 @@ def test_what_is_not_registered() -> None:
     registration = ServiceRegistration(KazooClient(), "/x", ORDERS)
     with pytest.raises(ValueError, match="another instance"):
         registration.update(ServiceInstance("orders", id="b"))
+    with pytest.raises(ValueError, match="only DYNAMIC"):
+        registration.update(attrs.evolve(ORDERS, kind=ServiceType.STATIC))
     assert registration.deregister(0)
 
 
