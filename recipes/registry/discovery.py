@@ -5,6 +5,7 @@ with ServiceView(client, "/services", "orders") as orders:
     orders.available            # those that are in service
 """
 
+import collections
 import logging
 import threading
 from collections.abc import Callable
@@ -55,7 +56,10 @@ class ServiceView:
         self._stale = True
         self.unreadable: dict[str, str] = {}
         """What is wrong with the znodes that are no instances, by name."""
+        self._read_after = -1
+        """Number of breaks before the read that is shown."""
         self._listeners: list[Callable[[Event], object]] = []
+        self._untold: collections.deque[Event] = collections.deque()
         self._mutex = threading.RLock()
         self._news = threading.Condition()
         self._loop = Loop(client, f"service {self.path}", self._step, self._on_broken)
@@ -79,7 +83,8 @@ class ServiceView:
     def stale(self) -> bool:
         """Whether this is the last view before something that does not let it be trusted: no
         connection, or too many that have gone at once."""
-        return self._stale or not self.client.connected
+        is_old = self._read_after != self._loop.breaks or self._loop.stopping
+        return self._stale or is_old or not self.client.connected
 
     def add_listener(self, told: Callable[[Event], object]) -> None:
         """Call with each event from now on, in their order."""
@@ -94,7 +99,9 @@ class ServiceView:
 
     def accept(self) -> None:
         """Let all that are kept have gone: the way out of a stale view after a true loss."""
-        self._deal(self._view.accept)
+        # Listeners are told by the loop: they may stop it, which here could wait for itself.
+        self._change(self._view.accept)
+        self._loop.wake()
 
     def start(self) -> None:
         self._loop.start()
@@ -133,6 +140,7 @@ class ServiceView:
         gone = self._view.misses(present)
         departed = self._departures.read(wait) if gone else frozenset()
         if breaks == self._loop.breaks:
+            self._read_after = breaks
             self._deal(lambda: self._view.observe(now_ms(), present, born, departed))
         return self._pause()
 
@@ -148,13 +156,17 @@ class ServiceView:
         self.unreadable = found
 
     def _deal(self, step: Callable[[], list[Event]]) -> None:
+        self._change(step)
+        while self._untold:
+            self._tell(self._untold[0])
+            self._untold.popleft()
+
+    def _change(self, step: Callable[[], list[Event]]) -> None:
         with self._mutex:
-            events = step()
+            self._untold.extend(step())
             with self._news:
                 self._instances, self._stale = self._view.by_id, self._view.is_stale
                 self._news.notify_all()
-            for event in events:
-                self._tell(event)
 
     def _tell(self, event: Event) -> None:
         for told in list(self._listeners):

@@ -42,8 +42,7 @@ class Watched:
     def shows(self, names: str) -> None:
         """Also until it has been told: the view comes first."""
         self.view.wait(lambda found: sorted(found) == list(names), LIMIT_S)
-        with self.view._mutex:
-            pass
+        until(lambda: not self.view._untold)
 
     def told(self, kind: Kind) -> list[str]:
         return [each.instance.id for each in self.events if each.kind is kind and each.instance]
@@ -162,6 +161,66 @@ def test_who_may_not_say_so_leaves_all_the_same(
         watched.shows("a")
     watched.shows("")
     assert client.get(path)[0] == b""
+
+
+def test_a_znode_without_data_is_passed_over(watched: Watched, connect: Connect, root: str) -> None:
+    client = connect()
+    client.ensure_path(f"{root}/orders")
+    client.create(f"{root}/orders/b", None)
+    assert client.get(f"{root}/orders/b")[0] is None
+    client.create(f"{root}/orders/a", encode(instance("a")))
+    watched.shows("a")
+    assert list(watched.view.unreadable) == ["b"]
+
+
+def test_stale_until_read_again(connect: Connect, proxy: FaultProxy, root: str) -> None:
+    """Also while a listener holds up the reading."""
+    client, other = connect(proxy.hosts), connect()
+    watched = Watched(client, root)
+    called, go_on = threading.Event(), threading.Event()
+
+    def told(event: Event) -> None:
+        called.set()
+        go_on.wait(LIMIT_S)
+
+    other.ensure_path(f"{root}/orders")
+    until(lambda: not watched.view.stale)
+    watched.view.add_listener(told)
+    other.create(f"{root}/orders/a", encode(instance("a")))
+    assert called.wait(LIMIT_S)
+    proxy.cut()
+    until(lambda: watched.view._loop.breaks and client.connected)
+    assert watched.view.stale
+    go_on.set()
+    until(lambda: not watched.view.stale)
+    watched.view.stop()
+    watched.view.accept()
+    assert watched.view.stale
+
+
+def test_who_accepts_does_not_call_listeners(connect: Connect, root: str) -> None:
+    """They are called in the view's own thread, which they may stop: who accepts would hold what
+    that thread waits for, and wait for its end."""
+    client, other = connect(), connect()
+    watched = Watched(client, root)
+    other.ensure_path(f"{root}/orders")
+    for name in "abc":
+        other.create(f"{root}/orders/{name}", encode(instance(name)))
+    watched.shows("abc")
+    for name in "abc":
+        other.delete(f"{root}/orders/{name}")
+    until(lambda: len(watched.view._view._view._suspects()) == 3)
+    callers: list[threading.Thread] = []
+
+    def told(event: Event) -> None:
+        callers.append(threading.current_thread())
+        watched.view.stop()
+
+    watched.view.add_listener(told)
+    watched.view.accept()
+    watched.view._loop._thread.join(LIMIT_S)
+    assert set(callers) == {watched.view._loop._thread}
+    assert not watched.view._loop._thread.is_alive()
 
 
 def test_nothing_is_left_of_it(connect: Connect, root: str) -> None:
