@@ -68,7 +68,8 @@ class ServiceConsumer:
         self._failures = failures
         self._active: dict[str, int] = {}
         """Calls under way, by id."""
-        self._mutex = threading.Lock()
+        # A balancer may ask who is out.
+        self._mutex = threading.RLock()
 
     @property
     def rules(self) -> ServiceRules:

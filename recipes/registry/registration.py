@@ -152,7 +152,7 @@ class ServiceRegistration:
         self._leaving = True
         self._loop.wake()
         if is_closed(self.client):
-            self._end()
+            self._end(timeout)
         try:
             with self._news:
                 self._loop.wait(self._news, lambda: False, timeout)
@@ -160,7 +160,7 @@ class ServiceRegistration:
             log.info("%s: not known to have gone yet", self.path)
             return False
         except CancelledError:
-            self._end()
+            self._end(timeout)
         return True
 
     def __enter__(self) -> "ServiceRegistration":
@@ -179,9 +179,10 @@ class ServiceRegistration:
         shown = instance if self._is_healthy else instance.put_in_service(False)
         self._wanted, self._instance = encode(shown), instance
 
-    def _end(self) -> None:
+    def _end(self, timeout: float | None = None) -> None:
+        """Waits for so long for a check that holds up the thread."""
         # First: a step that is under way would hang on a bell again.
-        self._loop.stop()
+        self._loop.stop(timeout)
         self._ear.close()
         with self._news:
             self._there = None

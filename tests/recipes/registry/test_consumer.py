@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -11,6 +11,8 @@ from kazoo.client import KazooClient
 from recipes.config import ConfigPublisher
 from recipes.registry import (
     Access,
+    Call,
+    Candidate,
     ConsistentHash,
     Ejection,
     LeastActive,
@@ -23,7 +25,7 @@ from recipes.registry import (
     ServiceRegistration,
     ServiceRules,
 )
-from tests.recipes.conftest import Connect
+from tests.recipes.conftest import Connect, Spawn
 from tests.recipes.faults import LIMIT_S, FaultProxy, until
 
 ZONES = {"a": "x", "b": "y", "c": "x"}
@@ -217,3 +219,14 @@ def test_nothing_is_left_of_it(providers: Providers, connect: Connect, root: str
         assert [
             each for bells in watchers.values() for bell in bells for each in bell._alarms
         ] == []
+
+
+def test_a_balancer_may_ask_who_is_out(
+    providers: Providers, connect: Connect, root: str, spawn: Spawn
+) -> None:
+    class First:
+        def choose(self, candidates: Sequence[Candidate], call: Call) -> Candidate:
+            return next(each for each in candidates if not consumer.is_out(each.id))
+
+    with consuming(connect(), root, balancer=First()) as consumer:
+        assert spawn(called, consumer).result(LIMIT_S) == "aaaaaa"

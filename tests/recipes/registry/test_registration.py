@@ -268,6 +268,29 @@ def test_a_client_that_is_stopped_ends_a_deregistration(
     until(lambda: not registration._loop._thread.is_alive())
 
 
+def test_deregister_is_bounded_in_time(connect: Connect, root: str, spawn: Spawn) -> None:
+    """Also of a client that is stopped, while the check of health does not come back."""
+    called, go_on = threading.Event(), threading.Event()
+
+    def check() -> bool:
+        if registration.present:
+            called.set()
+            go_on.wait(LIMIT_S)
+        return True
+
+    client = connect()
+    registration = ServiceRegistration(client, root, ORDERS, health=check, every=0.01)
+    registration.register(LIMIT_S)
+    assert called.wait(LIMIT_S)
+    client.stop()
+    leaving = spawn(lambda: registration.deregister(0.01))
+    try:
+        assert leaving.result(LIMIT_S / 2)
+    finally:
+        go_on.set()
+    until(lambda: not registration._loop._thread.is_alive())
+
+
 def test_register_is_bounded_in_time(connect: Connect, proxy: FaultProxy, root: str) -> None:
     registration = ServiceRegistration(connect(proxy.hosts), root, ORDERS)
     proxy.refuse()
