@@ -1,5 +1,6 @@
 """`ClusterObserver`: who is a member now, and what happens to them."""
 
+import collections
 import logging
 import threading
 import time
@@ -35,6 +36,7 @@ class ClusterObserver:
         self._seats: dict[str, Seat] = {}
         self._stale = True
         self._listeners: list[OnEvent] = []
+        self._untold: collections.deque[Event] = collections.deque()
         self._mutex = threading.RLock()
         self._news = threading.Condition()
         self._loop = Loop(client, f"cluster {self.path}", self._step, self._on_broken)
@@ -52,7 +54,7 @@ class ClusterObserver:
     def stale(self) -> bool:
         """Whether this is the last view before something that does not let it be trusted: no
         connection, or too many that have vanished at once."""
-        return self._stale or not self.client.connected
+        return self._stale or self._loop.stopping or not self.client.connected
 
     @property
     def master(self) -> Member | None:
@@ -71,7 +73,8 @@ class ClusterObserver:
 
     def accept(self) -> None:
         """Let all that are suspect have left: the way out of a stale view after a true loss."""
-        self._deal(self._view.accept)
+        # Listeners are told by the loop: they may stop it, which here could wait for itself.
+        self._change(self._view.accept)
         self._loop.wake()
 
     def start(self) -> None:
@@ -117,13 +120,17 @@ class ClusterObserver:
         return None if deadline is None else max(0, deadline - now_ms()) / 1000
 
     def _deal(self, step: Callable[[], list[Event]]) -> None:
+        self._change(step)
+        while self._untold:
+            self._tell(self._untold[0])
+            self._untold.popleft()
+
+    def _change(self, step: Callable[[], list[Event]]) -> None:
         with self._mutex:
-            events = step()
+            self._untold.extend(step())
             with self._news:
                 self._seats, self._stale = dict(self._view.seats), self._view.is_stale
                 self._news.notify_all()
-            for event in events:
-                self._tell(event)
 
     def _tell(self, event: Event) -> None:
         for told in list(self._listeners):

@@ -31,7 +31,8 @@ from recipes.registry.instance import ServiceInstance
 ARROW: Final = "=>"
 CONDITION: Final = re.compile(r"([\w.\-]+)\s*(!?=)([^=&!<>]+)")
 Attributes = Mapping[str, str]
-IDENTITIES: Final = ("host", "application")
+HOST: Final = "host"
+APPLICATION: Final = "application"
 """Attributes by which a consumer is known to `Access`."""
 
 
@@ -132,23 +133,26 @@ class Access:
     allow: tuple[str, ...] = attrs.field(default=(), converter=names, validator=_are_entries)
     deny: tuple[str, ...] = attrs.field(default=(), converter=names, validator=_are_entries)
 
-    def admits(self, names: Sequence[str]) -> bool:
-        if any(is_entry_of(each, names) for each in self.deny):
+    def admits(self, address: str | None, name: str | None) -> bool:
+        if any(is_entry_of(each, address, name) for each in self.deny):
             return False
-        return not self.allow or any(is_entry_of(each, names) for each in self.allow)
+        return not self.allow or any(is_entry_of(each, address, name) for each in self.allow)
 
 
-def is_entry_of(entry: str, names: Sequence[str]) -> bool:
-    if "/" not in entry:
-        return entry in names
-    network = ipaddress.ip_network(entry)
-    addresses = (address_of(each) for each in names)
-    return any(each is not None and each in network for each in addresses)
+def is_entry_of(entry: str, address: str | None, name: str | None) -> bool:
+    """What looks like an address or a network is compared with the address alone: a name is what
+    its owner calls itself."""
+    network = network_of(entry)
+    if network is None:
+        return entry in (address, name)
+    own = None if address is None else network_of(address)
+    return own is not None and own.version == network.version and own.network_address in network
 
 
-def address_of(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def network_of(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    """An address is the network of itself; None of what is neither."""
     try:
-        return ipaddress.ip_address(name)
+        return ipaddress.ip_network(text)
     except ValueError:
         return None
 
@@ -172,11 +176,12 @@ class ServiceRules:
     routes: tuple[Route, ...] = attrs.field(default=(), converter=in_order)
 
     def admit_consumer(self, consumer: Attributes) -> bool:
-        return self.consumers.admits([consumer[each] for each in IDENTITIES if each in consumer])
+        return self.consumers.admits(consumer.get(HOST), consumer.get(APPLICATION))
 
     def admit(self, instance: ServiceInstance) -> bool:
-        names = [instance.id, *([instance.address] if instance.address else [])]
-        return instance.id not in self.disabled and self.providers.admits(names)
+        if instance.id in self.disabled:
+            return False
+        return self.providers.admits(instance.address, instance.id)
 
     def route(
         self, instances: Sequence[ServiceInstance], call: Attributes

@@ -40,8 +40,7 @@ class Watched:
     def wait(self, condition: Callable[[dict[str, Seat]], object]) -> None:
         """Also until it has been told: the view comes first."""
         self.observer.wait(condition, LIMIT_S)
-        with self.observer._mutex:
-            pass
+        until(lambda: not self.observer._untold)
 
     def alive(self, *names: str) -> None:
         self.wait(lambda seats: sorted(alive(seats)) == sorted(names))
@@ -173,6 +172,35 @@ def test_everybody_vanishes_at_once(connect: Connect, proxy: FaultProxy, root: s
     assert watched.observer.members == {}
     until(lambda: not watched.observer.stale)
     watched.observer.stop()
+    for member in members:
+        member.leave(timeout=0)
+
+
+def test_who_accepts_does_not_call_listeners(
+    connect: Connect, proxy: FaultProxy, root: str
+) -> None:
+    """They are called in the observer's own thread, which they may stop: who accepts would hold
+    what that thread waits for, and wait for its end."""
+    watched = Watched(connect(), root)
+    members = [ClusterMember(connect(proxy.hosts), root, name) for name in "abc"]
+    for member in members:
+        member.join(LIMIT_S)
+    watched.alive("a", "b", "c")
+    proxy.refuse()
+    proxy.expire()
+    watched.alive()
+    callers: list[threading.Thread] = []
+
+    def told(event: Event) -> None:
+        callers.append(threading.current_thread())
+        watched.observer.stop()
+
+    watched.observer.add_listener(told)
+    watched.observer.accept()
+    watched.observer._loop._thread.join(LIMIT_S)
+    assert not watched.observer._loop._thread.is_alive()
+    assert set(callers) == {watched.observer._loop._thread}
+    assert watched.observer.stale
     for member in members:
         member.leave(timeout=0)
 

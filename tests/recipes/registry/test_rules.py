@@ -123,11 +123,22 @@ def test_attributes() -> None:
         (Access(deny=["10.0.0.2"]), "ac"),
         (Access(allow=["10.0.0.0/8"], deny=["a", "10.0.0.3/32"]), "b"),
         (Access(allow=["::/0"]), ""),
+        (Access(allow=["10.0.0.1"]), "a"),
     ],
 )
 def test_whose_registrations_count(access: Access, admitted: str) -> None:
     rules = ServiceRules(providers=access)
     assert "".join(each.id for each in ALL if rules.admit(each)) == admitted
+
+
+@pytest.mark.parametrize("entry", ["10.1.2.3", "10.0.0.0/8"])
+def test_an_id_that_looks_like_an_address_is_none(entry: str) -> None:
+    """Whoever registers chooses it."""
+    feigned = ServiceInstance("orders", "192.168.6.6", 80, "10.1.2.3")
+    assert not ServiceRules(providers=Access(allow=[entry])).admit(feigned)
+    assert ServiceRules(providers=Access(deny=[entry])).admit(feigned)
+    shop = {"host": "192.168.6.6", "application": "10.1.2.3"}
+    assert not ServiceRules(consumers=Access(allow=[entry])).admit_consumer(shop)
 
 
 def test_who_may_call() -> None:
