@@ -1,7 +1,5 @@
 """`ClusterObserver`: who is a member now, and what happens to them."""
 
-import collections
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -12,12 +10,11 @@ from kazoo.client import KazooClient
 
 from recipes.base import Wait
 from recipes.children import Children
+from recipes.listeners import Listeners
 from recipes.loop import Loop
 from recipes.membership.departures import Departures
 from recipes.membership.node import DEPARTED, MEMBERS, decode_member, newest_by_name
 from recipes.membership.view import SHARE, Event, Member, Seat, View, choose_master
-
-log = logging.getLogger(__name__)
 
 OnEvent = Callable[[Event], object]
 GRACE_S: Final = 10.0
@@ -35,8 +32,7 @@ class ClusterObserver:
         self._view = View(round(grace * 1000), share)
         self._seats: dict[str, Seat] = {}
         self._stale = True
-        self._listeners: list[OnEvent] = []
-        self._untold: collections.deque[Event] = collections.deque()
+        self._listeners = Listeners[Event](self.path)
         self._mutex = threading.RLock()
         self._news = threading.Condition()
         self._loop = Loop(client, f"cluster {self.path}", self._step, self._on_broken)
@@ -64,7 +60,7 @@ class ClusterObserver:
 
     def add_listener(self, told: OnEvent) -> None:
         """Call with each event from now on, in their order."""
-        self._listeners.append(told)
+        self._listeners.add(told)
 
     def wait(self, condition: Callable[[dict[str, Seat]], object], timeout: float | None) -> None:
         """Until the members are such.  Raises TimeUp, and CancelledError once it is stopped."""
@@ -121,23 +117,14 @@ class ClusterObserver:
 
     def _deal(self, step: Callable[[], list[Event]]) -> None:
         self._change(step)
-        while self._untold:
-            self._tell(self._untold[0])
-            self._untold.popleft()
+        self._listeners.tell()
 
     def _change(self, step: Callable[[], list[Event]]) -> None:
         with self._mutex:
-            self._untold.extend(step())
+            self._listeners.note(step())
             with self._news:
                 self._seats, self._stale = dict(self._view.seats), self._view.is_stale
                 self._news.notify_all()
-
-    def _tell(self, event: Event) -> None:
-        for told in list(self._listeners):
-            try:
-                told(event)
-            except Exception:
-                log.exception("a listener of %s failed", self.path)
 
 
 def read_member(name: str, data: bytes, stat: Any) -> Member | None:

@@ -5,7 +5,6 @@ with ServiceView(client, "/services", "orders") as orders:
     orders.available            # those that are in service
 """
 
-import collections
 import logging
 import threading
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from kazoo.exceptions import NoNodeError
 
 from recipes.base import Wait
 from recipes.children import Children
+from recipes.listeners import Listeners
 from recipes.loop import Loop
 from recipes.membership.departures import Departures
 from recipes.membership.observer import now_ms
@@ -58,8 +58,7 @@ class ServiceView:
         """What is wrong with the znodes that are no instances, by name."""
         self._read_after = -1
         """Number of breaks before the read that is shown."""
-        self._listeners: list[Callable[[Event], object]] = []
-        self._untold: collections.deque[Event] = collections.deque()
+        self._listeners = Listeners[Event](self.path)
         self._mutex = threading.RLock()
         self._news = threading.Condition()
         self._loop = Loop(client, f"service {self.path}", self._step, self._on_broken)
@@ -88,7 +87,7 @@ class ServiceView:
 
     def add_listener(self, told: Callable[[Event], object]) -> None:
         """Call with each event from now on, in their order."""
-        self._listeners.append(told)
+        self._listeners.add(told)
 
     def wait(
         self, condition: Callable[[dict[str, ServiceInstance]], object], timeout: float | None
@@ -157,23 +156,14 @@ class ServiceView:
 
     def _deal(self, step: Callable[[], list[Event]]) -> None:
         self._change(step)
-        while self._untold:
-            self._tell(self._untold[0])
-            self._untold.popleft()
+        self._listeners.tell()
 
     def _change(self, step: Callable[[], list[Event]]) -> None:
         with self._mutex:
-            self._untold.extend(step())
+            self._listeners.note(step())
             with self._news:
                 self._instances, self._stale = self._view.by_id, self._view.is_stale
                 self._news.notify_all()
-
-    def _tell(self, event: Event) -> None:
-        for told in list(self._listeners):
-            try:
-                told(event)
-            except Exception:
-                log.exception("a listener of %s failed", self.path)
 
 
 @attrs.frozen

@@ -40,7 +40,7 @@ class Watched:
     def wait(self, condition: Callable[[dict[str, Seat]], object]) -> None:
         """Also until it has been told: the view comes first."""
         self.observer.wait(condition, LIMIT_S)
-        until(lambda: not self.observer._untold)
+        until(lambda: self.observer._listeners.up_to_date)
 
     def alive(self, *names: str) -> None:
         self.wait(lambda seats: sorted(alive(seats)) == sorted(names))

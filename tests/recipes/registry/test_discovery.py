@@ -42,7 +42,7 @@ class Watched:
     def shows(self, names: str) -> None:
         """Also until it has been told: the view comes first."""
         self.view.wait(lambda found: sorted(found) == list(names), LIMIT_S)
-        until(lambda: not self.view._untold)
+        until(lambda: self.view._listeners.up_to_date)
 
     def told(self, kind: Kind) -> list[str]:
         return [each.instance.id for each in self.events if each.kind is kind and each.instance]
