@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from kazoo.client import KazooClient
-from kazoo.exceptions import CancelledError, ConnectionClosedError, NoNodeError
+from kazoo.exceptions import CancelledError, ConnectionClosedError
 from kazoo.protocol.states import KazooState
 
 from recipes.base import UNKNOWN_OUTCOME, TimeUp, Wait
@@ -128,17 +128,6 @@ class Loop:
             if self._stopping:
                 return None
             return self._step(wait)
-
-    def children(self, wait: Wait, path: str) -> list[str]:
-        """Of a node that is made if need be, with a watch that makes another step."""
-        while True:
-            try:
-                asked = self.client.get_children_async(path, watch=self.wake)
-                found: list[str] = wait.result(asked)
-            except NoNodeError:
-                wait.result(self.client.ensure_path_async(path))
-            else:
-                return found
 
     def sync(self, wait: Wait, path: str) -> None:
         """If this client needs it.  Called by a step before it reads."""

@@ -206,8 +206,8 @@ class TaskWorker:
 
     def _step(self, wait: Wait) -> None:
         self._loop.sync(wait, self.path)
-        claims = self._loop.children(wait, f"{self.path}/claims")
-        tasks = self._loop.children(wait, f"{self.path}/tasks")
+        claims = self._children(wait, "claims")
+        tasks = self._children(wait, "tasks")
         job = self._claimed(wait, tasks, claims)
         self._too_large = {each: None for each in self._too_large if each in tasks}
         tasks = [each for each in tasks if each not in self._too_large]
@@ -217,6 +217,18 @@ class TaskWorker:
         if job is not None:
             self._loop.wake()
             self._do(job)
+
+    def _children(self, wait: Wait, place: str) -> list[str]:
+        """Of a node that is made if need be, with a watch that makes another step."""
+        path = f"{self.path}/{place}"
+        while True:
+            try:
+                asked = self.client.get_children_async(path, watch=self._loop.wake)
+                found: list[str] = wait.result(asked)
+            except NoNodeError:
+                wait.result(self.client.ensure_path_async(path))
+            else:
+                return found
 
     # --- claim ------------------------------------------------------------------------------
 
