@@ -91,6 +91,8 @@ class FaultProxy:
         self.upstream = port
         """Of the server; may be changed, for connections to come."""
         self.seen: list[Seen] = []
+        self.answered = 0
+        """How many of `seen` have had their answer passed on to the client."""
         self._listener = socket.create_server((HOST, 0))
         self.hosts = f"{HOST}:{self._listener.getsockname()[1]}"
         self._links: list[Link] = []
@@ -197,6 +199,11 @@ class FaultProxy:
                     return each[1]
         return None
 
+    def note_answer(self) -> None:
+        with self._news:
+            self.answered += 1
+            self._news.notify_all()
+
     def await_flow(self) -> None:
         with self._news:
             self._news.wait_for(lambda: self._flows)
@@ -249,6 +256,8 @@ class Link:
         for each in (client, server):
             each.settimeout(None)
             each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._counted: set[int] = set()
+        """The xids of requests that were counted, while they have no answer."""
         self._awaited: dict[int, Fault] = {}
         """By xid: faults whose answer is on its way."""
         self.session: tuple[int, bytes] | None = None
@@ -302,6 +311,7 @@ class Link:
         xid, operation = struct.unpack_from(">ii", frame)
         if xid < 0 or operation == CLOSE_SESSION:
             return None
+        self._counted.add(xid)
         name = _NAMES.get(operation, str(operation))
         return self.proxy.note(self, name, "" if operation in _HAS_NO_PATH else path_of(frame))
 
@@ -315,6 +325,9 @@ class Link:
                     return
                 self.proxy.await_flow()
                 send(self._client, frame)
+                if position and (xid := xid_of(frame)) in self._counted:
+                    self._counted.remove(xid)
+                    self.proxy.note_answer()
         # The end, too, is heard of only then.
         self.proxy.await_flow()
         self.cut()

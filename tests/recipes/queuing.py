@@ -37,7 +37,7 @@ class Contestant(Protocol):
     """A queue and its user, however made."""
 
     waits_at: int
-    """By which of its requests it waits at an empty queue."""
+    """After the answer to which of its requests it waits at an empty queue."""
     directories: tuple[str, ...]
     """Which are empty in the end."""
 
@@ -195,7 +195,7 @@ class Shift:
     def take(self) -> None:
         self._begin(self._takes, self.victim)
         self._begin(self._takes_from_the_fault, self.rival)
-        until(lambda: self._met() or len(self.proxy.seen) >= self.victim.waits_at)
+        until(lambda: self._met() or self.proxy.answered >= self.victim.waits_at)
         for value in (b"1", b"2"):
             assert self.rival.put([value])
             self.expected.append(value)

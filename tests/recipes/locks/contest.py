@@ -49,7 +49,9 @@ class Contestant(Protocol):
     directory: str
     """Where contenders stand."""
     waits_at: int
-    """By which of its requests it asks for what it waits for."""
+    """After the answer to which of its requests it waits, if others are before it."""
+    antechamber: str
+    """Where contenders stand before they stand in `directory`, if anywhere."""
 
     def acquire(self) -> bool: ...
     def cancel(self) -> None: ...
@@ -63,6 +65,7 @@ MakeContestant = Callable[[KazooClient, str], Contestant]
 
 class Ours:
     waits_at = 4
+    antechamber = ""
     kind: ClassVar[Callable[..., Claim]] = Lock
 
     def __init__(self, client: KazooClient, path: str) -> None:
@@ -110,13 +113,14 @@ class Leaseholder(Ours):
 
     def __init__(self, client: KazooClient, path: str) -> None:
         super().__init__(client, path)
-        self.directory = f"{path}/leases"
+        self.directory, self.antechamber = f"{path}/leases", f"{path}/locks"
 
 
 class Kazoos:
     """As its documentation shows it; writes are retried as client.retry does."""
 
     waits_at = 4
+    antechamber = ""
 
     def __init__(self, client: KazooClient, path: str) -> None:
         self.client, self.directory = client, path
@@ -182,7 +186,7 @@ class Contest:
     # --- the scenarios --------------------------------------------------------------------
 
     def turns(self) -> None:
-        self.rival.acquire()
+        self._let_the_rival_hold()
         with self._in_thread(self._work):
             until(lambda: self._victim_waits() and self._queued() > 1)
             self.rival.release()
@@ -193,11 +197,17 @@ class Contest:
             self._rival_is_done = True
 
     def give_up(self) -> None:
-        self.rival.acquire()
+        self._let_the_rival_hold()
         with self._in_thread(self._try):
             until(lambda: self._victim_waits() and self._queued() > 1)
             self.victim.cancel()
         self.rival.release()
+
+    def _let_the_rival_hold(self) -> None:
+        """And nothing else: it leaves the antechamber in the background, and a victim that meets it
+        there makes other requests."""
+        self.rival.acquire()
+        until(lambda: not self.rival.antechamber or not self._children(self.rival.antechamber))
 
     def alone(self) -> None:
         self._rival_is_done = True
@@ -242,16 +252,17 @@ class Contest:
     # --- what is looked at ------------------------------------------------------------------
 
     def _victim_waits(self) -> bool:
-        """Whether it has asked for what it waits for, or has met its fault on the way there."""
+        """Whether it has its watch, or has met its fault on the way there.  That it has asked is not
+        enough: its question could come after what is done next."""
         met = self._fault is not None and self._fault.met.is_set()
-        return met or len(self.proxy.seen) >= self.victim.waits_at
+        return met or self.proxy.answered >= self.victim.waits_at
 
     def _queued(self) -> int:
-        return len(self._children())
+        return len(self._children(self.victim.directory))
 
-    def _children(self) -> list[str]:
+    def _children(self, path: str) -> list[str]:
         try:
-            found: list[str] = surely(self.witness.get_children, self.victim.directory)
+            found: list[str] = surely(self.witness.get_children, path)
         except NoNodeError:
             return []
         return found
