@@ -252,8 +252,8 @@ class Contest:
     # --- what is looked at ------------------------------------------------------------------
 
     def _victim_waits(self) -> bool:
-        """Whether it has its watch, or has met its fault on the way there.  That it has asked is not
-        enough: its question could come after what is done next."""
+        """Whether it has its watch, or has met its fault on the way there.  That it has asked is
+        not enough: its question could come after what is done next."""
         met = self._fault is not None and self._fault.met.is_set()
         return met or self.proxy.answered >= self.victim.waits_at
 
