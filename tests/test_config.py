@@ -232,6 +232,36 @@ def test_the_provider_of_ensembles_is_here() -> None:
     assert "providers in Java cannot be loaded" in said
 
 
+def test_clients_have_to_authenticate() -> None:
+    found = read("enforce.auth.enabled=true\nenforce.auth.schemes= digest , ip")
+    assert (found.required_schemes, found.warnings) == (("digest", "ip"), ())
+
+
+@pytest.mark.parametrize("line", ["", "enforce.auth.enabled=false\n"])
+def test_schemes_alone_ask_for_nothing(line: str) -> None:
+    assert read(f"{line}enforce.auth.schemes=x509").required_schemes == ()
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        ("enforce.auth.enabled=true", "zoo.cfg:3: enforce.auth.enabled=true: needs enforce.auth"),
+        (
+            "enforce.auth.enabled=true\nenforce.auth.schemes=digest,sasl",
+            "zoo.cfg:4: enforce.auth.schemes=digest,sasl: nobody can authenticate by 'sasl' here, "
+            "but by digest and ip",
+        ),
+        (
+            "enforce.auth.enabled=true\nenforce.auth.schemes=digest\n"
+            "DigestAuthenticationProvider.enabled=false",
+            "nobody can authenticate by 'digest' here, but by ip",
+        ),
+    ],
+)
+def test_nobody_is_shut_out_by_mistake(lines: str, why: str) -> None:
+    assert why in refusal(lines)
+
+
 def test_a_small_buffer_bounds_requests_alone() -> None:
     limits = read("jute.maxbuffer=100").limits
     assert (limits.frame_bytes_max, limits.entry_bytes_max) == (100, 2048)
@@ -362,7 +392,7 @@ def test_no_ticks_at_all_are_for_a_server_alone(key: str) -> None:
             "sslQuorum=true",
             "sslQuorum has no effect: TLS is not supported yet: THE PROTECTION IT ASKS FOR",
         ),
-        ("enforce.auth.enabled=true", "THE PROTECTION IT ASKS FOR IS NOT IN FORCE"),
+        ("sessionRequireClientSASLAuth=true", "THE PROTECTION IT ASKS FOR IS NOT IN FORCE"),
         ("snapcount=1", "snapcount is not a known key (did you mean snapCount?)"),
         ("colour=red", "colour is not a known key; it is kept as a property zookeeper.colour"),
         ("localSessionsEnabled=true", "localSessionsEnabled has no effect: this server is alone"),

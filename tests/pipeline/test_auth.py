@@ -82,6 +82,16 @@ def test_other_hashes_make_other_names(algorithm: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("required", "nobody"),
+    [((), False), (("ip",), False), (("digest",), True), (("digest", "ip"), False)],
+)
+def test_who_is_nobody(required: tuple[str, ...], nobody: bool) -> None:
+    authenticator = Authenticator(required=required)
+    assert authenticator.is_nobody(identities_of_address(ADDRESS)) is nobody
+    assert not authenticator.is_nobody((("ip", ADDRESS), ("digest", "jane:x")))
+
+
+@pytest.mark.parametrize(
     ("scheme", "auth"),
     [
         ("digest", b"\xff\xfe:x"),

@@ -1,5 +1,7 @@
 """A standalone member from its clients' side: bytes in, bytes out."""
 
+from typing import Final
+
 import pytest
 
 from tests.replica.harness import Client, World
@@ -347,6 +349,64 @@ def test_a_refused_auth_packet_ends_the_connection(world: World, client: Client)
     world.run()
     assert client.replies[-1].error == ErrorCode.AUTH_FAILED
     assert client.closed
+
+
+GUARDED: Final = Authenticator(required=("digest",))
+AS_JANE: Final = records.AuthPacket(0, "digest", b"jane:secret")
+
+
+@pytest.mark.parametrize(
+    ("opcode", "body", "xid"),
+    [
+        (OpCode.GET_DATA, records.GetDataRequest("/", False), 1),
+        (OpCode.SET_DATA, records.SetDataRequest("/", b"", -1), 1),
+        (OpCode.SYNC, records.SyncRequest("/"), 1),
+        (OpCode.PING, None, XID_PING),
+    ],
+)
+def test_nobody_is_answered_once(opcode: OpCode, body: Record | None, xid: int) -> None:
+    """And nothing is done for it; its session goes as if it had said nothing more."""
+    world = World(authenticator=GUARDED)
+    client = world.connect()
+    zxid = world.replica.state.zxid
+    client.send(opcode, body, xid=xid)
+    client.send(OpCode.AUTH, AS_JANE, xid=XID_AUTH)
+    world.run()
+    (reply,) = client.replies
+    refused = ErrorCode.SESSION_CLOSED_REQUIRE_SASL_AUTH
+    assert (reply.xid, reply.zxid, reply.error) == (xid, 0, refused)
+    assert client.closed
+    assert world.replica.state.zxid == zxid
+
+
+def test_nobody_ends_no_session() -> None:
+    world = World(authenticator=GUARDED)
+    client = world.connect()
+    client.send(OpCode.CLOSE_SESSION, xid=1)
+    world.run()
+    (reply,) = client.replies
+    assert reply.error == ErrorCode.SESSION_CLOSED_REQUIRE_SASL_AUTH
+    assert client.closed and len(world.replica.state.sessions) == 1
+
+
+def test_whoever_has_authenticated_is_served() -> None:
+    """What it sends right behind the packet, too."""
+    world = World(authenticator=GUARDED)
+    client = world.connect()
+    client.send(OpCode.AUTH, AS_JANE, xid=XID_AUTH)
+    client.send(OpCode.GET_DATA, records.GetDataRequest("/", False))
+    world.run()
+    assert [reply.error for reply in client.replies] == [0, 0]
+
+
+def test_a_refused_credential_leaves_nobody() -> None:
+    world = World(authenticator=GUARDED)
+    client = world.connect()
+    client.send(OpCode.AUTH, records.AuthPacket(0, "ip", b""), xid=XID_AUTH)
+    client.send(OpCode.GET_DATA, records.GetDataRequest("/", False))
+    world.run()
+    refused = ErrorCode.SESSION_CLOSED_REQUIRE_SASL_AUTH
+    assert [reply.error for reply in client.replies] == [0, refused]
 
 
 def test_whoever_looks_for_another_ensemble_hears_nothing() -> None:

@@ -72,6 +72,8 @@ class Config:
     """The EnsembleAuthenticationProvider is asked for."""
     ensemble_names: tuple[str, ...] = ()
     """`ensembleAuthName`: any, if there are none."""
+    required_schemes: tuple[str, ...] = ()
+    """`enforce.auth.schemes`, where that is enabled: clients have to authenticate with one."""
     extended_types: bool = False
     enforce_quota: bool = False
     read_only_mode: bool = False
@@ -166,6 +168,7 @@ def parse(settings: Iterable[Setting], source: str, server_id: int | None = None
     client = _build_client(draft, own)
     if own is not None:
         _check_ports(draft, own, client)
+    _check_schemes(draft)
     _check_effects(draft)
     _check_told(draft)
     if draft.values.get("listen_backlog") == -1:
@@ -319,6 +322,25 @@ def _overlap(one: str, other: str) -> bool:
     if is_wildcard(one) or is_wildcard(other):
         return True
     return one.lower() == other.lower() or {one, other} <= LOOPBACK_NAMES
+
+
+def _check_schemes(draft: _Draft) -> None:
+    """Who has to authenticate must be able to: a scheme that is not served would shut all out."""
+    enabled = draft.take("enforce_auth", bool, False)
+    required = draft.values.get("required_schemes", ())
+    assert isinstance(required, tuple)
+    served = ["digest", "ip"] if draft.values.get("digest_scheme", True) else ["ip"]
+    if not enabled:
+        draft.values.pop("required_schemes", None)
+    elif not required:
+        raise draft.error("enforce.auth.enabled", "needs enforce.auth.schemes, for example digest")
+    else:
+        for scheme in required:
+            if scheme not in served:
+                raise draft.error(
+                    "enforce.auth.schemes",
+                    f"nobody can authenticate by {scheme!r} here, but by {' and '.join(served)}",
+                )
 
 
 def _check_effects(draft: _Draft) -> None:

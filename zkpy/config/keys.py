@@ -53,6 +53,8 @@ HONOURED: Final[dict[str, tuple[str, Parser]]] = {
     "DigestAuthenticationProvider.superDigest": ("super_digest", parse_text),
     "dynamicConfigFile": ("dynamic_file", parse_text),
     "electionAlg": ("election", parse_election),
+    "enforce.auth.enabled": ("enforce_auth", parse_property),
+    "enforce.auth.schemes": ("required_schemes", parse_names),
     "enforceQuota": ("enforce_quota", parse_property),
     "ensembleAuthName": ("ensemble_names", parse_names),
     "extendedTypesEnabled": ("extended_types", parse_property),
@@ -119,9 +121,6 @@ _REASONS: Final = {
         quorum.auth.enableSasl=false quorum.auth.learnerRequireSasl=false
         quorum.auth.serverRequireSasl=false SASLAuthenticationProvider.superPassword
         server.principal server.realm sessionRequireClientSASLAuth=false superUser
-    """,
-    "clients need not authenticate themselves yet": """
-        enforce.auth.enabled=false enforce.auth.schemes
     """,
     HTTP: "admin.enableServer=false",
     AUDIT: "audit.enable=false",
@@ -220,7 +219,6 @@ IGNORED_FAMILIES: Final = {
 """Beginning of a key -> why it has no effect; what is in `IGNORED` or `HONOURED` goes by that."""
 
 PROTECTION: Final = (
-    "enforce.auth.",
     "quorum.auth.",
     "secureClientPort",
     "sessionRequireClientSASLAuth",

@@ -42,6 +42,12 @@ class Authenticator:
     ensembles: tuple[str, ...] | None = None
     """`ensembleAuthName`: with the scheme `ensemble` a client says whom it looks for.  None
     where the scheme is unknown, no names where every name will do."""
+    required: tuple[str, ...] = ()
+    """`enforce.auth.schemes`: who has no identity of any of them is nobody.  Empty: all may ask."""
+
+    def is_nobody(self, identities: Identities) -> bool:
+        """Whether requests of such a connection are refused."""
+        return bool(self.required) and not any(scheme in self.required for scheme, _ in identities)
 
     def authenticate(self, scheme: str, auth: bytes | None, address: str) -> Identities:
         """The identities that an auth packet earns, or ZkError(AUTH_FAILED).

@@ -106,7 +106,8 @@ class Clients:
         return self._read_only
 
     def up(self, link: int, address: str, now: int) -> None:
-        self._unnamed[link] = self.links.open(link, address, now)
+        opened = self._unnamed[link] = self.links.open(link, address, now)
+        opened.nobody = self._authenticator.is_nobody(opened.identities)
 
     def deadline(self) -> int | None:
         """When the oldest connection without a handshake has had its time; 0: at once."""
@@ -280,6 +281,9 @@ class Clients:
     # --- requests ---
 
     def _on_request(self, link: ClientLink, request: Request) -> None:
+        if link.nobody and request.opcode not in _BARRIERS:
+            self._refuse_nobody(link, request)
+            return
         op = OPS.get(request.opcode)
         if op is not None and op.read is not None and not link.queue:
             self._answer_read(link, request, op)
@@ -375,7 +379,15 @@ class Clients:
             self._refuse(link, RemoteProtocolError(why))
             return
         link.identities, link.identity_bytes = identities, size
+        link.nobody = self._authenticator.is_nobody(identities)
         self.links.emit(link, encode_reply(request.xid, 0, 0))
+
+    def _refuse_nobody(self, link: ClientLink, request: Request) -> None:
+        """As ZooKeeper: told once, then closed, be it a ping.  The session goes by its time-out."""
+        code = ErrorCode.SESSION_CLOSED_REQUIRE_SASL_AUTH
+        self.links.emit(link, encode_reply(request.xid, 0, code))
+        schemes = " or ".join(self._authenticator.required)
+        self._refuse(link, RemoteProtocolError(f"it has not authenticated itself by {schemes}"))
 
     def _set_watches(self, link: ClientLink, request: Request) -> None:
         missed = self._reads.set_watches(link, request.body)  # type: ignore[arg-type]

@@ -29,6 +29,7 @@ class ClientLink:
         "last_head",
         "last_opcode",
         "last_xid",
+        "nobody",
         "opened_ms",
         "out",
         "password",
@@ -55,6 +56,8 @@ class ClientLink:
         self.identities: Identities = identities_of_address(self.host)
         self.identity_bytes = 0
         """Of those that it was given by an auth."""
+        self.nobody = False
+        """It has still to authenticate itself: whatever else it asks ends it."""
         self.queue: deque[Waiting] = deque()
         """Unanswered requests, oldest first; empty means that a read may be answered at once."""
         self.held: deque[Request] = deque()

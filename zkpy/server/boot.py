@@ -150,7 +150,13 @@ def build_replica(config: Config, recovered: Recovered) -> Replica:
 
 def build_authenticator(config: Config) -> Authenticator:
     ensembles = config.ensemble_names if config.ensemble_scheme else None
-    return Authenticator(config.super_digest, config.digest_scheme, config.digest_hash, ensembles)
+    return Authenticator(
+        config.super_digest,
+        config.digest_scheme,
+        config.digest_hash,
+        ensembles,
+        config.required_schemes,
+    )
 
 
 def find_rules(config: Config) -> Rules:
