@@ -59,3 +59,18 @@ def test_the_replay_line_says_all_that_is_not_drawn() -> None:
     assert replay_line(7, choice) == (
         "zkpy simulate --seed 7 --members 5 --observers 1 --seconds 9 --oracle-election --no-faults"
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--mutant", "4882", "--minutes", "1"], "--minutes means nothing with --mutant"),
+        (["--mutant", "4882", "--jobs", "2"], "--jobs means nothing with --mutant"),
+        (["--seed", "1", "--mutant", "4882", "--runs", "2"], "--runs means nothing with --seed"),
+        (["--html", "run.html"], "--html means nothing with many seeds"),
+    ],
+)
+def test_what_would_not_be_done_is_refused(arguments: list[str], said: str) -> None:
+    done = simulate(*arguments)
+    assert done.exit_code == 2
+    assert said in done.output

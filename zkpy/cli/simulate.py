@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import attrs
 import click
+from click.core import ParameterSource
 
 from zkpy.compiled import COMPILED
 from zkpy.testing.mutants import MUTANTS, planted
@@ -31,6 +32,12 @@ PER_TASK: Final = 10
 """Seeds that a worker runs before it reports."""
 MUTANT_CPU_MAX: Final = 20 * 60.0
 FOUND, CLEAN = 1, 0
+IDLE: Final = {
+    "--seed": ("runs", "minutes", "first", "jobs", "repeat"),
+    "--mutant": ("runs", "minutes", "jobs", "html"),
+    "many seeds": ("html", "repeat"),
+}
+"""Options that each way of running has no use for."""
 
 
 @click.command()
@@ -59,7 +66,9 @@ FOUND, CLEAN = 1, 0
     help="Put an old bug back and see how soon it is found; `all`: one after the other.",
 )
 @click.option("--repeat", type=click.IntRange(1), default=1, help="Hunt a mutant so many times.")
+@click.pass_context
 def simulate(
+    context: click.Context,
     seed: int | None,
     runs: int | None,
     minutes: float | None,
@@ -78,6 +87,8 @@ def simulate(
     """Simulate ensembles under faults, and check what they guarantee."""
     if mutant is not None and COMPILED:
         raise click.UsageError("--mutant needs the sources: this core is compiled")
+    mode = "--seed" if seed is not None else "--mutant" if mutant is not None else "many seeds"
+    refuse_idle_options(context, mode)
     choice = Choice(members, observers, oracle_election, not no_faults, reconfig, seconds)
     if seed is not None:
         sys.exit(show_seed(seed, choice, mutant, html))
@@ -88,6 +99,13 @@ def simulate(
         runs = RUNS
     limits = Limits(runs, None if minutes is None else minutes * 60)
     sys.exit(run_many(first or 1, limits, choice, jobs or os.cpu_count() or 1))
+
+
+def refuse_idle_options(context: click.Context, mode: str) -> None:
+    """Who asks for what would not be done is told so."""
+    for name in IDLE[mode]:
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"--{name} means nothing with {mode}")
 
 
 # --- one seed
