@@ -9,6 +9,7 @@ kazoo reports three things that a recipe must not take for one:
 `Wait` bounds one call by a timeout and by `cancel`, whatever the connection does. `Seat` is
 an ephemeral, sequential node that is found again when the answer to its create was lost.
 `Removal` takes a node away by itself, however often the connection breaks meanwhile.
+`first_error` and `raise_first` say why a multi was refused.
 
 No call here may be made from kazoo's own threads (watches, listeners), which would wait for
 itself; `Removal` is the exception.
@@ -18,7 +19,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import attrs
@@ -29,6 +30,8 @@ from kazoo.exceptions import (
     ConnectionLoss,
     NoNodeError,
     OperationTimeoutError,
+    RolledBackError,
+    RuntimeInconsistency,
     SessionExpiredError,
 )
 from kazoo.protocol.states import KeeperState
@@ -121,6 +124,22 @@ class Wait:
 
 def is_closed(client: KazooClient) -> bool:
     return client.client_state in (KeeperState.CLOSED, KeeperState.AUTH_FAILED)
+
+
+def first_error(results: Iterable[Any]) -> Exception | None:
+    """Why a multi was refused, by its results; None if it was carried out.  Of the operations
+    that failed one is the cause; the others only say that they were not done because of it."""
+    errors = [each for each in results if isinstance(each, Exception)]
+    echoes = (RolledBackError, RuntimeInconsistency)
+    causes = [each for each in errors if not isinstance(each, echoes)]
+    return next(iter(causes or errors), None)
+
+
+def raise_first(results: Iterable[Any], but: tuple[type[Exception], ...] = ()) -> None:
+    """Raise why a multi was refused, if it was, and that is none of `but`."""
+    why = first_error(results)
+    if why is not None and not isinstance(why, but):
+        raise why
 
 
 def session_of(client: KazooClient) -> int | None:

@@ -24,8 +24,7 @@ from kazoo.exceptions import (
     SessionExpiredError,
 )
 
-from recipes.base import Removal, UnknownOutcomeError, Wait, name_of, session_of
-from recipes.locks.guard import raise_first
+from recipes.base import Removal, UnknownOutcomeError, Wait, name_of, raise_first, session_of
 
 
 class Counter:

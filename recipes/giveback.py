@@ -26,8 +26,7 @@ from kazoo.exceptions import (
     OperationTimeoutError,
 )
 
-from recipes.base import UNKNOWN_OUTCOME
-from recipes.locks.guard import raise_first
+from recipes.base import UNKNOWN_OUTCOME, raise_first
 
 log = logging.getLogger(__name__)
 

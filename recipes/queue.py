@@ -32,9 +32,8 @@ from typing import Any, Final
 from kazoo.client import KazooClient, TransactionRequest
 from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError
 
-from recipes.base import NUMBER, TimeUp, UnknownOutcomeError, Wait, session_of
+from recipes.base import NUMBER, TimeUp, UnknownOutcomeError, Wait, raise_first, session_of
 from recipes.giveback import OURS, GiveBack
-from recipes.locks.guard import raise_first
 from recipes.locks.hold import Hold, HoldState, News, OnChange
 from recipes.locks.lock import Lock
 from recipes.locks.turn import distance

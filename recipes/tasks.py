@@ -29,8 +29,7 @@ from kazoo.client import KazooClient, TransactionRequest
 from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError
 
 from recipes.alarm import Alarm
-from recipes.base import NUMBER, TimeUp, Wait, find_own, name_of, session_of
-from recipes.locks.guard import raise_first
+from recipes.base import NUMBER, TimeUp, Wait, find_own, name_of, raise_first, session_of
 from recipes.loop import Loop
 from recipes.once import is_too_large
 

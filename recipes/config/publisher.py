@@ -19,7 +19,7 @@ import attrs
 from kazoo.client import KazooClient, TransactionRequest
 from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError
 
-from recipes.base import Wait
+from recipes.base import Wait, raise_first
 from recipes.config.document import (
     HISTORY,
     Document,
@@ -38,7 +38,6 @@ from recipes.config.errors import (
     OutcomeUnknownError,
 )
 from recipes.config.schema import Schema
-from recipes.locks.guard import raise_first
 
 log = logging.getLogger(__name__)
 

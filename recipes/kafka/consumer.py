@@ -33,6 +33,7 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import NodeExistsError, NoNodeError, SessionExpiredError
 from kazoo.protocol.states import KazooState
 
+from recipes.base import first_error, raise_first
 from recipes.kafka import paths
 from recipes.kafka.assign import STRATEGIES, Owners
 from recipes.kafka.fields import FormatError
@@ -55,9 +56,7 @@ from recipes.kafka.znodes import (
     Worker,
     Znode,
     chunks,
-    first_error,
     log,
-    raise_first,
 )
 
 Told = Callable[[Sequence[TopicPartition]], None]

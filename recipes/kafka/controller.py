@@ -38,6 +38,7 @@ from kazoo.exceptions import (
     NotEmptyError,
 )
 
+from recipes.base import first_error
 from recipes.kafka import paths
 from recipes.kafka.brokers import list_epochs
 from recipes.kafka.cluster import (
@@ -83,7 +84,6 @@ from recipes.kafka.znodes import (
     Znode,
     Znodes,
     chunks,
-    first_error,
 )
 
 log = logging.getLogger(__name__)

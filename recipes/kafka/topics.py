@@ -13,6 +13,7 @@ from typing import Final
 import attrs
 from kazoo.exceptions import BadVersionError, NodeExistsError, NoNodeError
 
+from recipes.base import first_error, raise_first
 from recipes.kafka import paths
 from recipes.kafka.brokers import list_brokers
 from recipes.kafka.formats import (
@@ -31,7 +32,7 @@ from recipes.kafka.formats import (
 )
 from recipes.kafka.paths import TopicPartition
 from recipes.kafka.placement import check_manual, draw_start, place_replicas
-from recipes.kafka.znodes import UNKNOWN_OUTCOME, Znode, Znodes, first_error, raise_first
+from recipes.kafka.znodes import UNKNOWN_OUTCOME, Znode, Znodes
 
 MOST_BYTES: Final = 1_000_000
 """Of a topic's replicas and its configuration, which are written in one request."""

@@ -26,7 +26,7 @@ from kazoo.exceptions import (
 from kazoo.protocol.states import KazooState
 from kazoo.retry import KazooRetry
 
-from recipes.base import TimeUp, Wait
+from recipes.base import TimeUp, Wait, raise_first
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ MOST_IN_FLIGHT: Final = 500
 MOST_OPERATIONS: Final = 200
 """In one transaction, so that it stays far below a server's limit of a megabyte."""
 UNKNOWN_OUTCOME: Final = (ConnectionLoss, OperationTimeoutError)
+"""Without the end of a session, which `recipes.base` counts among them: see above."""
 LEAVE_S: Final = 5.0
 """How long a connection is waited for, to take away what is ours."""
 
@@ -191,22 +192,6 @@ def _znode(asked: Any) -> Znode | None:
     except NoNodeError:
         return None
     return Znode(data, stat.version, stat.czxid, stat.ephemeralOwner)
-
-
-def raise_first(results: Iterable[Any], but: tuple[type[Exception], ...] = ()) -> Exception | None:
-    """The reason why a transaction was refused, if it was; raised, unless it is one of `but`."""
-    why = first_error(results)
-    if why is not None and not isinstance(why, but):
-        raise why
-    return why
-
-
-def first_error(results: Iterable[Any]) -> Exception | None:
-    """That of the operation that failed: those before it say that they were rolled back."""
-    errors = [each for each in results if isinstance(each, Exception)]
-    names = ("RolledBackError", "RuntimeInconsistency")
-    real = [each for each in errors if type(each).__name__ not in names]
-    return next(iter(real or errors), None)
 
 
 def chunks(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:

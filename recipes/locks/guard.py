@@ -13,14 +13,9 @@ write with a version may simply be tried again.
 from typing import Any
 
 from kazoo.client import TransactionRequest
-from kazoo.exceptions import (
-    ConnectionClosedError,
-    NoNodeError,
-    RolledBackError,
-    RuntimeInconsistency,
-    SessionExpiredError,
-)
+from kazoo.exceptions import ConnectionClosedError, NoNodeError, SessionExpiredError
 
+from recipes.base import raise_first
 from recipes.locks.hold import Hold, HoldState, News
 from recipes.locks.names import LockError
 
@@ -147,16 +142,6 @@ class GuardedTransaction:
     def __exit__(self, kind: object, *failure: object) -> None:
         if kind is None:
             self.commit()
-
-
-def raise_first(results: list[Any]) -> None:
-    """The failure that made the others fail."""
-    failures = [each for each in results if isinstance(each, Exception)]
-    causes = [
-        each for each in failures if not isinstance(each, RolledBackError | RuntimeInconsistency)
-    ]
-    for failure in causes or failures:
-        raise failure
 
 
 def guard_of(hold: Hold | None, path: str) -> Guard:

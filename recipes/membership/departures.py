@@ -7,8 +7,7 @@ multi, so that nobody sees the one without the other.
 from kazoo.client import KazooClient, TransactionRequest
 from kazoo.exceptions import NodeExistsError, NoNodeError
 
-from recipes.base import Wait
-from recipes.locks.guard import raise_first
+from recipes.base import Wait, raise_first
 from recipes.membership.node import decode_departed, encode_departed
 
 

@@ -28,9 +28,8 @@ from kazoo.exceptions import (
     NoNodeError,
 )
 
-from recipes.base import TimeUp, Wait, is_closed, session_of
+from recipes.base import TimeUp, Wait, is_closed, raise_first, session_of
 from recipes.children import Ear
-from recipes.locks.guard import raise_first
 from recipes.loop import Loop
 from recipes.membership.departures import Departures
 from recipes.registry.instance import ServiceInstance, ServiceType, departures_of, encode
