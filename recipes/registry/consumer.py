@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 from kazoo.client import KazooClient
 
 from recipes.config import ConfigSubscriber
-from recipes.membership.observer import now_ms
+from recipes.liveview import now_ms
 from recipes.membership.view import SHARE
 from recipes.registry.choosing import Balancer, Call, Candidate, RandomChoice, candidates_of
 from recipes.registry.discovery import WINDOW_S, ServiceView

@@ -6,9 +6,7 @@ with ServiceView(client, "/services", "orders") as orders:
 """
 
 import logging
-import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Final
 
 import attrs
@@ -16,11 +14,8 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
 
 from recipes.base import Wait
-from recipes.children import Children
-from recipes.listeners import Listeners
-from recipes.loop import Loop
+from recipes.liveview import LiveView, now_ms
 from recipes.membership.departures import Departures
-from recipes.membership.observer import now_ms
 from recipes.membership.view import SHARE
 from recipes.registry.instance import (
     FormatError,
@@ -36,7 +31,16 @@ log = logging.getLogger(__name__)
 WINDOW_S: Final = 10.0
 
 
-class ServiceView:
+@attrs.frozen
+class Node:
+    instance: ServiceInstance | None
+    problem: str
+    """Why it is None."""
+    czxid: int
+    mzxid: int
+
+
+class ServiceView(LiveView[Event, Node]):
     """One process's view of one service.  Listeners run in a thread of its own, and may block."""
 
     def __init__(
@@ -50,20 +54,17 @@ class ServiceView:
     ) -> None:
         """If more than `share` of all instances, and at least two, go within `window` seconds, all
         of them are kept (share 1.0: never)."""
-        self.client, self.path = client, f"{base.rstrip('/')}/{check_name(name)}"
+        path = f"{base.rstrip('/')}/{check_name(name)}"
         self._view = Instances(round(window * 1000), share)
         self._instances: dict[str, ServiceInstance] = {}
-        self._stale = True
         self.unreadable: dict[str, str] = {}
         """What is wrong with the znodes that are no instances, by name."""
         self._read_after = -1
         """Number of breaks before the read that is shown."""
-        self._listeners = Listeners[Event](self.path)
-        self._mutex = threading.RLock()
-        self._news = threading.Condition()
-        self._loop = Loop(client, f"service {self.path}", self._step, self._on_broken)
-        self._nodes = Children(self._loop, self.path, read_node)
-        self._departures = Departures(client, departures_of(self.path))
+        self._departures = Departures(client, departures_of(path))
+        super().__init__(
+            client, path, self._view, name=f"service {path}", nodes=path, read=read_node
+        )
 
     # --- what is known ----------------------------------------------------------------------
 
@@ -80,53 +81,16 @@ class ServiceView:
 
     @property
     def stale(self) -> bool:
-        """Whether this is the last view before something that does not let it be trusted: no
-        connection, or too many that have gone at once."""
-        is_old = self._read_after != self._loop.breaks or self._loop.stopping
-        return self._stale or is_old or not self.client.connected
-
-    def add_listener(self, told: Callable[[Event], object]) -> None:
-        """Call with each event from now on, in their order."""
-        self._listeners.add(told)
+        """Also until it was read again behind a break."""
+        return super().stale or self._read_after != self._loop.breaks
 
     def wait(
         self, condition: Callable[[dict[str, ServiceInstance]], object], timeout: float | None
     ) -> None:
         """Until the instances are such.  Raises TimeUp, and CancelledError once it is stopped."""
-        with self._news:
-            self._loop.wait(self._news, lambda: bool(condition(self._instances)), timeout)
-
-    def accept(self) -> None:
-        """Let all that are kept have gone: the way out of a stale view after a true loss."""
-        # Listeners are told by the loop: they may stop it, which here could wait for itself.
-        self._change(self._view.accept)
-        self._loop.wake()
-
-    def start(self) -> None:
-        self._loop.start()
-
-    def stop(self) -> None:
-        """The last view stays, as stale."""
-        self._loop.stop()
-        self._nodes.close()
-        with self._news:
-            self._stale = True
-            self._news.notify_all()
-
-    def __enter__(self) -> "ServiceView":
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: object, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+        self._until(lambda: bool(condition(self._instances)), timeout)
 
     # --- the loop -----------------------------------------------------------------------------
-
-    def _on_broken(self) -> None:
-        self._nodes.forget()
-        self._deal(self._view.disconnect)
 
     def _step(self, wait: Wait) -> float | None:
         self._loop.sync(wait, self.path)
@@ -143,36 +107,14 @@ class ServiceView:
             self._deal(lambda: self._view.observe(now_ms(), present, born, departed))
         return self._pause()
 
-    def _pause(self) -> float | None:
-        with self._mutex:
-            deadline = self._view.deadline()
-        return None if deadline is None else max(0, deadline - now_ms()) / 1000
+    def _show(self) -> None:
+        self._instances = self._view.by_id
 
     def _note_unreadable(self, found: dict[str, str]) -> None:
         for name in sorted(found):
             if self.unreadable.get(name) != found[name]:
                 log.warning("%s/%s", self.path, found[name])
         self.unreadable = found
-
-    def _deal(self, step: Callable[[], list[Event]]) -> None:
-        self._change(step)
-        self._listeners.tell()
-
-    def _change(self, step: Callable[[], list[Event]]) -> None:
-        with self._mutex:
-            self._listeners.note(step())
-            with self._news:
-                self._instances, self._stale = self._view.by_id, self._view.is_stale
-                self._news.notify_all()
-
-
-@attrs.frozen
-class Node:
-    instance: ServiceInstance | None
-    problem: str
-    """Why it is None."""
-    czxid: int
-    mzxid: int
 
 
 def read_node(name: str, data: bytes, stat: Any) -> Node:
