@@ -16,7 +16,7 @@ from tests.storage.model import (
 from zkpy.effects import Append, DiskBatch, Entry, Truncate, WriteIdentity
 from zkpy.errors import StorageError
 from zkpy.storage import Storage, record
-from zkpy.storage.txnlog import segment_name
+from zkpy.storage.segments import segment_name
 from zkpy.testing.memfs import MemFileSystem, PowerCut
 
 GENERATION = DATA_DIR + "/gen-0001"

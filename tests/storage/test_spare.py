@@ -21,7 +21,8 @@ from zkpy.effects import (
 from zkpy.errors import StorageError
 from zkpy.storage import OsFileSystem, Storage, StorageOptions, txnlog
 from zkpy.storage.fs import TEMP_SUFFIX
-from zkpy.storage.txnlog import SPARE_NAME, segment_bases, segment_name
+from zkpy.storage.segments import segment_bases, segment_name
+from zkpy.storage.txnlog import SPARE_NAME
 from zkpy.testing.memfs import Call, MemFileSystem
 
 GENERATION = f"{DATA_DIR}/gen-0001"

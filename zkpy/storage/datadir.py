@@ -29,8 +29,8 @@ from zkpy.storage.fs import (
     write_new,
 )
 from zkpy.storage.identity import IDENTITY_NAME
+from zkpy.storage.segments import SEGMENT_PREFIX
 from zkpy.storage.snapshots import IMAGE_PREFIX
-from zkpy.storage.txnlog import SEGMENT_PREFIX
 
 LOCK_NAME: Final = "lock"
 UNADOPTED_NAME: Final = "unadopted"

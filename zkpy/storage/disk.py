@@ -23,7 +23,7 @@ Boot, in this order, and nothing is changed on disk before the data was found so
    suspect (D10);
 3. the newest image that verifies; an older one only if the log reaches from it to
    beyond the newest (D8);
-4. the log from that image on: torn end or damage (D4, D5; `zkpy.storage.txnlog`);
+4. the log from that image on: torn end or damage (D4, D5; `zkpy.storage.log_reader`);
 5. if all is sound: leftovers away, identity and last record written once more, since
    a killed process may have left them in the page cache only.
 """
@@ -55,6 +55,8 @@ from zkpy.errors import CorruptionError, StorageError
 from zkpy.storage.datadir import DataDir
 from zkpy.storage.fs import File, FileSystem, is_full, join
 from zkpy.storage.identity import read_identity, write_identity
+from zkpy.storage.log_reader import LogContents, read_log
+from zkpy.storage.segments import purge_segments
 from zkpy.storage.snapshots import (
     Image,
     ImageFile,
@@ -63,7 +65,7 @@ from zkpy.storage.snapshots import (
     load_image,
     verify_image,
 )
-from zkpy.storage.txnlog import LogContents, TxnLog, purge_segments, read_log
+from zkpy.storage.txnlog import TxnLog
 from zkpy.zxid import NONE
 
 NO_GENERATION: Final = 0

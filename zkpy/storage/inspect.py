@@ -17,8 +17,8 @@ from zkpy.storage import record
 from zkpy.storage.fs import FileSystem, join, parent, read_whole
 from zkpy.storage.identity import read_identity
 from zkpy.storage.record import SEGMENT_HEADER_BYTES, BatchHeader, SegmentHeader
+from zkpy.storage.segments import SEGMENT_PREFIX, numbers_of, segment_name
 from zkpy.storage.snapshots import IMAGE_PREFIX, Image, header_of_image, image_name, load_image
-from zkpy.storage.txnlog import SEGMENT_PREFIX, numbers_of, segment_name
 
 _GENERATION: Final = re.compile(r"gen-\d{4,10}")
 

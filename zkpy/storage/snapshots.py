@@ -24,7 +24,7 @@ import attrs
 from zkpy.crc import crc32
 from zkpy.errors import CorruptionError, StorageError
 from zkpy.storage.fs import TEMP_SUFFIX, File, FileSystem, join
-from zkpy.storage.txnlog import numbers_of
+from zkpy.storage.segments import numbers_of
 
 IMAGE_PREFIX: Final = "image."
 FORMAT_VERSION: Final = 1

@@ -1,16 +1,11 @@
-"""The log of one generation: segments that are appended to, rolled, cut and read back.
+"""The log of one generation as it is written: segments that are appended to and rolled.
 
-Owns the files `log.<base zxid in hex>` of a directory and the cut record
-`log-cut`.  In: `Append` steps and cut points.  Out: entries at boot.  The bytes are
-those of `zkpy.storage.record`.
+In: `Append` steps, cut points (carried out by `log_cut`), and at boot what `log_reader` has
+read.  The bytes are those of `zkpy.storage.record`.
 
 Rolling.  The new segment is made durable first, then the old one is sealed
-(durably), and only then does a batch go to the new one.  So after a crash
-
-- an unsealed segment with an empty successor is a roll that did not finish: the
-  successor is removed;
-- a sealed segment without a successor, or an unsealed one before a segment that
-  holds a batch, is damage: no crash leaves that.
+(durably), and only then does a batch go to the new one: so a reader can tell a roll that
+did not finish from damage.
 
 Preparing.  A sync after a write into space that is only reserved has metadata to make
 durable too: that this space is written now.  So the next segment is filled with zeros
@@ -20,358 +15,29 @@ another thread, a slice whenever the present segment was used by about so much m
 (`prepare_slice`), from its second eighth on and done by three quarters: an idle server
 makes none, a busy one is never asked for much at once.  Where it is not ready in time -
 the disk is slow, or has no room - the next segment is only reserved, as the first one is.
-
-Cutting.  Deleting later segments and shortening one cannot be one atomic act, and
-half of it would look like damage.  So the cut is first recorded durably and is
-repeated from that record after a crash; every act of it may be repeated.  A batch
-that is cut in its middle is not rewritten in place (a torn rewrite would lose
-acknowledged entries in front of the cut): its segment is replaced by a copy.
 """
 
-import struct
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from itertools import pairwise
 from typing import Final, Self
 
 import attrs
 
-from zkpy.crc import crc32
-from zkpy.effects import Append, Entry
-from zkpy.errors import CorruptionError, StorageError
+from zkpy.effects import Append
+from zkpy.errors import StorageError
 from zkpy.storage import record
-from zkpy.storage.fs import (
-    TEMP_SUFFIX,
-    File,
-    FileSystem,
-    is_full,
-    join,
-    read_whole,
-    write_new,
-)
-from zkpy.storage.record import BATCH_HEADER_BYTES, SEGMENT_HEADER_BYTES, BatchHeader, SegmentHeader
+from zkpy.storage.fs import TEMP_SUFFIX, File, FileSystem, is_full, join
+from zkpy.storage.log_cut import carry_out_cut, plan_cut, record_cut
+from zkpy.storage.log_reader import LogContents, Tail
+from zkpy.storage.record import BATCH_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader
+from zkpy.storage.segments import segment_name
 
-SEGMENT_PREFIX: Final = "log."
-CUT_NAME: Final = "log-cut"
 SPARE_NAME: Final = "log-spare" + TEMP_SUFFIX
 """A segment full of zeros, removed like every temp file at a start."""
 SLICE_BYTES: Final = 1024 * 1024
 """Zeros written at a time.  A sync of the log may have to wait for them: smaller slices make
 more syncs wait, larger ones make them wait longer."""
 _ZEROS: Final = bytes(64 * 1024)
-_CUT: Final = struct.Struct(">4sIq")
-_CUT_MAGIC: Final = b"zkT1"
-
-
-def segment_name(base: int) -> str:
-    return f"{SEGMENT_PREFIX}{base:016x}"
-
-
-def numbers_of(names: list[str], prefix: str) -> list[int]:
-    """The zxids in names `<prefix><16 hex digits>`, ascending; other names are skipped."""
-    found = []
-    for name in names:
-        digits = name.removeprefix(prefix)
-        if name.startswith(prefix) and len(digits) == 16 and not digits.strip("0123456789abcdef"):
-            found.append(int(digits, 16))
-    return sorted(found)
-
-
-def segment_bases(fs: FileSystem, directory: str) -> list[int]:
-    return numbers_of(fs.listdir(directory), SEGMENT_PREFIX)
-
-
-@attrs.define
-class Tail:
-    """Where the log ends on disk, and what must be put right there before it goes on."""
-
-    base: int
-    header: SegmentHeader
-    end: int
-    """Offset behind the last intact batch."""
-    last: int
-    chain: int
-    torn_bytes: bool = False
-    """Whether something else than zeros stands behind `end`."""
-    leftover: int | None = None
-    """Base of a successor that an unfinished roll left."""
-    record_base: int = 0
-    record_offset: int = 0
-    record_bytes: bytes = b""
-    """The last record written before the stop: it alone may have missed its sync."""
-
-
-@attrs.define
-class LogContents:
-    """What reading the log gave: entries behind the image, contiguous."""
-
-    entries: list[Entry] = attrs.Factory(list)
-    committed: int = 0
-    digests: list[tuple[int, int]] = attrs.Factory(list)
-    tail: Tail | None = None
-    """None if there is damage."""
-    damage: str | None = None
-    notes: list[str] = attrs.Factory(list)
-
-
-class _Damage(Exception):
-    """The rest of the log cannot be relied on (D5); carries why."""
-
-
-@attrs.define
-class _Reader:
-    """Reads a log from the segment that holds the image's zxid on, checking every link."""
-
-    fs: FileSystem
-    directory: str
-    generation: int
-    image: tuple[int, int]
-    """(zxid, chain) of the image: the log must pass through exactly this point."""
-    contents: LogContents = attrs.Factory(LogContents)
-    position: tuple[int, int] | None = None
-    """(zxid, chain) behind the last batch read."""
-    sealed: bool = True
-    passed_image: bool = False
-    tail: Tail | None = None
-
-    def read(self) -> LogContents:
-        try:
-            self._read_cut()
-            self._read_segments()
-        except _Damage as damage:
-            self.contents.damage = str(damage)
-        except CorruptionError as error:
-            self.contents.damage = str(error)
-        else:
-            self.contents.tail = self.tail
-        return self.contents
-
-    def _read_cut(self) -> None:
-        """Repeat a cut that was under way."""
-        path = join(self.directory, CUT_NAME)
-        if not self.fs.exists(path):
-            return
-        zxid = _decode_cut(read_whole(self.fs, path))
-        if zxid is None:
-            raise _Damage(f"{path} is damaged")
-        cut = plan_cut(self.fs, self.directory, zxid)
-        carry_out_cut(self.fs, self.directory, cut, 0)
-        self.contents.notes.append(f"finished cutting the log behind {zxid:#x}")
-
-    def _read_segments(self) -> None:
-        bases = segment_bases(self.fs, self.directory)
-        if not bases:
-            raise _Damage(f"{self.directory} holds no log segment")
-        if bases[0] > self.image[0]:
-            raise _Damage(
-                f"the log begins behind {bases[0]:#x}, the image is at {self.image[0]:#x}"
-            )
-        # One that begins exactly at the image is read with its predecessor: the seal between
-        # them may be the last record written.
-        start = max(i for i, base in enumerate(bases) if i == 0 or base < self.image[0])
-        for i in range(start, len(bases)):
-            self._read_segment(bases[i], is_last=i == len(bases) - 1)
-        if self.sealed:
-            raise _Damage(f"the segment behind {self._name()} is missing")
-        if not self.passed_image:
-            raise _Damage(f"the log does not hold the image's zxid {self.image[0]:#x} and chain")
-
-    def _name(self) -> str:
-        return segment_name(self.tail.base) if self.tail else "none"
-
-    def _read_segment(self, base: int, is_last: bool) -> None:
-        name = segment_name(base)
-        data = read_whole(self.fs, join(self.directory, name))
-        header = record.decode_segment_header(data)
-        if not self.sealed and is_last and _is_unused(data, header):
-            assert self.tail is not None
-            self.tail.leftover = base
-            return
-        if header is None:
-            raise _Damage(f"the header of {name} is damaged")
-        if (header.base, header.generation) != (base, self.generation):
-            raise _Damage(f"{name} holds another segment")
-        if self.position is not None and self.position != (base, header.base_chain):
-            raise _Damage(f"{name} does not continue {self._name()}, which ends otherwise")
-        if not self.sealed:
-            raise _Damage(f"{self._name()} has no end mark, but {name} goes on")
-        self._pass((base, header.base_chain))
-        self._walk(name, data, header)
-
-    def _walk(self, name: str, data: bytes, header: SegmentHeader) -> None:
-        pos, self.sealed = SEGMENT_HEADER_BYTES, False
-        previous = self.tail
-        begin = 0
-        while (batch := record.read_batch(data, pos, header.salt)) is not None:
-            if (batch.before, batch.chain_before) != self.position:
-                raise _Damage(f"the batch at {name}:{pos} does not continue the log")
-            begin = pos
-            if batch.count == 0:
-                self.sealed = True
-                break
-            self._take(data, pos, batch)
-            pos += batch.total_bytes
-        assert self.position is not None
-        tail = Tail(header.base, header, pos, *self.position)
-        if not self.sealed:
-            tail.torn_bytes = not record.is_zero(data, pos)
-            if tail.torn_bytes and (later := record.find_batch(data, pos, header.salt)) is not None:
-                raise _Damage(f"the batch at {name}:{pos} is damaged, an intact one at {later}")
-        self.tail = _with_record(tail, previous, data, begin, pos)
-
-    def _take(self, data: bytes, pos: int, batch: BatchHeader) -> None:
-        contents, image = self.contents, self.image[0]
-        contents.committed = max(contents.committed, batch.committed)
-        if batch.last > image:
-            if batch.digest_zxid > image:
-                contents.digests.append((batch.digest_zxid, batch.digest))
-            for entry in record.decode_entries(data, pos, batch):
-                self._pass((entry.zxid, entry.chain))
-                if entry.zxid > image:
-                    contents.entries.append(entry)
-        self._pass((batch.last, batch.chain_after))
-
-    def _pass(self, position: tuple[int, int]) -> None:
-        self.position = position
-        if position == self.image:
-            self.passed_image = True
-
-
-def _is_unused(data: bytes, header: SegmentHeader | None) -> bool:
-    """Whether a segment holds nothing but, perhaps, its header."""
-    if header is None:
-        return record.is_zero(data, SEGMENT_HEADER_BYTES)
-    return record.find_batch(data, SEGMENT_HEADER_BYTES, header.salt) is None
-
-
-def _with_record(tail: Tail, previous: Tail | None, data: bytes, begin: int, pos: int) -> Tail:
-    """Note which record was written last: a batch, a seal, or the one before a new segment."""
-    if begin:
-        end = pos if begin < pos else begin + BATCH_HEADER_BYTES
-        tail.record_base, tail.record_offset, tail.record_bytes = tail.base, begin, data[begin:end]
-    elif previous is not None:
-        tail.record_base = previous.record_base
-        tail.record_offset = previous.record_offset
-        tail.record_bytes = previous.record_bytes
-    else:
-        tail.record_base, tail.record_bytes = tail.base, data[:SEGMENT_HEADER_BYTES]
-    return tail
-
-
-def read_log(
-    fs: FileSystem, directory: str, generation: int, image_zxid: int, image_chain: int
-) -> LogContents:
-    """Read and check the log from the image on.
-
-    Changes nothing on disk except that it finishes a recorded cut.  Damage in the
-    sense of D5 is reported in `damage`, with the entries before it.
-    """
-    return _Reader(fs, directory, generation, (image_zxid, image_chain)).read()
-
-
-@attrs.define
-class Cut:
-    """A cut as it will be carried out in the segment that holds the last entry kept."""
-
-    zxid: int
-    chain: int
-    base: int
-    header: SegmentHeader
-    end: int
-    """Offset behind the last batch that is kept whole."""
-    rest: tuple[bytes, ...]
-    """The batch that takes the place of the one cut in its middle; empty if there is none."""
-    data: bytes
-    """The segment as it is now."""
-
-
-def plan_cut(fs: FileSystem, directory: str, zxid: int) -> Cut:
-    """Find where to cut behind `zxid`; CorruptionError if the log does not hold it."""
-    bases = [base for base in segment_bases(fs, directory) if base <= zxid]
-    if not bases:
-        raise CorruptionError(f"{directory}: cannot cut behind {zxid:#x}, the log begins later")
-    path = join(directory, segment_name(bases[-1]))
-    data = read_whole(fs, path)
-    header = record.decode_segment_header(data)
-    if header is None:
-        raise CorruptionError(f"{path}: its header is damaged")
-    pos, chain = SEGMENT_HEADER_BYTES, header.base_chain
-    last = header.base
-    rest: tuple[bytes, ...] = ()
-    while last < zxid and (batch := record.read_batch(data, pos, header.salt)) is not None:
-        if batch.count == 0 or batch.first > zxid:
-            break
-        if batch.last > zxid:
-            last, chain, rest = _shorten(data, pos, batch, header, zxid)
-            break
-        pos += batch.total_bytes
-        last, chain = batch.last, batch.chain_after
-    if last != zxid:
-        raise CorruptionError(f"{path}: cannot cut behind {zxid:#x}, which the log does not hold")
-    return Cut(zxid, chain, header.base, header, pos, rest, data)
-
-
-def _shorten(
-    data: bytes, pos: int, batch: BatchHeader, header: SegmentHeader, zxid: int
-) -> tuple[int, int, tuple[bytes, ...]]:
-    kept = [entry for entry in record.decode_entries(data, pos, batch) if entry.zxid <= zxid]
-    step = Append(kept, batch.committed, batch.digest_zxid, batch.digest)
-    parts = record.encode_batch(header.salt, batch.before, batch.chain_before, step)
-    return kept[-1].zxid, kept[-1].chain, parts
-
-
-def carry_out_cut(fs: FileSystem, directory: str, cut: Cut, segment_bytes: int) -> None:
-    """Remove later segments, shorten this one, forget the record.  All of it may be repeated."""
-    later = [base for base in segment_bases(fs, directory) if base > cut.base]
-    for base in reversed(later):
-        fs.unlink(join(directory, segment_name(base)))
-    if later:
-        # Or the record might be gone, and one of these still there.
-        fs.sync_dir(directory)
-    if cut.rest:
-        _replace_segment(fs, directory, cut, segment_bytes)
-    else:
-        _shorten_segment(fs, directory, cut, segment_bytes)
-    fs.unlink(join(directory, CUT_NAME))
-    fs.sync_dir(directory)
-
-
-def _shorten_segment(fs: FileSystem, directory: str, cut: Cut, segment_bytes: int) -> None:
-    file = fs.open(join(directory, segment_name(cut.base)))
-    try:
-        # Not zeros written over what is cut off: shortening cannot be torn.
-        file.truncate(cut.end)
-        file.preallocate(segment_bytes)
-        file.sync()
-    finally:
-        file.close()
-
-
-def _replace_segment(fs: FileSystem, directory: str, cut: Cut, segment_bytes: int) -> None:
-    path = join(directory, segment_name(cut.base))
-    temp = path + TEMP_SUFFIX
-    if fs.exists(temp):
-        fs.unlink(temp)
-    file = fs.open(temp, create=True)
-    try:
-        file.preallocate(segment_bytes)
-        file.write(0, (cut.data[: cut.end], *cut.rest))
-        file.sync()
-    finally:
-        file.close()
-    fs.rename(temp, path)
-    fs.sync_dir(directory)
-
-
-def _encode_cut(zxid: int) -> bytes:
-    return _CUT.pack(_CUT_MAGIC, crc32(b"%d" % zxid), zxid)
-
-
-def _decode_cut(data: bytes) -> int | None:
-    if len(data) != _CUT.size:
-        return None
-    zxid = int(_CUT.unpack(data)[2])
-    return zxid if data == _encode_cut(zxid) else None
 
 
 @attrs.define(eq=False)
@@ -677,7 +343,7 @@ class TxnLog:
         if zxid < self._committed:
             raise StorageError(f"cannot cut behind {zxid:#x}: {self._committed:#x} is committed")
         cut = plan_cut(self.fs, self.directory, zxid)
-        write_new(self.fs, join(self.directory, CUT_NAME), (_encode_cut(zxid),))
+        record_cut(self.fs, self.directory, zxid)
         self._file.close()
         carry_out_cut(self.fs, self.directory, cut, self.segment_bytes)
         self._file = self.fs.open(join(self.directory, segment_name(cut.base)))
@@ -775,17 +441,3 @@ def _rewrite(fs: FileSystem, directory: str, tail: Tail) -> None:
         file.sync()
     finally:
         file.close()
-
-
-def purge_segments(fs: FileSystem, directory: str, zxid: int) -> int:
-    """Remove the segments that hold no entry behind `zxid`; how many.
-
-    The last segment stays in any case.
-    """
-    bases = segment_bases(fs, directory)
-    doomed = [base for base, following in pairwise(bases) if following <= zxid]
-    for base in doomed:
-        fs.unlink(join(directory, segment_name(base)))
-    if doomed:
-        fs.sync_dir(directory)
-    return len(doomed)
