@@ -5,6 +5,7 @@ clients.py     handshakes, requests, replies and events of this server's clients
 links.py       their connections, and what is to be written to them
 local.py       the same with sessions that this server alone knows
 throttle.py    how many handshakes are let in
+images.py      images of the state: made for the disk and for learners, and received
 office.py      what differs by role, as a protocol
 leading.py     the office of the leader
 learning.py    that of followers and observers, and of those without a leader

@@ -18,7 +18,6 @@ A role is a value of zab's.  What it means here is one row of `_OFFICES`; pendin
 changes, session deadlines and the gate belong to an office and go with it.
 """
 
-import itertools
 import random
 from collections import deque
 from collections.abc import Callable
@@ -30,29 +29,19 @@ from wire.errors import RemoteProtocolError
 from wire.peer import PROTOCOL_VERSION, Hello, Notification, Role
 from wire.txn import CloseSessionTxn, Txn, TxnHeader
 from zkpy import zxid as zxids
-from zkpy.effects import (
-    DiskBatch,
-    Entry,
-    EntryKind,
-    ImageBegin,
-    ImageChunk,
-    ImageEnd,
-    Ready,
-    Recovered,
-)
+from zkpy.effects import DiskBatch, Entry, EntryKind, Ready, Recovered
 from zkpy.errors import CorruptionError
 from zkpy.limits import Limits
 from zkpy.pipeline.auth import Authenticator
 from zkpy.pipeline.prepare import Rules
 from zkpy.replica.clients import Clients
+from zkpy.replica.images import OwnImages, ReceivedImage, SentImages, load_state
 from zkpy.replica.leading import Leading
 from zkpy.replica.learning import Learning
 from zkpy.replica.local import LocalClients, LocalSessionRules
 from zkpy.replica.membership import MembershipRules, shown, version_of
 from zkpy.replica.office import Office
 from zkpy.replica.reading import Reading
-from zkpy.state.apply import ReplicatedState
-from zkpy.state.image import ImageReader, ImageWriter, load
 from zkpy.zab.member import (
     SnapAborted,
     SnapAdopted,
@@ -118,7 +107,7 @@ class Replica:
         """Replies are kept back: made after a standstill, before the quorum was heard again."""
         self._unsettled = False
         """Something was saved, and what follows from it has still to be done."""
-        self.state = _load_state(recovered)
+        self.state = load_state(recovered)
         self.zab = Zab(
             options.server_id,
             recovered.identity,
@@ -145,9 +134,8 @@ class Replica:
         """See `set_low_space`."""
         self.digests: deque[tuple[int, int]] = deque(maxlen=DIGESTS_KEPT)
         """(zxid, digest) at each multiple of `DIGEST_INTERVAL`, for comparing members."""
-        self._sent_images: dict[int, ImageWriter] = {}
-        self._received_image: ImageReader | None = None
-        self._received_state: ReplicatedState | None = None
+        self._sent = SentImages(self.zab, options.limits)
+        self._received = ReceivedImage()
         self._recorded = dict(recovered.digests)
         """zxid -> digest in the log's own batch headers: the replay must meet them again."""
         self._early: list[tuple[int, int, upper.Message]] = []
@@ -267,7 +255,7 @@ class Replica:
         self.zab.saved(number, now)
         self._unsettled = True
         # A learner may have a new log in force, which the state here is not yet that of.
-        leads = self.zab.role is Role.LEADING and self._standing() == self._entered
+        leads = self.zab.role is Role.LEADING and self._office_key() == self._entered
         return self.zab.take_batch(*self._vouched_digest()) if leads else None
 
     def image_saved(self, zxid: int, now: int) -> None:
@@ -318,28 +306,30 @@ class Replica:
         self._unsettled = False
         for event in self.zab.take_snap():
             _ON_SNAP[type(event)](self, event)
-        if self._standing() != self._entered:
+        if self._office_key() != self._entered:
             self._enter_office()
         self._apply_committed()
         if self._early and self.zab.serving:
             self._receive_early()
         for sid, data in self.zab.take_upper():
             self._receive_upper(sid, data)
-        if self._standing() != self._entered:
+        if self._office_key() != self._entered:
             self._enter_office()
         for sid, payload in self.zab.take_pings():
             self._office.touched(sid, payload)
         self._office.progress()
 
-    def _standing(self) -> tuple[object, int | None, int, bool]:
-        """With another one, clients have to begin anew.  A change of voters that makes an observer
-        of a follower, or the other way round, is none: it serves as before, and the one who
-        asked for it may be waiting here."""
+    def _office_key(self) -> tuple[object, int | None, int, bool]:
+        """With another one it is another office, and clients have to begin anew.
+
+        A change of voters that makes an observer of a follower, or the other way round, is none:
+        it serves as before, and the one who asked for it may be waiting here.
+        """
         zab = self.zab
         return _OFFICES[zab.role], zab.leader, zab.epoch, zab.serving
 
     def _enter_office(self) -> None:
-        self._entered = self._standing()
+        self._entered = self._office_key()
         if self._withheld:
             self.clients.links.discard_output()
             self._withheld = False
@@ -354,7 +344,7 @@ class Replica:
             self._idle_since = self._now
         self._welcome = serving and (role is not Role.LEADING or self._leader_serves())
         self.clients.enter(self._office, self._welcome, self._is_read_only())
-        self._tell_standing()
+        self._tell_role()
 
     def _is_read_only(self) -> bool:
         return self._idle_since is not None and self._now >= self._reads_from(self._idle_since)
@@ -374,9 +364,9 @@ class Replica:
             self._welcome = welcome
             self.clients.enter(self._office, welcome)
 
-    def _tell_standing(self) -> None:
+    def _tell_role(self) -> None:
         """A line for the operator's log; of a server alone there is nothing to tell."""
-        text = describe_standing(self.zab)
+        text = describe_role(self.zab)
         if text != self._told and not self.options.standalone:
             self.clients.notices.append(text)
         self._told = text
@@ -485,7 +475,7 @@ class Replica:
             self._apply_txn(entry.zxid, *change)
         if not voters.joint and not self.options.standalone:
             self.clients.notices.append(f"the configuration is now {_describe_voters(voters)}")
-            self._tell_standing()
+            self._tell_role()
         self._judge_welcome()
         return change is not None
 
@@ -506,39 +496,30 @@ class Replica:
     # --- a SNAP coming in ---
 
     def _on_snap_started(self, event: SnapStarted) -> None:
-        self._received_image = ImageReader()
-        self._received_state = None
+        self._received.begin()
 
     def _on_snap_data(self, event: SnapData) -> None:
-        if self._received_image is not None:
-            try:
-                self._received_image.feed(event.data)
-            except CorruptionError as error:
-                self._refuse_snap(error)
-
-    def _on_snap_finished(self, event: SnapFinished) -> None:
-        reader, self._received_image = self._received_image, None
-        if reader is None:
-            return
         try:
-            state = reader.finish()
-            if state.digest != event.digest:
-                raise CorruptionError("the image's digest is not the leader's")
+            self._received.feed(event.data)
         except CorruptionError as error:
             self._refuse_snap(error)
-        else:
-            self._received_state = state
+
+    def _on_snap_finished(self, event: SnapFinished) -> None:
+        try:
+            whole = self._received.finish(event.digest)
+        except CorruptionError as error:
+            self._refuse_snap(error)
+            return
+        if whole:
             self.zab.snap_loaded(self._now)
 
     def _refuse_snap(self, error: CorruptionError) -> None:
-        self._received_image = None
         self.clients.notices.append(f"refusing an image: {error}")
         self.zab.on_digest_mismatch(self._now)
 
     def _on_snap_adopted(self, event: SnapAdopted) -> None:
         """The generation that it came in is in force: so is its state, all at once."""
-        assert self._received_state is not None and self._received_state.zxid == event.zxid
-        self.state, self._received_state = self._received_state, None
+        self.state = self._received.take(event.zxid)
         self._diverged = False
         self._recorded.clear()
         self.digests.clear()
@@ -547,26 +528,7 @@ class Replica:
         self._enter_office()
 
     def _on_snap_aborted(self, event: SnapAborted) -> None:
-        self._received_image = self._received_state = None
-
-    # --- SNAPs going out ---
-
-    def _send_images(self) -> None:
-        """One slice per learner and pass, as long as it keeps up."""
-        for sid, writer in list(self._sent_images.items()):
-            room = self.zab.image_room(sid)
-            if room is None:
-                del self._sent_images[sid]
-            elif room > 0:
-                self._send_slice(sid, writer)
-
-    def _send_slice(self, sid: int, writer: ImageWriter) -> None:
-        chunk = writer.next_chunk(self.options.limits.image_slice_nodes)
-        if chunk is not None:
-            self.zab.image_chunk(sid, chunk)
-        else:
-            self.zab.image_end(sid, writer.digest)
-            del self._sent_images[sid]
+        self._received.abort()
 
     # --- out ---
 
@@ -586,10 +548,10 @@ class Replica:
         # written but what a leader sends.
         if not self._diverged and not self.zab.suspect:
             self.images.advance(self.state, self.zab.log)
-        self._send_images()
+        self._sent.advance()
         out = self.zab.ready(*self._vouched_digest())
         for sid in out.images:
-            self._sent_images[sid] = ImageWriter(self.state)
+            self._sent.begin(sid, self.state)
         clients, closes = self._take_output()
         return Ready(
             disk=out.disk,
@@ -620,9 +582,7 @@ class Replica:
         return deadline
 
     def _next_deadline(self) -> int | None:
-        if self.images.busy:
-            return self._now
-        if self._sent_images and any(map(self.zab.image_room, self._sent_images)):
+        if self.images.busy or self._sent.busy:
             return self._now
         earliest = self.zab.deadline()
         for deadline in (self._office.deadline(), self.clients.deadline()):
@@ -649,82 +609,13 @@ _OFFICES: Final[dict[Role, Callable[[Replica], Office]]] = {
 }
 
 
-class OwnImages:
-    """When an image of the own state is due, and its making, one slice per pass."""
-
-    def __init__(self, limits: Limits, rng: random.Random) -> None:
-        self._slice_nodes = limits.image_slice_nodes
-        self._interval = limits.snap_entries
-        self._rng = rng
-        self._entries = self._bytes = 0
-        """Applied since the last image; a long replayed tail makes one due soon."""
-        self._bytes_max = limits.snap_bytes
-        self._due_after = self._draw()
-        self._writer: ImageWriter | None = None
-        self._steps: list[ImageBegin | ImageChunk | ImageEnd] = []
-        self.paused = False
-        """Set by a shell whose image writer is behind: no slices until it is cleared."""
-
-    @property
-    def under_way(self) -> bool:
-        return self._writer is not None
-
-    @property
-    def busy(self) -> bool:
-        """A slice could be made now."""
-        return self._writer is not None and not self.paused
-
-    def count_entries(self, count: int, size: int) -> None:
-        self._entries += count
-        self._bytes += size
-
-    def advance(self, state: ReplicatedState, window: Window) -> None:
-        """Begin an image if one is due, or make the next slice of the one under way."""
-        if self.busy:
-            self._make_slice()
-        elif self._writer is None and (
-            self._entries >= self._due_after or self._bytes >= self._bytes_max
-        ):
-            self._begin(state, window)
-
-    def abandon(self) -> None:
-        """The state that it was made of is not in force any more."""
-        self._writer = None
-
-    def take_steps(self) -> list[ImageBegin | ImageChunk | ImageEnd]:
-        steps, self._steps = self._steps, []
-        return steps
-
-    def _draw(self) -> int:
-        """Members must not all make their images at once, so each draws its own interval."""
-        least = self._interval // 2 + 1
-        return self._rng.randint(least, max(least, self._interval))
-
-    def _begin(self, state: ReplicatedState, window: Window) -> None:
-        chain = window.chain_at(state.zxid)
-        assert chain is not None, "the window holds all that was applied since its base"
-        self._entries = self._bytes = 0
-        self._due_after = self._draw()
-        self._writer = ImageWriter(state)
-        self._steps.append(ImageBegin(state.zxid, chain))
-
-    def _make_slice(self) -> None:
-        assert self._writer is not None
-        chunk = self._writer.next_chunk(self._slice_nodes)
-        if chunk is not None:
-            self._steps.append(ImageChunk(chunk))
-        else:
-            self._steps.append(ImageEnd(self._writer.zxid, self._writer.digest))
-            self._writer = None
-
-
 def _describe_voters(voters: VoterSet) -> str:
     members = voters.members
     observers = f", observers {list(members.observers)}" if members.observers else ""
     return f"{version_of(voters):x}: voters {list(members.voters)}{observers}"
 
 
-def describe_standing(zab: Zab) -> str:
+def describe_role(zab: Zab) -> str:
     """For the operator.  `zkpy reconfig` knows a newcomer that may be added by how this begins."""
     if zab.role is Role.LOOKING:
         return f"looking for a leader: {zab.why_looking}"
@@ -736,18 +627,3 @@ def describe_standing(zab: Zab) -> str:
         return f"learning from server {zab.leader}: not serving: {missing or 'it has none yet'}"
     verb = f"{zab.role.name.lower()}" + ("" if zab.leader == zab.me else f" server {zab.leader}")
     return f"{verb}, epoch {zab.epoch}: serving" if zab.serving else f"{verb}: not serving yet"
-
-
-def _load_state(recovered: Recovered) -> ReplicatedState:
-    """The state in the image; the log behind it comes through zab, like everything else."""
-    chunks = iter(recovered.image)
-    first = next(chunks, None)
-    if first is None and recovered.image_zxid == zxids.NONE:
-        return ReplicatedState.founded()
-    state = load(itertools.chain((first or b"",), chunks))
-    if (state.zxid, state.digest) != (recovered.image_zxid, recovered.image_digest):
-        raise CorruptionError(
-            f"the image at {zxids.show(recovered.image_zxid)} does not hold the state that "
-            "its trailer names"
-        )
-    return state

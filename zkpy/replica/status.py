@@ -9,7 +9,7 @@ import attrs
 from wire.peer import Role
 from zkpy.membership import show
 from zkpy.pipeline.watches import Kind
-from zkpy.replica.core import Replica, describe_standing
+from zkpy.replica.core import Replica, describe_role
 from zkpy.replica.leading import Leading
 from zkpy.replica.links import ClientLink
 from zkpy.replica.membership import configuration_of, text_of, version_of
@@ -180,7 +180,7 @@ def _why_idle(replica: Replica) -> str | None:
     """A newcomer says nothing before it is synchronised: until then it cannot be taken in."""
     zab = replica.zab
     if zab.waits_for_membership:
-        return describe_standing(zab)
+        return describe_role(zab)
     return zab.despair or zab.strangers
 
 
