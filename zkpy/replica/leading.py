@@ -5,7 +5,6 @@ server's behaviour.
 """
 
 import random
-import struct
 from collections import deque
 from collections.abc import Callable
 from hmac import compare_digest
@@ -33,13 +32,11 @@ from zkpy.replica.membership import (
     note_of,
     version_of,
 )
-from zkpy.replica.office import ClientSide
+from zkpy.replica.office import SESSION, ClientSide
 from zkpy.state.apply import ReplicatedState
 from zkpy.state.digest import Change
 from zkpy.zab.zab import Zab
 
-SESSION: Final = struct.Struct(">q")
-"""What a ping payload is made of: ids of sessions heard from."""
 _TXN: Final = int(EntryKind.TXN)
 _RECONFIG: Final = int(OpCode.RECONFIG)
 _NEED_ROOM: Final = frozenset(

@@ -3,22 +3,18 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from wire import txn as txns
 from wire import upper
-from wire.txn import Txn, TxnHeader
-from zkpy.effects import Entry
+from wire.txn import TxnHeader
 from zkpy.pipeline.request import Identities
-from zkpy.replica.leading import SESSION
 from zkpy.replica.links import ClientLink, LinkTable
-from zkpy.replica.office import ClientSide
-from zkpy.state.digest import Change
+from zkpy.replica.office import SESSION, Bystander, ClientSide
 from zkpy.zab.zab import Zab
 
 FORWARD_BYTES_MAX: Final = 1 << 20
 """Of a message with several writes."""
 
 
-class Learning:
+class Learning(Bystander):
     """Follower and observer: the leader judges, owns sessions and answers syncs.
 
     Also a member that looks for a leader: `leader` is None then, no client is
@@ -34,7 +30,7 @@ class Learning:
         links: LinkTable,
         now: int,
     ) -> None:
-        self.now = now
+        super().__init__(now)
         self._leader = leader
         self._incarnation = incarnation
         self._zab = zab
@@ -83,9 +79,6 @@ class Learning:
     def _send(self, message: upper.Message) -> None:
         """Behind the writes that came before it: the leader must see them in this order."""
         self.flush()
-        self._tell_leader(message)
-
-    def _tell_leader(self, message: upper.Message) -> None:
         assert self._leader is not None, "no client is served without a leader"
         self._zab.send(self._leader, upper.encode(message))
 
@@ -101,44 +94,11 @@ class Learning:
     def left(self, session: int, heard_ms: int) -> None:
         self._left[session] = None
 
-    def gone(self, sid: int) -> None:
-        """Nobody's questions wait here."""
-
-    def touched(self, sid: int, payload: bytes) -> None:
-        """Touches are the leader's to know; an office that is gone may have been meant."""
-
-    def decoded(self, entry: Entry) -> tuple[TxnHeader, Txn]:
-        return txns.decode(entry.data)
-
-    def applied(self, zxid: int, header: TxnHeader, txn: Txn, changes: list[Change]) -> None:
-        """Nothing is pending here, and no session is tracked."""
-
-    def progress(self) -> None:
-        """Syncs come back as messages."""
-
-    def handle_timer(self) -> None:
-        """Nothing here has a time."""
-
-    def paused(self, pause_ms: int) -> None:
-        """Nobody expires by this member's clock."""
-
-    def deadline(self) -> int | None:
-        return None
-
     def set_low_space(self, low: bool) -> None:
-        """The leader's disk decides: a quorum goes on without this one.  But who leads next?"""
+        """The leader's disk decides, but who leads next?  So it is told."""
         if self._leader is not None and low is not self._low_space:
             self._low_space = low
             self._send(upper.Room(low))
-
-    def with_room(self) -> int | None:
-        return None
-
-    def session_deadlines(self) -> None:
-        return None
-
-    def proposal_sizes(self) -> tuple[int, int, int] | None:
-        return None
 
     def receive(self, sid: int, message: Any) -> None:
         if sid == self._leader:

@@ -3,15 +3,22 @@
 An office is made when zab's role, leader or epoch changes and thrown away at the
 next change, with everything that was under way in it; nothing is reset field by
 field.  `replica.core` has the one table of which role has which.
+
+`Bystander` is what the offices of those who do not lead have in common.
 """
 
-from typing import Any, Protocol
+import struct
+from typing import Any, Final, Protocol
 
+from wire import txn as txns
 from wire.txn import Txn, TxnHeader
 from zkpy.effects import Entry
 from zkpy.pipeline.request import Identities
 from zkpy.replica.links import ClientLink
 from zkpy.state.digest import Change
+
+SESSION: Final = struct.Struct(">q")
+"""What a ping payload is made of: ids of sessions heard from."""
 
 
 class ClientSide(Protocol):
@@ -97,3 +104,58 @@ class Office(Protocol):
 
     def flush(self) -> None:
         """The pass ends: what was collected goes to zab now."""
+
+
+class Bystander:
+    """Who does not lead decides nothing: nothing is pending here, and nobody is waited for."""
+
+    def __init__(self, now: int) -> None:
+        self.now = now
+
+    def receive(self, sid: int, message: Any) -> None:
+        """Meant for an office that is gone."""
+
+    def gone(self, sid: int) -> None:
+        """Nobody's questions wait here."""
+
+    def touched(self, sid: int, payload: bytes) -> None:
+        """Touches are the leader's to know; an office that is gone may have been meant."""
+
+    def left(self, session: int, heard_ms: int) -> None:
+        """No session's time is counted here."""
+
+    def ping_payload(self) -> bytes:
+        return b""
+
+    def decoded(self, entry: Entry) -> tuple[TxnHeader, Txn]:
+        return txns.decode(entry.data)
+
+    def applied(self, zxid: int, header: TxnHeader, txn: Txn, changes: list[Change]) -> None:
+        """No overlay is to be cleared, and no session to be tracked."""
+
+    def progress(self) -> None:
+        """Nothing waits for zab."""
+
+    def handle_timer(self) -> None:
+        """Nothing here has a time."""
+
+    def paused(self, pause_ms: int) -> None:
+        """Nobody expires by this member's clock."""
+
+    def deadline(self) -> int | None:
+        return None
+
+    def set_low_space(self, low: bool) -> None:
+        """Only a leader refuses writes for that."""
+
+    def with_room(self) -> int | None:
+        return None
+
+    def session_deadlines(self) -> dict[int, list[int]] | None:
+        return None
+
+    def proposal_sizes(self) -> tuple[int, int, int] | None:
+        return None
+
+    def flush(self) -> None:
+        """Nothing is collected."""
