@@ -6,7 +6,7 @@ from tests.zab.scripted import VOTERS
 from tests.zab.test_election import Voter
 from wire.peer import Role, Standing
 from zkpy.zab.election import REMIND_MS
-from zkpy.zab.outlook import Word, despair
+from zkpy.zab.outlook import Word, why_stuck
 from zkpy.zab.quorum import VoterSet
 
 X, Y, NONE = b"one ensemble....", b"another ensemble", bytes(16)
@@ -32,7 +32,7 @@ FOLLOWING = Word(Standing.MEMBER, X, False)
     ],
 )
 def test_hope_or_doubt(words: dict[int, Word]) -> None:
-    assert despair(VOTERS, words) is None
+    assert why_stuck(VOTERS, words) is None
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_hope_or_doubt(words: dict[int, Word]) -> None:
     ],
 )
 def test_no_hope(words: dict[int, Word], named: list[str]) -> None:
-    why = despair(VOTERS, words)
+    why = why_stuck(VOTERS, words)
     assert why is not None
     assert all(part in why for part in named), why
 
@@ -53,12 +53,12 @@ def test_no_hope(words: dict[int, Word], named: list[str]) -> None:
 def test_a_joint_set_needs_hope_in_both() -> None:
     joint = VoterSet.of([1, 2, 3]).at(5).join(VoterSet.of([3, 4, 5]).members, b"")
     words = {1: SOUND, 2: SOUND, 3: DAMAGED, 4: DAMAGED, 5: SOUND}
-    assert despair(joint, words) is not None
-    assert despair(joint, words | {4: SOUND}) is None
+    assert why_stuck(joint, words) is not None
+    assert why_stuck(joint, words | {4: SOUND}) is None
 
 
 def is_lost(voter: Voter) -> bool:
-    return voter.zab.despair is not None
+    return voter.zab.why_stuck is not None
 
 
 def alarm(voter: Voter) -> str | None:

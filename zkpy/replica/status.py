@@ -181,7 +181,7 @@ def _why_idle(replica: Replica) -> str | None:
     zab = replica.zab
     if zab.waits_for_membership:
         return describe_role(zab)
-    return zab.despair or zab.strangers
+    return zab.why_stuck or zab.strangers
 
 
 def _link_status(link: ClientLink) -> LinkStatus:

@@ -50,7 +50,7 @@ SnapAborted: forget it, the old state stays in force.
 *Voter sets.*  CONFIG entries hold `VoterSet.encode()`; `note` in it is for the upper layers.
 `zab.propose_voters(new)` starts a change; joint and final entries follow by themselves.
 
-Modules: window (the log in memory), quorum (who counts), member (what a member holds
-whatever its role), election, sync (plan_sync), leader, learner, counts (for whoever watches),
-zab (the object above).
+Modules: window (the log in memory), quorum and standing (who counts), member (what a member
+holds whatever its role), election, outlook (whether one can end), sync (plan_sync), leader,
+learner, counts (for whoever watches), zab (the object above).
 """

@@ -30,7 +30,8 @@ from typing import Final
 from wire.peer import NO_CLUSTER, NO_VOTE, Notification, Role, Standing
 from zkpy import zxid as zxids
 from zkpy.zab.member import Member
-from zkpy.zab.outlook import Word, despair
+from zkpy.zab.outlook import Word, why_stuck
+from zkpy.zab.standing import FOUNDERS, RECORDED, SETTLED
 
 FRESH_RESENDS: Final = 3
 """Answers and votes older than so many (longest) re-send periods are forgotten."""
@@ -90,7 +91,7 @@ class Election:
         self._resend_at = 0
         self._finalize_at: int | None = None
         self._last_look = -1
-        self.despair: str | None = None
+        self.why_stuck: str | None = None
         """Why this search cannot end by itself (see `outlook`)."""
         self.alarm: str | None = None
         """The same, when it is to be said; see `take_alarm`."""
@@ -112,7 +113,7 @@ class Election:
         self.round = min(self.round + 1, ROUND_MAX)
         self._interval = self.member.options.resend_ms
         self._words.clear()
-        self.despair = None
+        self.why_stuck = None
         self._restart(now)
 
     def _restart(self, now: int) -> None:
@@ -125,7 +126,7 @@ class Election:
     def settle(self, role: Role, leader: int, epoch: int) -> None:
         """A leader is known: from now on only answer.  Also when its epoch becomes known."""
         self.looking = False
-        self.despair = self.alarm = None
+        self.why_stuck = self.alarm = None
         self._role, self._epoch = role, epoch
         self.vote = (self.member.window.last, leader)
 
@@ -211,15 +212,14 @@ class Election:
         if self._is_kin(n):
             return True
         voters = self.member.voters
-        blank = self.member.may_found and n.standing in (Standing.BLANK, Standing.FOUNDING)
+        blank = self.member.may_found and n.standing in FOUNDERS
         known = n.leader == NO_VOTE or voters.is_voter(n.leader)
         return blank and known and voters.is_voter(n.sid)
 
     def _is_kin(self, n: Notification) -> bool:
-        recorded = (Standing.MEMBER, Standing.FOUNDING)
         return (
-            self.member.standing in recorded
-            and n.standing in recorded
+            self.member.standing in RECORDED
+            and n.standing in RECORDED
             and n.cluster_id == self.member.cluster_id
         )
 
@@ -236,18 +236,17 @@ class Election:
         """Members stay with their ensemble; blank ones take any that is not just founding itself
         against a veto."""
         member = self.member
-        if member.standing in (Standing.MEMBER, Standing.SUSPECT) and any(member.cluster_id):
+        if member.standing in SETTLED and any(member.cluster_id):
             return n.cluster_id == member.cluster_id
-        settled = n.standing == Standing.MEMBER or n.cluster_id == member.cluster_id
-        return settled or member.may_found
+        founded = n.standing == Standing.MEMBER or n.cluster_id == member.cluster_id
+        return founded or member.may_found
 
     # --- members of other ensembles
 
     def _is_stranger(self, word: Word) -> bool:
         """Neither will ever join the other, and one of them may wait for that in vain."""
-        settled = (Standing.MEMBER, Standing.SUSPECT)
         own = self.member.cluster_id
-        both = self.member.standing in settled and word.standing in settled
+        both = self.member.standing in SETTLED and word.standing in SETTLED
         return both and NO_CLUSTER not in (own, word.cluster_id) and own != word.cluster_id
 
     def _tell_of_stranger(self, n: Notification) -> None:
@@ -320,13 +319,13 @@ class Election:
         than the ensemble has so far.
         """
         member = self.member
-        self.despair = None
+        self.why_stuck = None
         if member.standing is not Standing.BLANK:
             me = Word(member.standing, member.cluster_id, True)
             words = {sid: word for sid, (word, _) in self._words.items()}
-            self.despair = despair(member.voters, {**words, member.me: me})
-        if self.despair and (self.despair != self._said or now >= self._say_again_at):
-            self.alarm = self._said = self.despair
+            self.why_stuck = why_stuck(member.voters, {**words, member.me: me})
+        if self.why_stuck and (self.why_stuck != self._said or now >= self._say_again_at):
+            self.alarm = self._said = self.why_stuck
             self._say_again_at = now + REMIND_MS
 
     # --- decisions

@@ -48,6 +48,7 @@ from zkpy.effects import EntryKind
 from zkpy.zab.counts import Counts
 from zkpy.zab.member import CONFIG, Member
 from zkpy.zab.quorum import Members, VoterSet
+from zkpy.zab.standing import FOUNDERS, RECORDED
 from zkpy.zab.sync import Way, plan_sync
 from zkpy.zab.window import bytes_of
 
@@ -206,8 +207,7 @@ class Leading:
         stage = progress.stage if progress else None
         handler = LEGAL.get((stage, type(message)))
         if handler is None:
-            self.member.close(sid)
-            self.link_down(sid)
+            self.drop(sid)
             return
         if progress:
             progress.heard = now
@@ -258,11 +258,9 @@ class Leading:
         """Whether this learner's word counts, now that the ensemble is known."""
         same = progress.cluster_id == self.cluster_id != NO_CLUSTER
         progress.member = same and progress.standing == Standing.MEMBER
-        known = same and progress.standing in (Standing.MEMBER, Standing.FOUNDING)
+        known = same and progress.standing in RECORDED
         founder = (
-            self.founding
-            and self.phase is not Phase.BROADCAST
-            and progress.standing in (Standing.BLANK, Standing.FOUNDING)
+            self.founding and self.phase is not Phase.BROADCAST and progress.standing in FOUNDERS
         )
         progress.counts = known or founder
 
@@ -292,8 +290,8 @@ class Leading:
 
     def _is_kin(self, progress: Progress) -> bool:
         """Members of another ensemble are never taken in: their data would be lost."""
-        sound = progress.standing in (Standing.BLANK, Standing.FOUNDING)
-        return sound or progress.cluster_id in (self.cluster_id, NO_CLUSTER)
+        free = progress.standing in FOUNDERS
+        return free or progress.cluster_id in (self.cluster_id, NO_CLUSTER)
 
     def _meet_later_epoch(self, sid: int, progress: Progress, now: int) -> None:
         """It can never join this epoch, nor take its promise back: lead a later one instead.
@@ -321,13 +319,12 @@ class Leading:
 
     def _kin(self) -> dict[int, None]:
         """Self and callers with a record of the same ensemble."""
-        if self.member.standing not in (Standing.MEMBER, Standing.FOUNDING):
+        if self.member.standing not in RECORDED:
             return {}
         sids = [
             sid
             for sid, p in self.progress.items()
-            if p.cluster_id == self.cluster_id
-            and p.standing in (Standing.MEMBER, Standing.FOUNDING)
+            if p.cluster_id == self.cluster_id and p.standing in RECORDED
         ]
         return dict.fromkeys([self.member.me, *sids])
 
@@ -341,8 +338,7 @@ class Leading:
         member = self.member
         if not member.may_found:
             return False
-        blank = (Standing.BLANK, Standing.FOUNDING)
-        callers = [sid for sid, p in self.progress.items() if p.standing in blank]
+        callers = [sid for sid, p in self.progress.items() if p.standing in FOUNDERS]
         present = dict.fromkeys([member.me, *callers])
         waited = member.voters.unanimous(present) or now >= self._found_at
         return member.voters.won(present) and waited

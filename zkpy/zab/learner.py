@@ -44,6 +44,7 @@ from zkpy import zxid as zxids
 from zkpy.zab.counts import Counts
 from zkpy.zab.member import Member, Staging
 from zkpy.zab.quorum import VoterSet
+from zkpy.zab.standing import FOUNDERS
 from zkpy.zab.window import Window
 
 MARKS_MAX: Final = 64
@@ -72,7 +73,8 @@ MOVES: Final[dict[tuple[Phase, Phase], str]] = {
     (Phase.TAIL, Phase.BROADCAST): "image and tail are durable and adopted",
 }
 """(from, to) -> what brings it about.  Nothing leads back: a new attempt begins anew."""
-UNSYNCED: Final = (Phase.GREETING, Phase.PROMISING, Phase.PROMISED)
+DISCOVERY: Final = (Phase.LINKING, Phase.GREETING, Phase.PROMISING, Phase.PROMISED)
+"""Before synchronisation: each of them has to end within its limit."""
 
 
 class Learning:
@@ -150,14 +152,13 @@ class Learning:
         silence = self._heard + self.member.options.sync_ms + 1
         if self.paused:
             return self._stalled_at + self.member.options.beat_ms
-        if self.phase in UNSYNCED:
-            return min(silence, self._give_up_at)
-        return self._give_up_at if self.phase is Phase.LINKING else silence
+        if self.phase is Phase.LINKING:
+            return self._give_up_at
+        return min(silence, self._give_up_at) if self.phase in DISCOVERY else silence
 
     def handle_timer(self, now: int) -> None:
         self._maybe_resume(now)
-        limit = self.phase is Phase.LINKING or self.phase in UNSYNCED
-        if limit and now >= self._give_up_at:
+        if self.phase in DISCOVERY and now >= self._give_up_at:
             self.fail(f"still {self.phase.value} after the limit")
         elif self.phase is not Phase.LINKING and now - self._heard > self.member.options.sync_ms:
             self.fail("nothing heard from the leader within syncLimit")
@@ -210,7 +211,7 @@ class Learning:
     def _record_promise(self, info: LeaderInfo) -> None:
         """A promise is recorded by those whose promise counts; nobody relies on another's."""
         member = self.member
-        if info.founding and self.standing in (Standing.BLANK, Standing.FOUNDING):
+        if info.founding and self.standing in FOUNDERS:
             epoch = max(info.epoch, member.accepted_epoch)
             self._fresh = self._fresh and epoch == info.epoch
             member.write_identity(cluster_id=info.cluster_id, founding=True, accepted_epoch=epoch)

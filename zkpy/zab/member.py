@@ -28,6 +28,7 @@ from zkpy.effects import (
     WriteIdentity,
 )
 from zkpy.zab.quorum import VoterHistory, VoterSet
+from zkpy.zab.standing import FOUNDERS, RECORDED, SETTLED
 from zkpy.zab.window import Window
 
 CONFIG: Final = int(EntryKind.CONFIG)
@@ -249,7 +250,7 @@ class Member:
         A voter set in the log says that a founding went past the point where its members
         may have been served: that one can only be resumed.
         """
-        blank = self.standing in (Standing.BLANK, Standing.FOUNDING)
+        blank = self.standing in FOUNDERS
         unset = self.voters.version == 0
         return blank and unset and self.options.autocreate and not self.vetoed
 
@@ -264,8 +265,7 @@ class Member:
         sets = self.history.sets
         committed = self.voters.version <= self.window.committed
         named = any(voters.is_voter(self.me) for voters in (sets[-1:] if committed else sets))
-        recorded = self.standing in (Standing.MEMBER, Standing.FOUNDING)
-        return named and (recorded or self.may_found)
+        return named and (self.standing in RECORDED or self.may_found)
 
     @property
     def may_lead(self) -> bool:
@@ -280,7 +280,7 @@ class Member:
 
     def meet(self, standing: int) -> None:
         """One who is not blank vetoes a founding, for as long as this process lives."""
-        if standing in (Standing.MEMBER, Standing.SUSPECT):
+        if standing in SETTLED:
             self.vetoed = True
 
     # --- links

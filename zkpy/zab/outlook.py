@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 from wire.peer import Standing
 from zkpy.zab.quorum import VoterSet
+from zkpy.zab.standing import RECORDED, SETTLED
 
-_RECORDED = (Standing.MEMBER, Standing.FOUNDING)
-_SETTLED = (Standing.MEMBER, Standing.SUSPECT)
 _FAULTS = {
     Standing.SUSPECT: "has damaged data",
     Standing.BLANK: "has no data",
@@ -35,7 +34,7 @@ class Word:
     """Without a leader, as we are."""
 
 
-def despair(voters: VoterSet, words: Mapping[int, Word]) -> str | None:
+def why_stuck(voters: VoterSet, words: Mapping[int, Word]) -> str | None:
     """Why none of these voters can ever be elected; None if there is any hope, or doubt.
 
     `words` holds oneself too.  Blank members that met nobody who is not blank may found an
@@ -44,9 +43,9 @@ def despair(voters: VoterSet, words: Mapping[int, Word]) -> str | None:
     sids = sorted(voters.voters())
     if not sids or not all(sid in words and words[sid].looks for sid in sids):
         return None
-    if not any(words[sid].standing in _SETTLED for sid in sids):
+    if not any(words[sid].standing in SETTLED for sid in sids):
         return None
-    sound = [_kin(words, sids, words[sid]) for sid in sids if words[sid].standing in _RECORDED]
+    sound = [_kin(words, sids, words[sid]) for sid in sids if words[sid].standing in RECORDED]
     if any(voters.won(kin) for kin in sound):
         return None
     return _explain(sids, max(sound, key=len, default=[]), words)
@@ -57,7 +56,7 @@ def _kin(words: Mapping[int, Word], sids: list[int], one: Word) -> list[int]:
     return [
         sid
         for sid in sids
-        if words[sid].standing in _RECORDED and words[sid].cluster_id == one.cluster_id
+        if words[sid].standing in RECORDED and words[sid].cluster_id == one.cluster_id
     ]
 
 

@@ -15,7 +15,7 @@ from zkpy.zab.counts import Counts
 from zkpy.zab.election import Election
 from zkpy.zab.leader import Leading, Stage
 from zkpy.zab.leader import Phase as LeaderPhase
-from zkpy.zab.learner import UNSYNCED, Learning
+from zkpy.zab.learner import DISCOVERY, Learning
 from zkpy.zab.learner import Phase as LearnerPhase
 from zkpy.zab.member import Member, SnapAdopted, SnapEvent, ZabOptions
 from zkpy.zab.quorum import Members, VoterSet
@@ -123,9 +123,9 @@ class Zab:
         return self._learning.leader if self._learning else None
 
     @property
-    def despair(self) -> str | None:
+    def why_stuck(self) -> str | None:
         """Why no leader can be elected until an operator does something (D5)."""
-        return self._election.despair
+        return self._election.why_stuck
 
     @property
     def strangers(self) -> str | None:
@@ -316,7 +316,7 @@ class Zab:
             return
         learning, leading = self._learning, self._leading
         again = n.round > self._election.round
-        if learning and n.sid == learning.leader and learning.phase in _EARLY:
+        if learning and n.sid == learning.leader and learning.phase in DISCOVERY:
             if again or n.leader != n.sid:
                 learning.fail("the leader is looking again")
         elif not again:
@@ -609,4 +609,3 @@ class Zab:
 
 
 _NEVER = 1 << 62
-_EARLY = (LearnerPhase.LINKING, *UNSYNCED)
