@@ -257,3 +257,11 @@ def test_the_shell_does_it_as_zkcli_does(run: Run) -> None:
     assert run.shell("reconfig", "-members", f"{run.line},{OBSERVER}").output.count("server.") == 2
     assert run.shell("reconfig", "-file", str(run.one)).output.count("server.") == 1
     assert run.shell("reconfig", "-file", str(run.one), "-remove", "1").exit_code == 2
+
+
+def test_a_list_of_members_that_is_no_text(tmp_path: Path) -> None:
+    listed = tmp_path / "members"
+    listed.write_bytes(b"server.1=\xff")
+    result = CliRunner().invoke(zkpy, ["reconfig", "-s", "127.0.0.1:1", "--members", str(listed)])
+    assert result.exit_code == 2
+    assert f"{listed}: not a text in UTF-8; server.N lines are needed" in result.output

@@ -26,6 +26,7 @@ from kazoo.exceptions import (
 from kazoo.handlers.threading import KazooTimeoutError
 
 from zkpy import membership
+from zkpy.cli.arguments import UsageError
 from zkpy.cli.options import SERVER, parse_identities, parse_server
 from zkpy.cli.shell import explain
 from zkpy.cli.verbs import CONFIG, join_lines, read_members
@@ -110,7 +111,11 @@ def reconfig(
     """Change the members of an ensemble; the servers need reconfigEnabled=true."""
     if bool(members) == bool(add or remove):
         raise click.UsageError("either --members, or --add and --remove, say what is to change")
-    wish = Wish(join_lines(add), ",".join(remove), read_members(members) if members else "")
+    try:
+        whole = read_members(members) if members else ""
+    except UsageError as why:
+        raise click.UsageError(str(why)) from None
+    wish = Wish(join_lines(add), ",".join(remove), whole)
     logging.getLogger("kazoo").setLevel(logging.CRITICAL)  # what matters is said below
     client = KazooClient(server, auth_data=identities)
     try:

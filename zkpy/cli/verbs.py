@@ -259,7 +259,9 @@ def read_members(path: str) -> str:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as why:
-        raise UsageError(f"-file {path}: {why.strerror}") from None
+        raise UsageError(f"{path}: cannot be read ({why.strerror})") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: not a text in UTF-8; server.N lines are needed") from None
     lines = map(str.strip, text.splitlines())
     return ",".join(line for line in lines if line and not line.startswith("#"))
 
