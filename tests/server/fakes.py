@@ -11,7 +11,7 @@ from zkpy.effects import DiskBatch, ImageEnd, ImageStep, Ready
 from zkpy.limits import Limits
 from zkpy.replica.status import Status
 from zkpy.server.app import Server
-from zkpy.server.clients import bind
+from zkpy.server.sockets import bind
 
 T = TypeVar("T")
 LIMIT_S = 20

@@ -21,8 +21,9 @@ from wire.peer import (
 from zkpy.config import parse_server
 from zkpy.limits import Limits
 from zkpy.server import peers as peers_module
-from zkpy.server.addresses import Directory, bind_everywhere
+from zkpy.server.addresses import Directory
 from zkpy.server.peers import Peers
+from zkpy.server.sockets import bind_everywhere
 
 INFO = FollowerInfo(3, 0, NO_CLUSTER)
 

@@ -12,8 +12,9 @@ import pytest
 from tests.server.conftest import Play
 from wire.peer import NO_CLUSTER, Notification, encode_notification
 from zkpy.config import parse_server
-from zkpy.server import addresses
-from zkpy.server.addresses import GUESTS_MAX, Directory, bind_everywhere, places_of
+from zkpy.server import addresses, sockets
+from zkpy.server.addresses import GUESTS_MAX, Directory, places_of
+from zkpy.server.sockets import bind_everywhere, close_all
 from zkpy.server.votes import DRAIN_MAX, Votes
 
 LOOKING, FOLLOWING = 0, 1
@@ -289,15 +290,15 @@ def test_own_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     with first, pytest.raises(OSError, match="in use") as raised:
         bind_everywhere("127.0.0.1", first.getsockname()[1], socket.SOCK_DGRAM)
     assert raised.value.errno == errno.EADDRINUSE
-    monkeypatch.setattr(addresses, "look_up", lambda host: ["192.0.2.1", "127.0.0.1"])
+    monkeypatch.setattr(sockets, "look_up", lambda host: ["192.0.2.1", "127.0.0.1"])
     (own,) = bind_everywhere("zk1", 0, socket.SOCK_STREAM)
     with own:
         assert own.getsockname()[0] == "127.0.0.1"
     with pytest.raises(OSError, match="assign"):
         bind_everywhere("192.0.2.1", 0, socket.SOCK_STREAM)
-    monkeypatch.setattr(addresses, "look_up", lambda host: [])
+    monkeypatch.setattr(sockets, "look_up", lambda host: [])
     with pytest.raises(OSError, match="the name zk1 cannot be looked up"):
         bind_everywhere("zk1", 0, socket.SOCK_STREAM)
     wild = bind_everywhere("0.0.0.0", 0, socket.SOCK_DGRAM)
     assert wild[0].getsockname()[0] == "0.0.0.0"
-    addresses.close_all(wild)
+    close_all(wild)

@@ -14,18 +14,15 @@ and a server must stop at once.  What is an address already costs no look-up.
 """
 
 import asyncio
-import errno
-import ipaddress
 import logging
-import socket
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import attrs
 
-from zkpy.config import ANY_ADDRESS, ServerSpec
-from zkpy.server.clients import bind_one, plain_host
+from zkpy.config import ServerSpec
+from zkpy.server.sockets import Place, is_address, look_up, place, plain_host
 
 log = logging.getLogger("zkpy.server")
 
@@ -34,9 +31,6 @@ LOOK_UP_MIN_S: Final = 1.0
 """Between look-ups that somebody asked for."""
 GUESTS_MAX: Final = 16
 """Guests remembered at a time: anybody can claim to be one."""
-WILDCARDS: Final = frozenset({ANY_ADDRESS, "0.0.0.0", "::"})
-Place = tuple[int, Any]
-"""Address family, and what `connect` and `sendto` take."""
 
 
 @attrs.define(frozen=True)
@@ -169,14 +163,6 @@ class Directory:
 LookUp = Callable[[str], list[str]]
 
 
-def is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True
-
-
 def is_where(before: ServerSpec | None, spec: ServerSpec) -> bool:
     """Whether that server is at the same addresses, whatever else became of it."""
     return before is not None and before.addresses == spec.addresses
@@ -184,15 +170,6 @@ def is_where(before: ServerSpec | None, spec: ServerSpec) -> bool:
 
 def has_names(spec: ServerSpec) -> bool:
     return not all(is_address(address.host) for address in spec.addresses)
-
-
-def look_up(host: str) -> list[str]:
-    """All addresses of a name, none if there are none just now."""
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return []
-    return list(dict.fromkeys(str(each[4][0]) for each in found))
 
 
 def no_look_up(host: str) -> list[str]:
@@ -210,49 +187,3 @@ def places_of(spec: ServerSpec, look: LookUp = no_look_up) -> Places:
         tuple(place(host, address.election_port) for host, address in hosts),
         frozenset(plain_host(host) for host, _ in hosts),
     )
-
-
-def place(host: str, port: int) -> Place:
-    """Of an address, not a name: nothing is looked up."""
-    flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
-    return found[0][0], found[0][4]
-
-
-# --- the own ports --------------------------------------------------------------------
-
-
-def bind_everywhere(host: str, port: int, kind: int) -> list[socket.socket]:
-    """Sockets bound to all addresses of the own host that this machine has.
-
-    A name may stand for several (IPv4 and IPv6), and the others may use any of them.
-    Raises OSError.
-    """
-    hosts = ["0.0.0.0", "::"] if host in WILDCARDS else _own_addresses(host)
-    opened: list[socket.socket] = []
-    absent: OSError | None = None
-    for each in hosts:
-        try:
-            opened.append(bind_one(*place(each, port), kind))
-        except OSError as why:
-            if why.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-                close_all(opened)
-                raise
-            absent = why
-    if absent is not None and not opened:
-        raise absent
-    return opened
-
-
-def close_all(sockets: Iterable[socket.socket]) -> None:
-    for each in sockets:
-        each.close()
-
-
-def _own_addresses(host: str) -> list[str]:
-    if is_address(host):
-        return [host]
-    found = look_up(host)
-    if not found:
-        raise OSError(errno.EADDRNOTAVAIL, f"the name {host} cannot be looked up")
-    return found

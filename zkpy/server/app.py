@@ -28,7 +28,8 @@ from zkpy.admin import fourletter
 from zkpy.admin.commands import ConnectionView, ServerView
 from zkpy.admin.metrics import Metrics
 from zkpy.compiled import COMPILED
-from zkpy.config import ANY_ADDRESS, LOOPBACK, ClientAddress, Config
+from zkpy.config import LOOPBACK, ClientAddress, Config
+from zkpy.config.ensemble import is_wildcard
 from zkpy.effects import ImageStep
 from zkpy.errors import ConfigError
 from zkpy.replica.status import Details, LinkStatus, Status, details_of, status_of
@@ -400,7 +401,7 @@ def show_connection(link: ClientLink, known: LinkStatus, to_wall_ms: int) -> Con
 
 
 def banner(config: Config, address: ClientAddress, voters: VoterSet | None) -> str:
-    host = LOOPBACK if address.host in (ANY_ADDRESS, "0.0.0.0") else address.host
+    host = LOOPBACK if is_wildcard(address.host) else address.host
     hosts = ClientAddress(host, address.port)
     version = zkpy.__version__ + (" (compiled)" if COMPILED else "")
     return (

@@ -25,8 +25,8 @@ from zkpy.replica.core import Replica, ReplicaOptions
 from zkpy.replica.local import LocalSessionRules
 from zkpy.replica.membership import VOTERS_MIN_STANDALONE, MembershipRules, founding_set
 from zkpy.server import founding
-from zkpy.server.clients import bind
 from zkpy.server.clock import entropy, monotonic_ms, wall_ms
+from zkpy.server.sockets import bind
 from zkpy.server.space import Space, measure_free
 from zkpy.storage import OsFileSystem, Storage, StorageOptions
 from zkpy.zab.member import ZabOptions, recovered_voters

@@ -11,15 +11,14 @@ with too much outstanding stops reading from those who send, through `hold` and
 """
 
 import asyncio
-import errno
 import logging
 import socket
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from zkpy.admin.metrics import Metrics, Summary
-from zkpy.config import ANY_ADDRESS, ClientAddress
 from zkpy.limits import Limits
 from zkpy.server.driver import Driver
+from zkpy.server.sockets import keep_alive, plain_host
 
 log = logging.getLogger("zkpy.server")
 
@@ -235,60 +234,3 @@ class ClientLink(asyncio.Protocol):
             log.warning("dropping %s: it left %d bytes unread", self.address, waiting)
             self._transport = None  # what is still sent in this turn of the loop is nobody's
             transport.abort()
-
-
-def plain_host(host: str) -> str:
-    """An IPv4 address as such, also where it came in through an IPv6 socket."""
-    return host.removeprefix("::ffff:") if "." in host else host
-
-
-def keep_alive(opened: Any) -> None:
-    if opened is not None:
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-
-
-# --- listening sockets ----------------------------------------------------------------
-
-
-def bind(address: ClientAddress) -> list[socket.socket]:
-    """Bound sockets, not yet listening: one, or IPv4 and IPv6 for every address.
-
-    Binding comes before anything else at start: a port that is taken is found while
-    nothing has been touched.  Raises OSError.
-    """
-    if address.host != ANY_ADDRESS:
-        return [bind_one(*_resolve(address))]
-    first = bind_one(socket.AF_INET, ("0.0.0.0", address.port))
-    try:
-        return [first, bind_one(socket.AF_INET6, ("::", first.getsockname()[1]))]
-    except OSError as why:
-        if why.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):  # no IPv6 here
-            return [first]
-        first.close()
-        raise
-
-
-def _resolve(address: ClientAddress) -> tuple[int, Any]:
-    found = socket.getaddrinfo(
-        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
-    return found[0][0], found[0][4]
-
-
-def bind_one(family: int, address: Any, kind: int = socket.SOCK_STREAM) -> socket.socket:
-    stream = kind == socket.SOCK_STREAM
-    # Named as TCP: asyncio switches Nagle's delay off only where it reads the word.
-    opened = socket.socket(family, kind, socket.IPPROTO_TCP if stream else socket.IPPROTO_UDP)
-    try:
-        if stream:
-            # A restarted server takes its port back while old connections still fade.
-            # Datagrams leave nothing that fades, and there two could share the port.
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        opened.bind(address)
-        opened.setblocking(False)
-    except BaseException:
-        opened.close()
-        raise
-    return opened

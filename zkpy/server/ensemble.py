@@ -27,9 +27,10 @@ from zkpy.effects import Ready
 from zkpy.errors import ConfigError
 from zkpy.replica.membership import known_to, members_of
 from zkpy.server import dynamic
-from zkpy.server.addresses import Directory, bind_everywhere
+from zkpy.server.addresses import Directory
 from zkpy.server.driver import Driver
 from zkpy.server.peers import Peers
+from zkpy.server.sockets import bind_everywhere
 from zkpy.server.votes import Votes
 from zkpy.zab.quorum import Members, Voter, VoterSet
 

@@ -28,9 +28,9 @@ from wire.errors import RemoteProtocolError
 from wire.link import PeerConnection, Side
 from wire.peer import Hello
 from zkpy.limits import Limits
-from zkpy.server.addresses import Directory, Place
-from zkpy.server.clients import keep_alive, plain_host
+from zkpy.server.addresses import Directory
 from zkpy.server.clock import monotonic_ms
+from zkpy.server.sockets import Place, keep_alive, plain_host
 
 log = logging.getLogger("zkpy.server")
 

@@ -25,9 +25,9 @@ import attrs
 
 from wire.errors import RemoteProtocolError
 from wire.peer import Notification, Role, decode_notification, encode_notification
-from zkpy.server.addresses import Directory, Place
-from zkpy.server.clients import plain_host
+from zkpy.server.addresses import Directory
 from zkpy.server.clock import monotonic_ms
+from zkpy.server.sockets import Place, plain_host
 
 log = logging.getLogger("zkpy.server")
 

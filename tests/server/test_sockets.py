@@ -9,7 +9,7 @@ import pytest
 from tests.server.conftest import Play
 from tests.server.fakes import Bench
 from zkpy.config import ANY_ADDRESS, ClientAddress
-from zkpy.server.clients import bind, plain_host
+from zkpy.server.sockets import bind, plain_host
 
 
 @pytest.fixture
