@@ -5,7 +5,6 @@ from typing import Final
 
 
 class OpCode(IntEnum):
-    NOTIFICATION = 0
     CREATE = 1
     DELETE = 2
     EXISTS = 3

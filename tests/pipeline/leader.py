@@ -81,7 +81,7 @@ class Preparing:
         header.time_ms = zxid & 0xFFFF
         read_back = txns.decode(txns.encode(header, txn))
         assert read_back == (header, txn)
-        self.preparer.keep(zxid)
+        self.pending.seal(zxid)
         self.log.append((zxid, *read_back))
         return txn
 

@@ -221,7 +221,7 @@ def test_an_ephemeral_is_refused(strict: World, opcode: OpCode, flags: int) -> N
     client = strict.connect()
     reply = client.ask(opcode, records.CreateRequest("/e", b"", list(OPEN_ACL), flags))
     assert reply.error == ErrorCode.EPHEMERAL_ON_LOCAL_SESSION
-    assert strict.replica.state.ephemeral_count == 0
+    assert strict.replica.state.lifetimes.ephemeral_count == 0
     assert local_sessions(strict) == 1
     assert client.create("/p").error == 0
 
@@ -256,7 +256,7 @@ def test_an_ephemeral_makes_it_global_first(
     assert local_sessions(world) == 0
     close(client)
     assert type(logged(world)[-1][1]) is CloseSessionTxn
-    assert (state.ephemeral_count, len(state.sessions)) == (0, 0)
+    assert (state.lifetimes.ephemeral_count, len(state.sessions)) == (0, 0)
 
 
 def test_nothing_else_makes_it_global(world: World, client: Client) -> None:
@@ -274,7 +274,7 @@ def test_it_moves_like_any_other_once_it_is_global(world: World, client: Client)
     back = again(world, client)
     assert back.granted.session_id == client.granted.session_id
     close(back)
-    assert world.replica.state.ephemeral_count == 0
+    assert world.replica.state.lifetimes.ephemeral_count == 0
 
 
 def test_a_write_is_global_from_the_upgrade_on(world: World, client: Client) -> None:
@@ -290,7 +290,7 @@ def test_an_upgrade_that_expires_takes_its_ephemerals_along(world: World, client
     world.replica.client_down(client.link, world.now)
     world.advance(10_000 + 2 * TICK_MS)
     state = world.replica.state
-    assert (state.ephemeral_count, len(state.sessions)) == (0, 0)
+    assert (state.lifetimes.ephemeral_count, len(state.sessions)) == (0, 0)
     assert again(world, client).granted.timeout_ms == 0
 
 
@@ -305,7 +305,7 @@ def test_3471_an_ephemeral_and_the_close_in_one_breath(world: World, client: Cli
     kinds = [CreateSessionTxn, CreateTxn, CloseSessionTxn]
     assert [type(each) for _, each in logged(world)] == kinds
     assert [reply.error for reply in client.replies] == [0, 0]
-    assert world.replica.state.ephemeral_count == 0
+    assert world.replica.state.lifetimes.ephemeral_count == 0
 
 
 def test_an_upgrade_under_way_may_be_claimed_again(world: World, client: Client) -> None:

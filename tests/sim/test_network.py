@@ -95,7 +95,7 @@ def test_blocks_are_counted() -> None:
     assert net.network.is_blocked(1, 2)
     assert not net.network.is_blocked(2, 1)
     net.network.unblock([(1, 2)])
-    assert net.network.is_whole
+    assert not net.network.is_blocked(1, 2)
 
 
 def test_dialling_through_a_partition_fails_in_time() -> None:

@@ -141,7 +141,7 @@ def test_close_session_removes_its_ephemerals_oldest_first_then_itself() -> None
     for path, owner in [("/z", 7), ("/other", 8), ("/dir/a", 7), ("/m", 7)]:
         driver.create(path, owner=owner)
     assert driver.stat("/z").ephemeral_owner == 7
-    assert driver.state.ephemeral_count == 4
+    assert driver.state.lifetimes.ephemeral_count == 4
     applied = driver.apply(CloseSessionTxn(), session=7)
     assert [path for path, _, _ in applied.changes] == ["/z", "/", "/dir/a", "/dir", "/m", "/"]
     assert list(driver.state.sessions) == [8]

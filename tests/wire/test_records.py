@@ -213,7 +213,7 @@ def test_an_old_clients_handshake_has_no_read_only_byte() -> None:
 
 
 def test_every_opcode_of_a_client_has_its_row_in_both_tables() -> None:
-    internal = {OpCode.NOTIFICATION, OpCode.CREATE_SESSION, OpCode.ERROR}
+    internal = {OpCode.CREATE_SESSION, OpCode.ERROR}
     assert set(records.REQUESTS) == set(records.REPLIES) == set(OpCode) - internal
 
 

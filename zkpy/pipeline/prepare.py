@@ -132,7 +132,7 @@ class Preparer:
         """The transaction for a write: who asks, for what, and who that is to an ACL.
 
         `body` is the request's record, None where the opcode has none.  What the
-        transaction changes is pending until `keep` or `refuse`.
+        transaction changes is pending until `Pending.seal` or `refuse`.
         """
         handler = _PREPARE.get(opcode)
         if handler is None:  # only a broken learner forwards such
@@ -143,10 +143,6 @@ class Preparer:
             return handler(self, header, body, identities)
         except ZkError as refusal:
             return self.refuse(refusal.code)
-
-    def keep(self, zxid: int) -> None:
-        """The transaction prepared last was proposed as `zxid`."""
-        self._pending.seal(zxid)
 
     def refuse(self, code: ErrorCode) -> ErrorTxn:
         """Take back what was prepared last; an error transaction goes out instead."""

@@ -114,10 +114,6 @@ class ReplicatedState:
         """Znodes, the system's own included."""
         return len(self.tree.nodes)
 
-    @property
-    def ephemeral_count(self) -> int:
-        return self.lifetimes.ephemeral_count
-
     def apply(self, zxid: int, header: TxnHeader, txn: Txn) -> Applied:
         """Carry out a committed transaction; the state is then that of `zxid`."""
         assert zxid > self.zxid, f"{zxid:#x} applied after {self.zxid:#x}"

@@ -24,14 +24,13 @@ _LEGAL: Final = re.compile(
 )
 
 
-def validate(path: str, sequential: bool = False) -> None:
+def validate(path: str) -> None:
     """Raise ZkError(BAD_ARGUMENTS) unless `path` may name a znode.
 
-    A sequential create is judged with a digit at its end, because a counter will
-    follow: `/queue/` is legal there, and so is `/queue/.`.
+    That of a sequential create is judged with its number: so `/queue/` is legal there, and
+    `/queue/.`.
     """
-    subject = path + "0" if sequential else path
-    if not _LEGAL.fullmatch(subject) and subject != ROOT:
+    if not _LEGAL.fullmatch(path) and path != ROOT:
         raise ZkError(ErrorCode.BAD_ARGUMENTS)
 
 
@@ -44,11 +43,6 @@ def parent(path: str) -> str:
 def name(path: str) -> str:
     """The last element of a path."""
     return path.rpartition("/")[2]
-
-
-def join(parent_path: str, child_name: str) -> str:
-    """The path of a child."""
-    return prefix_of(parent_path) + child_name
 
 
 def prefix_of(path: str) -> str:

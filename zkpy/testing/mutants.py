@@ -322,13 +322,13 @@ def _plant_5010() -> list[tuple[Any, str, Any]]:
 
 def _plant_1699() -> list[tuple[Any, str, Any]]:
     """A change of voters is decided by the old ones alone (there: by the new ones alone)."""
-    tally, agreed = VoterSet.tally, VoterSet.agreed
+    won, agreed = VoterSet.won, VoterSet.agreed
 
     def old_alone(self: VoterSet) -> VoterSet:
         return replace(self, joining=None)
 
     return [
-        (VoterSet, "tally", lambda self, yes, no=(): tally(old_alone(self), yes, no)),
+        (VoterSet, "won", lambda self, yes: won(old_alone(self), yes)),
         (VoterSet, "agreed", lambda self, values: agreed(old_alone(self), values)),
     ]
 

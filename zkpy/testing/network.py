@@ -170,10 +170,6 @@ class Network:
             return True
         return (source, target) in self._blocked
 
-    @property
-    def is_whole(self) -> bool:
-        return not self._blocked
-
     def _free(self, directions: Iterable[Direction]) -> None:
         for direction in directions:
             for socket in self._waiting.pop(direction, {}):

@@ -15,14 +15,7 @@ with weight zero, observers and strangers never count (rule A13).
 import struct
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import Final, Self
-
-
-class Tally(Enum):
-    WON = "won"
-    LOST = "lost"
-    PENDING = "pending"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +47,9 @@ class Members:
         reached = sorted((_agreed_in(group, values) for group in self._groups), reverse=True)
         return reached[len(reached) // 2] if reached else 0
 
-    def tally(self, yes: Container[int], no: Container[int]) -> Tally:
-        won = lost = 0
-        groups = self._groups
-        for group in groups:
-            result = _tally_in(group, yes, no)
-            won += result is Tally.WON
-            lost += result is Tally.LOST
-        return _result(won, lost, len(groups))
+    def won(self, yes: Container[int]) -> bool:
+        """Whether those for it are a quorum."""
+        return 2 * sum(_won_in(group, yes) for group in self._groups) > len(self._groups)
 
 
 def _agreed_in(weights: dict[int, int], values: Mapping[int, int]) -> int:
@@ -76,16 +64,8 @@ def _agreed_in(weights: dict[int, int], values: Mapping[int, int]) -> int:
     raise AssertionError("a group without weight has no quorum")
 
 
-def _tally_in(weights: dict[int, int], yes: Container[int], no: Container[int]) -> Tally:
-    for_it = sum(weight for sid, weight in weights.items() if sid in yes)
-    against = sum(weight for sid, weight in weights.items() if sid in no and sid not in yes)
-    return _result(for_it, against, sum(weights.values()))
-
-
-def _result(won: int, lost: int, total: int) -> Tally:
-    if 2 * won > total:
-        return Tally.WON
-    return Tally.PENDING if 2 * (total - lost) > total else Tally.LOST
+def _won_in(weights: dict[int, int], yes: Container[int]) -> bool:
+    return 2 * sum(weight for sid, weight in weights.items() if sid in yes) > sum(weights.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,24 +113,16 @@ class VoterSet:
 
     def alone(self, sid: int) -> bool:
         """Whether this one server is all the quorum there is."""
-        return self.joining is None and self.members.tally((sid,), ()) is Tally.WON
+        return self.joining is None and self.members.won((sid,))
 
     def agreed(self, values: Mapping[int, int]) -> int:
         """The greatest value that a quorum (of both sets, if joint) has reached."""
         reached = self.members.agreed(values)
         return min(reached, self.joining.agreed(values)) if self.joining else reached
 
-    def tally(self, yes: Container[int], no: Container[int] = ()) -> Tally:
-        """WON if those for it are a quorum, LOST if no quorum can come about any more."""
-        results = [self.members.tally(yes, no)]
-        if self.joining:
-            results.append(self.joining.tally(yes, no))
-        if Tally.LOST in results:
-            return Tally.LOST
-        return Tally.PENDING if Tally.PENDING in results else Tally.WON
-
     def won(self, yes: Container[int]) -> bool:
-        return self.tally(yes) is Tally.WON
+        """Whether those for it are a quorum, of both sets if joint."""
+        return self.members.won(yes) and (self.joining is None or self.joining.won(yes))
 
     def at(self, version: int) -> "VoterSet":
         return replace(self, version=version)
