@@ -13,12 +13,13 @@ import pytest
 from click.testing import CliRunner, Result
 from kazoo.client import KazooClient
 
-from zkpy.cli import verbs
+from zkpy.cli import quotas
 from zkpy.cli.arguments import UsageError
+from zkpy.cli.context import Context
 from zkpy.cli.link import Client, Link
 from zkpy.cli.main import zkpy
 from zkpy.cli.shell import DONE, REFUSED, WRONG, Prompt
-from zkpy.cli.verbs import BY_NAME, VERBS, Context, parse_acl, show_acl
+from zkpy.cli.verbs import BY_NAME, VERBS, parse_acl, show_acl
 
 LIMIT_S = 30
 
@@ -478,10 +479,10 @@ def test_where_no_quota_can_be(do: Shell, command: str, path: str) -> None:
 
 
 def test_limits_as_zookeeper_writes_them() -> None:
-    old = verbs.parse_limits("count=1,bytes=2")
+    old = quotas.parse_limits("count=1,bytes=2")
     assert old == {"count": 1, "bytes": 2, "countHardLimit": -1, "byteHardLimit": -1}
-    assert verbs.parse_limits(verbs.encode_limits(old)) == old
-    assert verbs.parse_limits("nonsense") == dict.fromkeys(old, -1)
+    assert quotas.parse_limits(quotas.encode_limits(old)) == old
+    assert quotas.parse_limits("nonsense") == dict.fromkeys(old, -1)
 
 
 # --- the prompt -------------------------------------------------------------------------
@@ -500,7 +501,7 @@ def test_limits_as_zookeeper_writes_them() -> None:
         ("create -t 99999999999999999999 /a", "ttl must be positive and not above"),
         ("create -t x /a", "x: a number is needed"),
         ("set -v 99999999999 /a x", "99999999999: a number of 32 bits is needed"),
-        ("reconfig -file /nonexist", "-file /nonexist: No such file or directory"),
+        ("reconfig -file /nonexist", "/nonexist: cannot be read (No such file or directory)"),
         ("reconfig -v 1ffffffffffffffff -remove 1", "a version in hexadecimal is needed"),
     ],
 )

@@ -1,8 +1,8 @@
 """The commands of `zkpy`, one file each, on click.
 
 A command's module is imported when it is called: `zkpy serve` starts no slower for
-what the others need.  The table of them is in `main`; `verbs`, `arguments`, `watches`, `requests`
-and `link` are the shell's, `shown` and `options` shared.
+what the others need.  The table of them is in `main`; `verbs`, `quotas`, `context`, `arguments`,
+`watches`, `requests` and `link` are the shell's, `shown` and `options` shared.
 """
 
 import sys

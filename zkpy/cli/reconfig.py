@@ -26,7 +26,7 @@ from kazoo.exceptions import (
 from kazoo.handlers.threading import KazooTimeoutError
 
 from zkpy import membership
-from zkpy.cli.arguments import UsageError
+from zkpy.cli.arguments import ANY_VERSION, UsageError
 from zkpy.cli.options import SERVER, parse_identities, parse_server
 from zkpy.cli.shell import explain
 from zkpy.cli.verbs import CONFIG, join_lines, read_members
@@ -34,7 +34,6 @@ from zkpy.membership import Configuration, ServerSpec
 
 DONE, REFUSED = 0, 1
 PATIENCE_S: Final = 2.0
-ANY_VERSION: Final = -1
 NO_DATA_VERSION: Final = 2**31 - 1
 """That of no `/zookeeper/config`: a change of it that names this one fails."""
 MEMBER_MODES: Final = ("leader", "follower", "observer")

@@ -34,9 +34,10 @@ from kazoo.exceptions import (
 )
 
 from zkpy.cli.arguments import HelpAsked, UsageError
+from zkpy.cli.context import Context, Leave, Redo
 from zkpy.cli.link import DEFAULT_TIMEOUT_S, Link, NotConnected
 from zkpy.cli.options import SERVER, parse_identities, parse_server
-from zkpy.cli.verbs import BY_NAME, VERBS, Context, Leave, Redo
+from zkpy.cli.verbs import BY_NAME, VERBS
 
 DONE, REFUSED, WRONG = 0, 1, 2
 _REFUSALS: Final[dict[type[Exception], str]] = {

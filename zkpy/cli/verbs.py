@@ -23,55 +23,14 @@ from wire.codes import WatchMode
 from zkpy import membership
 from zkpy.cli import arguments as takes
 from zkpy.cli import requests
-from zkpy.cli.arguments import ANY_VERSION, QUOTA, Arguments, Parser, UsageError
-from zkpy.cli.link import Client, Link
+from zkpy.cli.arguments import ANY_VERSION, Arguments, Parser, UsageError
+from zkpy.cli.context import Context, Leave, Redo, join, walk
+from zkpy.cli.quotas import delete_quota, list_quota, set_quota
 from zkpy.cli.shown import dump_hex, quote_data, quote_lines, show_session, show_time
-from zkpy.cli.watches import PersistentWatches
 
 PERMS: Final = {"r": 1, "w": 2, "c": 4, "d": 8, "a": 16}
 CONFIG: Final = "/zookeeper/config"
 HISTORY_SHOWN: Final = 11
-
-
-class Leave(Exception):
-    """The user wants to go."""
-
-
-@attrs.define
-class Redo(Exception):
-    """`line` is wanted once more."""
-
-    line: str
-
-
-@attrs.define
-class Context:
-    """What a command works with."""
-
-    link: Link
-    tell: Callable[[str | bytes], None]
-    """Prints a line; bytes as they are, with nothing after them."""
-
-    history: list[str] = attrs.Factory(list)
-    """All lines there were; with one command, none."""
-    tells_watches: bool = True
-    _watches: PersistentWatches | None = None
-
-    @property
-    def client(self) -> Client:
-        return self.link.client
-
-    @property
-    def watches(self) -> PersistentWatches:
-        """Of this connection: they end with it."""
-        client = self.client
-        if self._watches is None or self._watches.client is not client:
-            self._watches = PersistentWatches.of(client, self.on_event)
-        return self._watches
-
-    def on_event(self, event: WatchedEvent) -> None:
-        if self.tells_watches:
-            self.tell(f"WATCHER:: {event.type} {event.path}")
 
 
 @attrs.define(frozen=True)
@@ -109,30 +68,6 @@ def list_children(context: Context, given: Arguments) -> None:
         context.tell(quote_data(name))
     if given.s:
         context.tell(show_stat(stat))
-
-
-def walk(
-    client: KazooClient, path: str, watch: Callable[[WatchedEvent], None] | None = None
-) -> Iterator[str]:
-    """A path and all below it, parents first; what goes away meanwhile is left out.
-
-    NoNodeError if there was no such path to begin with.
-    """
-    waiting = [path]
-    while waiting:
-        at = waiting.pop()
-        try:
-            names = client.get_children(at, watch=watch)
-        except NoNodeError:
-            if at == path:
-                raise
-            continue
-        yield at
-        waiting += [join(at, name) for name in sorted(names, reverse=True)]
-
-
-def join(path: str, name: str) -> str:
-    return f"{path.rstrip('/')}/{name}"
 
 
 def draw_tree(context: Context, given: Arguments) -> None:
@@ -497,128 +432,6 @@ def redo(context: Context, given: Arguments) -> None:
     if line.split()[0].lower() == "redo":
         raise UsageError(f"{line}: a redo is not done again")
     raise Redo(line)
-
-
-# --- quotas -------------------------------------------------------------------------
-
-_LIMITS: Final = {"n": "count", "b": "bytes", "N": "countHardLimit", "B": "byteHardLimit"}
-"""Option -> what the limits znode calls it."""
-
-
-def limits_path(path: str) -> str:
-    return f"{QUOTA}{path.rstrip('/')}/zookeeper_limits"
-
-
-def parse_limits(text: str) -> dict[str, int]:
-    """`count=1,bytes=2=;byteHardLimit=3;countHardLimit=4`; -1 and absent mean no limit."""
-    found = dict.fromkeys(_LIMITS.values(), ANY_VERSION)
-    for part in text.replace(";", ",").split(","):
-        name, _, value = part.strip("=").partition("=")
-        if name in found and value.lstrip("-").isdigit():
-            found[name] = int(value)
-    return found
-
-
-def encode_limits(limits: dict[str, int]) -> str:
-    return (
-        f"count={limits['count']},bytes={limits['bytes']}=;"
-        f"byteHardLimit={limits['byteHardLimit']};countHardLimit={limits['countHardLimit']}"
-    )
-
-
-def read_limits(client: KazooClient, path: str) -> dict[str, int]:
-    return parse_limits(client.get(limits_path(path))[0].decode("utf-8", "replace"))
-
-
-def list_quota(context: Context, given: Arguments) -> None:
-    try:
-        limits = read_limits(context.client, given.path)
-    except NoNodeError:
-        context.tell(f"{given.path} has no quota")
-        return
-    for name, value in limits.items():
-        context.tell(f"{name}: {'no limit' if value < 0 else value}")
-    for what, used in read_use(context.client, given.path).items():
-        context.tell(f"{what} now: {used}")
-
-
-def read_use(client: KazooClient, path: str) -> dict[str, int]:
-    """As the server counts it, for paths that have a quota."""
-    try:
-        stats = client.get(f"{QUOTA}{path}/zookeeper_stats")[0].decode("utf-8", "replace")
-    except NoNodeError:
-        return {"znodes": requests.count_descendants(client, path) + 1}
-    found = parse_limits(stats)
-    return {"znodes": found["count"], "bytes": found["bytes"]}
-
-
-def set_quota(context: Context, given: Arguments) -> None:
-    """Limits that are not named stay as they are."""
-    client, wanted = context.client, _named_limits(given)
-    if not wanted:
-        raise UsageError("one of -n, -b, -N, -B is needed")
-    if client.exists(given.path) is None:
-        raise NoNodeError
-    try:
-        limits = read_limits(client, given.path) | wanted
-        client.set(limits_path(given.path), encode_limits(limits).encode())
-    except NoNodeError:
-        _refuse_nested(client, given.path)
-        limits = parse_limits("") | wanted
-        client.create(limits_path(given.path), encode_limits(limits).encode(), makepath=True)
-        client.create(f"{QUOTA}{given.path}/zookeeper_stats", b"count=-1,bytes=-1")
-    _warn_of_use(context, given.path, limits)
-
-
-def _warn_of_use(context: Context, path: str, limits: dict[str, int]) -> None:
-    """Nothing is refused because of it, but hard limits may refuse the next write."""
-    use = read_use(context.client, path)
-    for name, limit in limits.items():
-        what = "znodes" if name.startswith("count") else "bytes"
-        if 0 <= limit < use.get(what, 0):
-            context.tell(f"warning: {name} is {limit}, and {what} now: {use[what]}")
-
-
-def _named_limits(given: Arguments) -> dict[str, int]:
-    values = {name: getattr(given, option) for option, name in _LIMITS.items()}
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _refuse_nested(client: KazooClient, path: str) -> None:
-    """Only one quota on any line from the root to a leaf, as zkCli.sh sees to."""
-    above = path
-    while above != "/":
-        above = above.rpartition("/")[0] or "/"
-        if client.exists(limits_path(above)) is not None:
-            raise UsageError(f"{path}: {above} has a quota, and it covers this path")
-    if client.exists(QUOTA + path) is not None:
-        for below in walk(client, QUOTA + path):
-            if below.endswith("/zookeeper_limits"):
-                covered = below.removeprefix(QUOTA).removesuffix("/zookeeper_limits")
-                raise UsageError(f"{path}: {covered} below it has a quota")
-
-
-def delete_quota(context: Context, given: Arguments) -> None:
-    """The named limits, or the whole quota."""
-    client = context.client
-    named = [name for option, name in _LIMITS.items() if getattr(given, option)]
-    limits = read_limits(client, given.path)
-    if named:
-        limits |= dict.fromkeys(named, ANY_VERSION)
-        client.set(limits_path(given.path), encode_limits(limits).encode())
-    else:
-        _remove_quota(client, given.path)
-
-
-def _remove_quota(client: KazooClient, path: str) -> None:
-    """The two znodes, and what is empty then above them."""
-    at = QUOTA + path
-    for name in ("zookeeper_limits", "zookeeper_stats"):
-        if client.exists(join(at, name)) is not None:
-            client.delete(join(at, name))
-    while at != QUOTA and not client.get_children(at):
-        client.delete(at)
-        at = at.rpartition("/")[0]
 
 
 # --- the table ----------------------------------------------------------------------
