@@ -195,32 +195,35 @@ class Ready:
     """What an operator must know now, though the server goes on."""
 
 
+CHAIN_START: Final = 0
+"""Chain value of the empty log."""
+
+
 @dataclass(slots=True)
 class Recovered:
-    """What a data directory held at start: values, read by `storage`."""
+    """What a data directory held at start: values, read by `storage`.
 
-    identity: Identity | None
-    image_zxid: int
-    """0 and chain 0 if there is no image: the empty tree."""
-    image_chain: int
-    image: Iterable[bytes]
+    What is left out is that of the empty tree, with nothing in the log.
+    """
+
+    identity: Identity | None = None
+    image_zxid: int = 0
+    image_chain: int = CHAIN_START
+    image: Iterable[bytes] = ()
     """The image's chunks, none if there is none.  They may come from the disk while they are
     walked through: StorageError if one cannot be read now."""
-    image_digest: int
-    entries: list[Entry]
+    image_digest: int = 0
+    entries: list[Entry] = field(default_factory=list)
     """Log entries after the image, contiguous."""
-    committed: int
+    committed: int = 0
     """The highest commit watermark found in a batch header or image."""
-    digests: list[tuple[int, int]]
+    digests: list[tuple[int, int]] = field(default_factory=list)
     """(zxid, digest) pairs from batch headers after the image, for checking the replay."""
     suspect: str | None = None
     """Why this member must not count until it was synchronised anew (D5); None if sound."""
     notes: list[str] = field(default_factory=list)
     """What recovery found and put right (a torn tail, a damaged image), for the operator's log."""
 
-
-CHAIN_START: Final = 0
-"""Chain value of the empty log."""
 
 _LINK: Final = struct.Struct(">qB")
 

@@ -18,16 +18,7 @@ from zkpy.replica.membership import MembershipRules, founding_set
 from zkpy.zab.member import ZabOptions
 from zkpy.zab.quorum import VoterSet
 
-BLANK = Recovered(
-    identity=None,
-    image_zxid=0,
-    image_chain=0,
-    image=[],
-    image_digest=0,
-    entries=[],
-    committed=0,
-    digests=[],
-)
+BLANK = Recovered()
 
 
 NOBODY = Configuration({})
@@ -140,10 +131,6 @@ class World:
         appends = [step for step in steps if isinstance(step, Append)]
         return Recovered(
             identity=identities[-1],
-            image_zxid=0,
-            image_chain=0,
-            image=[],
-            image_digest=0,
             entries=self.log,
             committed=appends[-1].committed,
             digests=[(step.digest_zxid, step.digest) for step in appends if step.digest_zxid],

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from zkpy.config import Config, parse, read_properties
-from zkpy.effects import CHAIN_START, DiskBatch, Identity, Recovered, WriteIdentity
+from zkpy.effects import DiskBatch, Identity, Recovered, WriteIdentity
 from zkpy.errors import ConfigError
 from zkpy.limits import Limits
 from zkpy.server.boot import (
@@ -38,8 +38,8 @@ def test_a_server_alone_keeps_no_entries_for_others(text: str, window_bytes: int
     assert limits_of(config).window_bytes_max == expected
 
 
-BLANK = Recovered(None, 0, CHAIN_START, [], 0, [], 0, [])
-KNOWN = Recovered(Identity(bytes(16), 1, False, 0, b"", b"", 1), 0, CHAIN_START, [], 0, [], 0, [])
+BLANK = Recovered()
+KNOWN = Recovered(Identity(bytes(16), 1, False, 0, b"", b"", 1))
 
 
 def test_a_first_start_without_room_for_a_log_file_names_bytes_and_key() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from zkpy.config import Config, parse, read_properties
-from zkpy.effects import CHAIN_START, Identity, Recovered
+from zkpy.effects import Identity, Recovered
 from zkpy.errors import ConfigError
 from zkpy.server.founding import forget, mark_seed, refuse_standalone_past
 from zkpy.zab.quorum import VoterSet
@@ -23,7 +23,7 @@ def read(directory: Path, *lines: str) -> Config:
 def held(voters: VoterSet, founding: bool = False) -> Recovered:
     encoded = voters.encode()
     identity = Identity(bytes(16), 1, founding, 0, encoded, encoded)
-    return Recovered(identity, 0, CHAIN_START, [], 0, [], 0, [])
+    return Recovered(identity)
 
 
 def test_a_server_that_was_alone_is_no_member_by_lines(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ DECIDED = ALONE.join(THREE.members, b"").at(7).leave().join(ALONE.members, b"").
 @pytest.mark.parametrize(
     ("lines", "recovered"),
     [
-        (LINES, Recovered(None, 0, CHAIN_START, [], 0, [], 0, [])),
+        (LINES, Recovered()),
         (LINES, held(ALONE, founding=True)),
         (LINES, held(THREE)),
         (LINES, held(ALONE.join(THREE.members, b""))),

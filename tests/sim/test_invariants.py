@@ -52,7 +52,7 @@ class Scene:
         """What a boot would find if only the first `keep` entries were there."""
         window = member.replica.zab.member.window
         entries = window.entries[:keep]
-        return Recovered(member.replica.zab.identity, 0, 0, [], 0, entries, 0, [])
+        return Recovered(member.replica.zab.identity, entries=entries)
 
 
 def other_tree(scene: Scene) -> None:

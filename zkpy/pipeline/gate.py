@@ -15,6 +15,7 @@ from typing import Protocol
 
 from wire.client import Request
 from wire.txn import TxnHeader
+from zkpy.pipeline.request import NO_NUMBER
 
 
 class Queued(Protocol):
@@ -92,7 +93,7 @@ class Gate:
 
     def admit_read(self, link: Queued, request: Request) -> None:
         """Queue a read behind the connection's unanswered writes."""
-        link.queue.append(Waiting(link, request, 0, 0))
+        link.queue.append(Waiting(link, request, NO_NUMBER, 0))
 
     def match(self, header: TxnHeader) -> Waiting | None:
         """Who waits for this transaction on this server, if anybody does."""

@@ -2,7 +2,7 @@
 
 READ rows are answered from the tree by `Reads`; WRITE rows travel through the log
 and are answered from what applying them gave; LOCAL rows concern the connection
-and are served by whoever owns it (`replica.core`).  An opcode without a row is
+and are served by whoever owns it (`replica.clients`).  An opcode without a row is
 answered UNIMPLEMENTED, and the connection is closed, as ZooKeeper does.
 """
 

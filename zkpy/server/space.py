@@ -24,15 +24,15 @@ log = logging.getLogger("zkpy.server")
 
 INTERVAL_S: Final = 1.0
 HURRY: Final = 10
-"""How many times as often it looks where there is not ample room."""
+"""How many times as often it looks while room is not ample."""
 RESERVE_MIN_BYTES: Final = 16 * 1024 * 1024
 """More than clients can have written in a tenth of a second, whatever a segment takes."""
 ENOUGH: Final = 1.25
 """How many reserves must be free before writes are taken again."""
 AMPLE: Final = 4
-"""How many before any room is taken that could be done without,"""
+"""How many must be free before room is taken that could be done without."""
 SCARCE: Final = 2
-"""and at how many no more of it is."""
+"""With fewer free than these, no more of such room is taken."""
 
 
 def measure_free(directories: Iterable[str]) -> int | None:

@@ -491,11 +491,11 @@ class Storage:
             return self._suspect(f"generation {held[-1]} has data, but its identity record is gone")
         for number in generations:
             self._dirs.drop_generation(number)
-        return Recovered(None, NONE, CHAIN_START, [], 0, [], 0, [])
+        return Recovered()
 
     def _suspect(self, why: str, identity: Identity | None = None) -> Recovered:
         self._damage = why
-        return Recovered(identity, NONE, CHAIN_START, [], 0, [], 0, [], suspect=why)
+        return Recovered(identity, suspect=why)
 
     def _recover_generation(self, identity: Identity) -> Recovered:
         notes: list[str] = []

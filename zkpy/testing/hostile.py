@@ -288,7 +288,7 @@ _SAMPLES: Final = _samples()
 
 # --- the arena -------------------------------------------------------------------------
 
-BLANK: Final = Recovered(None, 0, 0, [], 0, [], 0, [])
+BLANK: Final = Recovered()
 PACE_MS: Final = 5
 """Virtual time between two cases."""
 CHECK_INTERVAL: Final = 500
