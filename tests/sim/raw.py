@@ -5,10 +5,10 @@ from typing import Any
 
 from wire.client import ClientConnection, Event, Reply, Request, Role
 from wire.records import ConnectRequest, ConnectResponse
-from zkpy.testing.ensemble import Setup
 from zkpy.testing.histories import Connection, Op
 from zkpy.testing.network import CLIENT, Socket
 from zkpy.testing.script import Stage
+from zkpy.testing.setup import Setup
 
 TICK_MS = Setup().tick_ms
 

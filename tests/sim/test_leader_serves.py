@@ -7,8 +7,8 @@ from tests.sim.stages import begin, followers_of, leader_of, play, run
 from tests.sim.test_sessions import create, errors, opened
 from wire import records
 from wire.codes import OpCode
-from zkpy.testing.ensemble import SUPERUSER
 from zkpy.testing.script import Stage
+from zkpy.testing.setup import SUPERUSER
 from zkpy.testing.world import MS, SECOND
 
 

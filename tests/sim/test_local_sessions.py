@@ -22,8 +22,8 @@ from wire import records
 from wire.codes import CreateMode, ErrorCode, OpCode
 from wire.peer import Upper
 from zkpy.replica.local import LocalClients
-from zkpy.testing.ensemble import SUPERUSER, line_of
 from zkpy.testing.script import Stage
+from zkpy.testing.setup import SUPERUSER, line_of
 from zkpy.testing.world import MS, SECOND
 
 EPHEMERAL = create("/e", CreateMode.EPHEMERAL)

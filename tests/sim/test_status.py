@@ -10,8 +10,8 @@ from wire import records
 from wire.codes import OpCode
 from wire.peer import Role
 from zkpy.replica.status import Status, status_of
-from zkpy.testing.ensemble import SUPERUSER
 from zkpy.testing.script import Stage
+from zkpy.testing.setup import SUPERUSER
 from zkpy.testing.world import MS, SECOND
 
 

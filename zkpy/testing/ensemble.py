@@ -24,136 +24,23 @@ from wire.link import PeerConnection, Side
 from wire.peer import Hello, decode_notification, encode_notification
 from zkpy.effects import DiskBatch, DiskStep, ImageStep, Ready, Recovered
 from zkpy.errors import CorruptionError, StorageError
-from zkpy.limits import Limits
-from zkpy.membership import Configuration, ServerSpec, parse_server
 from zkpy.pipeline.auth import Authenticator, digest_id
 from zkpy.replica.core import Replica, ReplicaOptions
 from zkpy.replica.local import LocalSessionRules
-from zkpy.replica.membership import MembershipRules, founding_set
+from zkpy.replica.membership import MembershipRules
 from zkpy.storage import Storage, StorageOptions
 from zkpy.storage.identity import IDENTITY_NAME
 from zkpy.storage.inspect import find_segments, open_segment
 from zkpy.testing.memfs import MemFileSystem, PowerCut
 from zkpy.testing.network import CLIENT, PEER, Conditions, Network, Socket
+from zkpy.testing.setup import SUPERUSER, WALL_START_MS, Setup
 from zkpy.testing.timeline import NETWORK, Timeline
 from zkpy.testing.world import MS, SECOND, Violation, World, exponential
-from zkpy.zab.member import ZabOptions
-from zkpy.zab.quorum import Members, Voter, VoterSet
-from zkpy.zxid import COUNTER_MAX
 
 DATA_DIR: Final = "/data"
-SUPERUSER: Final = b"super:test"
-"""May do everything: what an auth packet of scheme digest has to say."""
-WALL_START_MS: Final = 1_700_000_000_000
 REDIAL: Final = 100 * MS
 GREETING_TIMEOUT: Final = 2 * SECOND
 DISK_TIME_MAX: Final = 3 * SECOND
-
-
-@attrs.define(frozen=True)
-class Setup:
-    """One ensemble as it is configured, and the machines it runs on."""
-
-    voters: tuple[int, ...] = (1, 2, 3)
-    observers: tuple[int, ...] = ()
-    strangers: tuple[int, ...] = ()
-    """Servers that run, but are no members at first; with any, or if `reconfig` says so, the
-    membership may change."""
-    reconfig: bool = False
-    tick_ms: int = 200
-    sync_ticks: int = 5
-    init_ticks: int = 10
-    snap_entries: int = 200
-    segment_bytes: int = 1 << 16
-    window_bytes: int = 1 << 20
-    frame_bytes: int = 1 << 20
-    image_slice_nodes: int = 50
-    fsync: int = 500
-    """Mean time of a batch in microseconds."""
-    steady: bool = False
-    """Every batch takes exactly the mean: for scripts."""
-    fsync_spike_chance: float = 0.0
-    fsync_spike: int = 300 * MS
-    pass_delay: int = 100
-    """Longest time from an input to the pass that answers it."""
-    weights: tuple[int, ...] = ()
-    """Of the voters, in their order; empty: one each."""
-    groups: tuple[int, ...] = ()
-    """Of the voters, in their order; empty: there are none."""
-    drift_ppm: int = 0
-    """Clocks go wrong by up to so much, each its own way."""
-    elects: bool = True
-    """False: an oracle names leaders."""
-    founding_wait_ms: int = 600
-    finalize_ms: int = 0
-    """Wait for a better vote; 0: a quarter of a tick."""
-    epoch_entries: int = COUNTER_MAX
-    """zxids of one epoch; few, to reach its end."""
-    read_only: bool = False
-    """Without a quorum, serve reads to those who ask for no more."""
-    leader_serves: bool = True
-    """The leader takes clients, too."""
-    local_sessions: bool = False
-    """Sessions begin as local ones, and become global with their first ephemeral."""
-
-    @property
-    def ids(self) -> tuple[int, ...]:
-        return self.voters + self.observers + self.strangers
-
-    @property
-    def changes(self) -> bool:
-        return self.reconfig or bool(self.strangers)
-
-    @property
-    def configuration(self) -> Configuration:
-        """Who founds the ensemble."""
-        roles = dict.fromkeys(self.voters, False) | dict.fromkeys(self.observers, True)
-        return Configuration.of(line_of(sid, observer) for sid, observer in roles.items())
-
-    def founding_set(self) -> VoterSet:
-        if self.changes:
-            return founding_set(self.configuration, WALL_START_MS)
-        weights = self.weights or [1] * len(self.voters)
-        groups = self.groups or [0] * len(self.voters)
-        rows = zip(self.voters, weights, groups, strict=True)
-        voters = {sid: Voter(weight, group) for sid, weight, group in rows}
-        return VoterSet(Members(voters, self.observers))
-
-    def zab_options(self) -> ZabOptions:
-        return ZabOptions(
-            self.founding_set(),
-            named_only=self.changes,
-            tick_ms=self.tick_ms,
-            init_ticks=self.init_ticks,
-            sync_ticks=self.sync_ticks,
-            resend_ms=max(10, self.tick_ms // 4),
-            resend_cap_ms=self.tick_ms * 2,
-            finalize_ms=self.finalize_ms or max(10, self.tick_ms // 4),
-            founding_wait_ms=self.founding_wait_ms,
-            yield_ms=self.tick_ms * 30,
-            elects=self.elects,
-            window_bytes_max=self.window_bytes,
-            frame_bytes_max=self.frame_bytes,
-            epoch_entries_max=self.epoch_entries,
-        )
-
-    def limits(self) -> Limits:
-        return Limits(
-            tick_ms=self.tick_ms,
-            init_ticks=self.init_ticks,
-            sync_ticks=self.sync_ticks,
-            session_timeout_min_ms=2 * self.tick_ms,
-            session_timeout_max_ms=20 * self.tick_ms,
-            snap_entries=self.snap_entries,
-            image_slice_nodes=self.image_slice_nodes,
-            window_bytes_max=self.window_bytes,
-        )
-
-
-def line_of(sid: int, observer: bool = False) -> ServerSpec:
-    """The network knows servers by their numbers; so do these addresses."""
-    role = "observer" if observer else "participant"
-    return parse_server(sid, f"10.0.0.{sid}:2888:3888:{role};10.0.0.{sid}:2181")
 
 
 class Clock:
@@ -221,11 +108,11 @@ class Member:
         self.slow_disk = 1
         """Factor on the time of each batch."""
         self.crash_in_batches: int | None = None
-        """Die while the so manieth batch from now is being written."""
+        """It dies while this one of the batches that are still to come is being written."""
         self.crash_in_passes: int | None = None
-        """Die in the so manieth pass from now, between what it sends."""
+        """And in this one of the passes to come, between two of the things that it does there."""
         self.crash_power = True
-        """How the two above die."""
+        """Whether the power goes too, in the two cases above."""
         self.unfinished: list[DiskStep] = []
         """Steps that were under way when the process ended: some of them may have happened."""
         self.pauses: list[tuple[int, int]] = []
@@ -712,9 +599,7 @@ class Member:
         self._input(self.life, self._greet, link)
 
     def _greet(self, link: PeerLink) -> None:
-        member = self.replica.zab.member
-        hello = Hello(1, member.cluster_id, self.sid, member.incarnation)
-        link.socket.send(link.wire.send(hello))
+        link.socket.send(link.wire.send(self.replica.hello()))
 
     def _peer_data(self, link: PeerLink, data: bytes) -> None:
         try:

@@ -16,10 +16,11 @@ import attrs
 from wire import records
 from wire.codes import OpCode
 from wire.peer import Role
-from zkpy.testing.ensemble import Ensemble, Member, line_of
+from zkpy.testing.ensemble import Ensemble, Member
 from zkpy.testing.invariants import is_quorum
 from zkpy.testing.model import CONFIG
 from zkpy.testing.network import SHAPES, Conditions, Direction, Socket
+from zkpy.testing.setup import line_of
 from zkpy.testing.workload import Client
 from zkpy.testing.world import MS, SECOND, World, exponential
 
@@ -35,7 +36,7 @@ class Faults:
     """Kind -> mean time between two of it, in microseconds."""
     down: int = 1 * SECOND
     """Mean time until a dead process is started again."""
-    partition: int = 2 * SECOND
+    duration: int = 2 * SECOND
     """Mean length of partitions, pauses, slow disks."""
     boot_crash_chance: float = 0.0
     aim_at_leader: float = 0.3
@@ -50,7 +51,7 @@ def draw_faults(rng: random.Random, span: int) -> Faults:
     return Faults(
         intervals,
         down=rng.choice((50, 300, 1000, 3000)) * MS,
-        partition=rng.choice((200, 1000, 2000, 5000)) * MS,
+        duration=rng.choice((200, 1000, 2000, 5000)) * MS,
         boot_crash_chance=rng.choice((0.0, 0.0, 0.1, 0.4)),
         aim_at_leader=rng.choice((0.0, 0.3, 0.8)),
     )
@@ -142,7 +143,7 @@ class Nemesis:
         return self._rng.choice(alive) if alive else None
 
     def _duration(self) -> int:
-        return exponential(self._rng, self.faults.partition)
+        return exponential(self._rng, self.faults.duration)
 
     def _peer_socket(self) -> Socket | None:
         members = self._ensemble.members

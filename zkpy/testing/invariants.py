@@ -55,8 +55,9 @@ from zkpy.effects import (
 )
 from zkpy.pipeline.request import LEADER
 from zkpy.replica.membership import shown
-from zkpy.testing.ensemble import Ensemble, Member, Setup, Watcher
+from zkpy.testing.ensemble import Ensemble, Member, Watcher
 from zkpy.testing.histories import Commit
+from zkpy.testing.setup import Setup
 from zkpy.testing.world import Violation
 from zkpy.zab.quorum import Members, VoterSet
 from zkpy.zxid import show

@@ -46,10 +46,11 @@ from wire.codes import CreateMode, ErrorCode, EventType, OpCode
 from wire.records import OPEN_ACL
 from zkpy.storage.record import BATCH_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from zkpy.testing import histories
-from zkpy.testing.ensemble import DATA_DIR, SUPERUSER, Ensemble, Member, Setup, line_of
+from zkpy.testing.ensemble import DATA_DIR, Ensemble, Member
 from zkpy.testing.histories import Connection, Event, History, Op
 from zkpy.testing.invariants import Invariants
 from zkpy.testing.network import Conditions, Direction
+from zkpy.testing.setup import SUPERUSER, Setup, line_of
 from zkpy.testing.timeline import Mark
 from zkpy.testing.workload import Client, Mix
 from zkpy.testing.world import MS, SECOND, Violation, World

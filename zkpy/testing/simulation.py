@@ -22,7 +22,7 @@ from wire.codes import CreateMode, OpCode
 from wire.records import OPEN_ACL
 from zkpy.state import znode as zn
 from zkpy.testing import histories
-from zkpy.testing.ensemble import SUPERUSER, Ensemble, Member, Setup
+from zkpy.testing.ensemble import Ensemble, Member
 from zkpy.testing.faults import (
     Faults,
     Nemesis,
@@ -36,6 +36,7 @@ from zkpy.testing.histories import Connection, History, Summary, linearizable, r
 from zkpy.testing.invariants import Invariants
 from zkpy.testing.model import CONFIG, Model
 from zkpy.testing.network import Conditions
+from zkpy.testing.setup import SUPERUSER, Setup
 from zkpy.testing.timeline import NETWORK
 from zkpy.testing.workload import REGISTER, SETUP, Client, Mix, draw_mix
 from zkpy.testing.world import MS, SECOND, Violation, World
