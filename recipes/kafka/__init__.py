@@ -8,7 +8,7 @@ tools and consumers read each other.  The log and its replication are Kafka's, a
     machine, cluster   a controller's decisions, pure
     brokers            BrokerRegistration
     topics             create_topic, delete_topic, request_moves, change_isr
-    controller         Controller
+    controller, office Controller: how it is elected, what it does then
     producer           ClusterView, choose
     group, consumer    Consumer
 
@@ -17,9 +17,10 @@ docs/recipes/kafka.md says what is guaranteed, and what is not.
 
 from recipes.kafka.brokers import BrokerRegistration, list_brokers
 from recipes.kafka.consumer import Consumer, NotOwner
-from recipes.kafka.controller import Controller, NotController
+from recipes.kafka.controller import Controller
 from recipes.kafka.fields import FormatError
 from recipes.kafka.formats import Broker, Endpoint, Leadership, Replicas, Subscription, Topic
+from recipes.kafka.office import NotController
 from recipes.kafka.paths import TopicPartition
 from recipes.kafka.producer import ClusterView, NoLeader, choose
 from recipes.kafka.topics import (

@@ -1,6 +1,6 @@
 """A controller's view of the cluster, and what follows from it: state in, writes out.
 
-Pure.  `Cluster` holds what a controller has read; the loop (`recipes.kafka.controller`) tells it
+Pure.  `Cluster` holds what a controller has read; the loop (`recipes.kafka.office`) tells it
 what changed, asks `plan` for steps, writes each in one fenced transaction, and hands it back to
 `apply` once it is committed.  A step that was refused, or whose answer was lost, is not
 applied: the loop reads those znodes again, and `plan` decides anew.  So nothing here depends on

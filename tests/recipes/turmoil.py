@@ -41,9 +41,9 @@ from recipes.kafka import (
     paths,
     prepare,
 )
-from recipes.kafka.controller import ControllerMoved, Office
 from recipes.kafka.formats import encode_broker
 from recipes.kafka.group import Ownership
+from recipes.kafka.office import ControllerMoved, Office
 from recipes.locks import HoldState, Lock, ReadLock, Semaphore, WriteLock
 from recipes.locks.claim import Claim
 from recipes.locks.guard import Guard, LockLostError, LockSuspendedError

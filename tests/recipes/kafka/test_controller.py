@@ -12,7 +12,7 @@ from kazoo.client import KazooClient
 
 from recipes.kafka import paths
 from recipes.kafka.cluster import DropTopic, LeaderAndIsr, Order, PutState, StaleBroker, StopReplica
-from recipes.kafka.controller import Controller, ControllerMoved, NotController, Office
+from recipes.kafka.controller import Controller
 from recipes.kafka.formats import (
     NO_LEADER,
     Broker,
@@ -26,6 +26,7 @@ from recipes.kafka.formats import (
     encode_config,
     encode_leadership,
 )
+from recipes.kafka.office import ControllerMoved, NotController, Office
 from recipes.kafka.paths import TopicPartition
 from recipes.kafka.topics import (
     add_partitions,
