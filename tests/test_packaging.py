@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from kazoo.client import KazooClient
 
-from tests.ports import free_port
+from zkpy.testing.realserver import free_ports
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "wire", "zkpy", "recipes")
@@ -63,7 +63,7 @@ def test_wheel_holds_the_three_packages(wheel: Path) -> None:
 
 @pytest.fixture
 def server(python: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    port = free_port()
+    port = free_ports(1)[0]
     command = [str(python.parent / "zkpy"), "serve", "--port", str(port)]
     clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     with open(tmp_path / "log", "wb") as log:

@@ -10,13 +10,13 @@ import pytest
 from click.testing import CliRunner
 from kazoo.client import KazooClient
 
-from tests.ports import free_ports
 from tests.server.members import LIMIT_S
 from zkpy import config as configs
 from zkpy.cli.ensemble import find_refusal, hosts_of, plan_servers, write_files
 from zkpy.cli.main import zkpy
 from zkpy.config import ClientAddress
 from zkpy.storage.identity import IDENTITY_NAME
+from zkpy.testing.realserver import free_ports
 
 
 def test_each_server_has_its_own_file(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 
 import attrs
 
-from tests.ports import free_port
+from zkpy.testing.realserver import free_ports
 
 HOST: Final = "127.0.0.1"
 DEBIAN_JAR: Final = Path("/usr/share/java/zookeeper.jar")
@@ -110,7 +110,7 @@ def start_zkpy(directory: Path) -> Server:
 def _start(name: str, directory: Path, command: list[str]) -> Server:
     data = directory / name
     data.mkdir()
-    port = free_port()
+    port = free_ports(1)[0]
     config = directory / f"{name}.cfg"
     config.write_text(_CONFIG.format(data=data, port=port))
     log = directory / f"{name}.log"

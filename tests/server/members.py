@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kazoo.client import KazooClient
 
-from tests.ports import free_ports
+from zkpy.testing.realserver import free_ports
 
 LIMIT_S = 30
 

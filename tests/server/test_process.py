@@ -16,11 +16,11 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import KazooException
 from kazoo.security import make_digest_acl
 
-from tests.ports import free_port
 from wire.client import encode_frame
 from wire.codes import OpCode
 from wire.records import ConnectRequest, GetDataRequest
 from zkpy.testing.hostile import CONNECT, Case, cases, packet
+from zkpy.testing.realserver import free_ports
 
 LIMIT_S = 30
 SECRETS = ("open-sesame", "top-secret-data")
@@ -123,7 +123,7 @@ def test_data_and_session_outlive_a_restart(
     start: type[Process], connect: type[KazooClient], tmp_path: Path
 ) -> None:
     config = tmp_path / "zoo.cfg"
-    port = free_port()
+    port = free_ports(1)[0]
     config.write_text(
         f"tickTime=2000\ndataDir={tmp_path / 'data'}\nclientPort={port}\n"
         "clientPortAddress=127.0.0.1\n"

@@ -10,11 +10,13 @@ same interface (`tests/recipes/servers.py`).
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,6 +27,10 @@ import attrs
 HOST: Final = "127.0.0.1"
 START_S: Final = 60.0
 POLL_S: Final = 0.02
+FIRST_PORT: Final = 10_000
+LAST_PORT: Final = 20_999
+"""tests/conformance has those from 21000 on."""
+PORTS_PER_BLOCK: Final = 50
 ZKPY: Final = (sys.executable, "-m", "zkpy", "serve")
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _CONFIG: Final = """\
@@ -199,17 +205,70 @@ def leader_of(servers: Iterable[RealServer]) -> RealServer | None:
     return None
 
 
-def free_ports(count: int) -> list[int]:
-    """Free for TCP and for UDP, all held at once so that none is given twice."""
-    with contextlib.ExitStack() as stack:
+class _Ports:
+    """What this process has of the ports for tests, by the block; see `free_ports`.
 
-        def hold() -> int:
+    A block belongs to the process that has bound its first port, which is given to nobody."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._claims: list[socket.socket] = []
+        """Held until the process ends."""
+        self._left = range(0)
+
+    def take(self, count: int) -> list[int]:
+        with self._mutex:
             while True:
-                stream = stack.enter_context(socket.create_server((HOST, 0)))
-                port = int(stream.getsockname()[1])
-                datagrams = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-                with contextlib.suppress(OSError):
-                    datagrams.bind((HOST, port))
-                    return port
+                row = self._left[:count]
+                if len(row) < count:
+                    self._left = self._claim()
+                elif _are_free(row):
+                    self._left = self._left[count:]
+                    return list(row)
+                else:
+                    self._left = self._left[1:]
 
-        return [hold() for _ in range(count)]
+    def _claim(self) -> range:
+        """All but the first port of a block that nobody has."""
+        starts = range(FIRST_PORT, LAST_PORT, PORTS_PER_BLOCK)
+        at = random.randrange(len(starts))
+        for start in (*starts[at:], *starts[:at]):
+            claim = socket.socket()
+            try:
+                claim.bind((HOST, start))
+            except OSError:
+                claim.close()
+                continue
+            self._claims.append(claim)
+            return range(start + 1, start + PORTS_PER_BLOCK)
+        raise OSError(f"no block of ports is free between {FIRST_PORT} and {LAST_PORT}")
+
+
+_PORTS: Final = _Ports()
+
+
+def free_ports(count: int) -> list[int]:
+    """So many in a row, each free for TCP and UDP, which no other caller of this gets, in this
+    process or in another one, as long as this process lives.  OSError if there are none.
+
+    They are for servers that are started later, and started again.  So they lie below those that
+    the kernel gives to outgoing connections and to whoever asks for any port: the tests do so
+    hundreds of times, and one of these could be the port of a server that is down for a moment."""
+    if count >= PORTS_PER_BLOCK:
+        raise OSError(f"there are {PORTS_PER_BLOCK - 1} ports in a row, not {count}")
+    return _PORTS.take(count)
+
+
+def _are_free(ports: Iterable[int]) -> bool:
+    with contextlib.ExitStack() as stack:
+        try:
+            for port in ports:
+                for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                    probe = stack.enter_context(socket.socket(socket.AF_INET, kind))
+                    if kind is socket.SOCK_STREAM:
+                        # As servers do: connections in TIME_WAIT are in nobody's way.
+                        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
