@@ -8,7 +8,7 @@ success.  The nodes of `Barrier` are the same, those of `DoubleBarrier` are not.
 import uuid
 
 from kazoo.client import KazooClient
-from kazoo.exceptions import NodeExistsError, NoNodeError
+from kazoo.exceptions import ConnectionLoss, NodeExistsError, NoNodeError
 
 from recipes.alarm import Alarm
 from recipes.base import Removal, TimeUp, Wait, session_of
@@ -112,7 +112,11 @@ class DoubleBarrier:
     def _stand(self, wait: Wait) -> None:
         """Make this member's node, once in each session."""
         session = session_of(self._client)
-        if session is None or session == self._session:
+        if session is None:
+            # What is asked for now is kept by kazoo, and answered with the next connection: who has
+            # no node yet would wait for a number in which it does not count.
+            raise ConnectionLoss
+        if session == self._session:
             return
         wait.result(self._client.ensure_path_async(self._path))
         self._has_come = True

@@ -1,11 +1,13 @@
 """Barrier and DoubleBarrier: together, and with a fault at every request of one member."""
 
+import threading
 from collections.abc import Callable
 
 import pytest
 from kazoo.client import KazooClient
 
 from recipes.barriers import Barrier, DoubleBarrier
+from recipes.base import Wait
 from tests.recipes.conftest import Connect, MakeProxy, Spawn
 from tests.recipes.faults import LIMIT_S, Fault, FaultProxy, Link, When, until
 
@@ -192,3 +194,30 @@ def test_who_has_not_entered_leaves(connect: Connect, root: str) -> None:
     client.ensure_path(root)
     assert DoubleBarrier(client, root, 2).leave(LIMIT_S)
     assert client.exists(root)
+
+
+def test_who_was_cut_off_before_it_stood_stands_as_soon_as_it_can(
+    connect: Connect, proxy: FaultProxy, root: str, spawn: Spawn
+) -> None:
+    """It has seen that the last round is over.  What it asks for without a connection is kept by
+    kazoo, and answered with the next one: it would wait for a number that it does not count in."""
+    client, other = connect(proxy.hosts), connect()
+    barrier = DoubleBarrier(client, root, 2)
+    stand, stood = barrier._stand, threading.Event()
+
+    def stand_cut_off(wait: Wait) -> None:
+        barrier._stand = stand  # type: ignore[method-assign]
+        proxy.refuse()
+        proxy.cut()
+        until(lambda: not client.connected)
+        try:
+            stand(wait)
+        finally:
+            proxy.admit()
+            stood.set()
+
+    barrier._stand = stand_cut_off  # type: ignore[method-assign]
+    entered = spawn(barrier.enter)
+    assert stood.wait(LIMIT_S)
+    assert DoubleBarrier(other, root, 2).enter(LIMIT_S)
+    assert entered.result(LIMIT_S)
