@@ -149,8 +149,10 @@ def test_a_create_that_was_given_up_leaves_no_node(
 ) -> None:
     client.ensure_path(root)
     lock = Lock(connect(proxy.hosts), root)
-    proxy.arm(Fault(1, do=Link.stall, cut=False))
+    fault = proxy.arm(Fault(1, do=Link.stall, cut=False))
     assert not lock.acquire(timeout=0.05)
+    # It is sent by another thread, perhaps only now; what stalls then must not do so for ever.
+    fault.wait()
     proxy.flow()
     proxy.wait_until(lambda seen: any(each.operation == "delete" for each in seen))
     queued(client, root, 0)
