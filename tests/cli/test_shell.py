@@ -20,6 +20,7 @@ from zkpy.cli.link import Client, Link
 from zkpy.cli.main import zkpy
 from zkpy.cli.shell import DONE, REFUSED, WRONG, Prompt
 from zkpy.cli.verbs import BY_NAME, VERBS, parse_acl, show_acl
+from zkpy.testing.realserver import free_ports
 
 LIMIT_S = 30
 
@@ -315,7 +316,8 @@ def test_a_watch_ends_with_its_command(do: Shell, client: KazooClient) -> None:
 def test_nothing_is_sent_to_a_server_that_comes_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with serving(tmp_path) as hosts:
+    port = str(free_ports(1)[0])
+    with serving(tmp_path, port) as hosts:
         link = Link(hosts, LIMIT_S)
         lost = threading.Event()
         link.client.add_listener(lambda state: lost.set() if state == "SUSPENDED" else None)
@@ -325,7 +327,7 @@ def test_nothing_is_sent_to_a_server_that_comes_back(
     link.client.patience_s = 0.1
     assert "there is no connection; nothing was sent" in do.refused("set /a late")
     link.client.patience_s = LIMIT_S
-    with serving(tmp_path, hosts.rpartition(":")[2]):
+    with serving(tmp_path, port):
         assert do("get /a") == "early"
         link.close()
 
@@ -333,11 +335,12 @@ def test_nothing_is_sent_to_a_server_that_comes_back(
 def test_persistent_watches_outlive_a_connection(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with serving(tmp_path) as hosts:
+    port = str(free_ports(1)[0])
+    with serving(tmp_path, port) as hosts:
         link = Link(hosts, LIMIT_S)
         do = Shell(link, capsys)
         do("addWatch /")
-    with serving(tmp_path, hosts.rpartition(":")[2]):
+    with serving(tmp_path, port):
         do("create /a")
         do.until("WATCHER:: CREATED /a")
         link.close()
