@@ -20,7 +20,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import attrs
@@ -390,6 +390,12 @@ def until(condition: Callable[[], object], limit_s: float = LIMIT_S) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         pause.wait(0.003)
+
+
+def begun_since(before: Sequence[threading.Thread]) -> list[threading.Thread]:
+    """Threads that are alive and were not among those of `before` (`threading.enumerate()`), which
+    may end meanwhile: some are of tests that are over."""
+    return [each for each in threading.enumerate() if each not in before]
 
 
 def meet_all(play: Callable[[Fault], object], make: Callable[[int], Fault], most: int) -> int:

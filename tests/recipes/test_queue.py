@@ -360,6 +360,8 @@ def test_only_the_first_in_line_looks(
     wait_for_the_first(front, root)
     behind = spawn(second.take)
     back.wait_until(lambda seen: [each.operation for each in seen[-2:]] == ["get_children", "get"])
+    # The watches are there once the answers are.
+    until(lambda: all(each.answered == len(each.seen) for each in (front, back)))
     looks, waits_at = len(front.seen), len(back.seen)
     # Nothing that could be taken, but a change.
     putter.client.create(f"{root}/taken/foreign")

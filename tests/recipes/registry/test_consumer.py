@@ -26,7 +26,7 @@ from recipes.registry import (
     ServiceRules,
 )
 from tests.recipes.conftest import Connect, Spawn
-from tests.recipes.faults import LIMIT_S, FaultProxy, until
+from tests.recipes.faults import LIMIT_S, FaultProxy, begun_since, until
 
 ZONES = {"a": "x", "b": "y", "c": "x"}
 
@@ -210,11 +210,11 @@ def test_calls_go_on_without_a_connection(
 
 def test_nothing_is_left_of_it(providers: Providers, connect: Connect, root: str) -> None:
     client = connect()
-    before = threading.active_count()
+    before = threading.enumerate()
     for _ in range(3):
         with consuming(client, root):
-            assert threading.active_count() == before + 2
-    assert threading.active_count() == before
+            assert len(begun_since(before)) == 2
+    assert begun_since(before) == []
     for watchers in (client._child_watchers, client._data_watchers):
         assert [
             each for bells in watchers.values() for bell in bells for each in bell._alarms

@@ -19,7 +19,16 @@ from recipes.registry import (
 )
 from recipes.registry.instance import encode
 from tests.recipes.conftest import Connect
-from tests.recipes.faults import LIMIT_S, Fault, FaultProxy, Link, When, meet_all, until
+from tests.recipes.faults import (
+    LIMIT_S,
+    Fault,
+    FaultProxy,
+    Link,
+    When,
+    begun_since,
+    meet_all,
+    until,
+)
 from zkpy.testing.realserver import RealServer
 
 LIMIT = 40
@@ -225,12 +234,12 @@ def test_who_accepts_does_not_call_listeners(connect: Connect, root: str) -> Non
 
 def test_nothing_is_left_of_it(connect: Connect, root: str) -> None:
     client, other = connect(), connect()
-    before = threading.active_count()
+    before = threading.enumerate()
     with ServiceRegistration(other, root, instance("a")):
         for _ in range(3):
             with ServiceView(client, root, "orders") as view:
                 view.wait(bool, LIMIT_S)
-        assert threading.active_count() == before + 1
+        assert len(begun_since(before)) == 1
         # One bell for each path, on which nothing hangs any more.
         for watchers in (client._child_watchers, client._data_watchers):
             assert [len(bell._alarms) for each in watchers.values() for bell in each] == [0]

@@ -14,7 +14,16 @@ from recipes.base import TimeUp, session_of
 from recipes.registry import ServiceInstance, ServiceRegistration, ServiceType, SomebodyElseError
 from recipes.registry.instance import decode, encode
 from tests.recipes.conftest import Connect, Spawn
-from tests.recipes.faults import LIMIT_S, Fault, FaultProxy, Link, When, meet_all, until
+from tests.recipes.faults import (
+    LIMIT_S,
+    Fault,
+    FaultProxy,
+    Link,
+    When,
+    begun_since,
+    meet_all,
+    until,
+)
 from zkpy.testing.realserver import RealServer
 
 LIMIT = 40
@@ -58,11 +67,11 @@ def test_register_update_deregister(connect: Connect, root: str) -> None:
 
 def test_nothing_is_left_of_it(connect: Connect, root: str) -> None:
     client = connect()
-    before = threading.active_count()
+    before = threading.enumerate()
     for _ in range(3):
         with ServiceRegistration(client, root, ORDERS):
-            assert threading.active_count() == before + 1
-    assert threading.active_count() == before
+            assert len(begun_since(before)) == 1
+    assert begun_since(before) == []
     assert not client._data_watchers.get(f"{root}/orders/a")
 
 
