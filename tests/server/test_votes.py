@@ -170,6 +170,16 @@ def test_silence_is_told_once(
     assert silent_2.startswith("no answer from server 2 ")
 
 
+def test_nobody_waits_for_a_guest(booth: Booth) -> None:
+    """Anybody can claim to be one, under any number."""
+    booth.directory = Directory(booth.directory.specs.values(), 1, hosts_guests=True)
+    votes = booth.votes()
+    for sid in (2, *range(1000, 1100)):
+        booth.directory.meet(sid, socket.AF_INET, booth.other.getsockname())
+        votes.send(sid, vote(1))
+    assert list(votes._searches) == [2]
+
+
 def test_answers_of_a_settled_member_ask_for_nothing(
     booth: Booth, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -25,7 +25,7 @@ from wire.peer import (
     decode_notification,
     encode_notification,
 )
-from zkpy.zab.election import ROUND_MAX
+from zkpy.zab.election import GUESTS_MAX, ROUND_MAX
 from zkpy.zab.quorum import Members, VoterSet
 from zkpy.zab.zab import Zab
 
@@ -195,6 +195,30 @@ def test_copies_and_stragglers_are_dropped() -> None:
     assert voter.zab._election.round == 1
     voter.hear(3, sequence=1, incarnation=77, round=9)
     assert voter.zab._election.round == 9, "a new start of the sender counts from one again"
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_of_senders_that_nobody_named_the_newest_are_remembered(settled: bool) -> None:
+    """Anybody can be a thousand servers; what they say must not add up for ever."""
+    voter = Voter()
+    if settled:
+        voter.hear(2, leader=3)
+        voter.hear(3)
+    else:
+        voter.hear(2)
+    alike = {"standing": Standing.MEMBER, "cluster_id": b"another ensemble"}
+    ids = range(1000, 1200)
+    for sid in ids:
+        voter.hear(sid, **alike)
+        voter.hear(sid, role=Role.LEADING, round=0, leader=sid, **alike)
+    election = voter.zab._election
+    remembered = [sid for sid in election._peers if sid >= 1000]
+    assert remembered == list(ids[-GUESTS_MAX:]), "the oldest went first"
+    assert set(election._strangers) == set(remembered)
+    for table in (election._words, election._ballots, election._claims):
+        assert set(table) <= set(election._peers)
+    assert {2, 3} & set(election._peers) == ({2, 3} if settled else {2}), "members stay"
+    assert not voter.hear(2, sequence=1), "nor is a copy taken for news after that"
 
 
 def test_the_sender_is_who_the_transport_says() -> None:

@@ -118,7 +118,7 @@ class Votes:
     # --- out --------------------------------------------------------------------
 
     def send(self, sid: int, notification: Notification) -> None:
-        if notification.role == Role.LOOKING:
+        if notification.role == Role.LOOKING and sid in self._directory:  # no guest is missed
             self._search(sid)
         data = encode_notification(notification)
         for index, place in enumerate(self._directory.election(sid)):

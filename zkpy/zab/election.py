@@ -25,7 +25,7 @@ not counted, and earns one short answer, from which the sender learns the echo.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from wire.peer import NO_CLUSTER, NO_VOTE, Notification, Role, Standing
 from zkpy import zxid as zxids
@@ -38,6 +38,8 @@ FRESH_RESENDS: Final = 3
 ROUND_MAX: Final = 1 << 62
 """A later round is nobody's: a new one begins once per lost leader.  Should somebody forge this
 one, it is every later election's too, which then tells old votes by their sequence alone."""
+GUESTS_MAX: Final = 64
+"""Senders remembered at a time that no configuration names: anybody can claim to be one."""
 REMIND_MS: Final = 60_000
 """That no leader can be elected is said again so often."""
 Vote = tuple[int, int]
@@ -151,7 +153,7 @@ class Election:
         known = peer is not None and peer.incarnation == n.incarnation
         if peer is not None and known and n.sequence <= peer.sequence:
             return False
-        self._peers[n.sid] = _Peer(n.incarnation, n.sequence)
+        self._remember(n)
         self._meet(n, now)
         asks = n.role == Role.LOOKING and not self.looking
         if self.looking:
@@ -159,6 +161,25 @@ class Election:
         if asks or not known:
             self._answer(n)
         return True
+
+    def _remember(self, n: Notification) -> None:
+        """The newest is the last.  Of those that are not named the oldest goes, with its word."""
+        peers = self._peers
+        peers.pop(n.sid, None)
+        peers[n.sid] = _Peer(n.incarnation, n.sequence)
+        if len(peers) > GUESTS_MAX:
+            named = self._named()
+            guests = [sid for sid in peers if sid not in named]
+            if len(guests) > GUESTS_MAX:
+                for known in self._by_sender():
+                    known.pop(guests[0], None)
+
+    def _named(self) -> dict[int, None]:
+        member = self.member
+        return dict.fromkeys(member.voters.everyone() + member.options.voters.everyone())
+
+    def _by_sender(self) -> list[dict[int, Any]]:
+        return [self._peers, self._words, self._ballots, self._claims, self._strangers]
 
     def _meet(self, n: Notification, now: int) -> None:
         """The first who is not blank: whatever was agreed among blank members is void."""
