@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import socket
 import struct
 from collections.abc import Awaitable, Callable
@@ -195,6 +196,29 @@ def test_connections_in_all_are_bounded(play: Play) -> None:
             assert await is_cut(refused)
 
     play(scene)
+
+
+def test_a_full_server_says_so_once_for_all_addresses(
+    play: Play, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And remembers none of them: there may be any number, and they hold nothing here."""
+
+    async def scene() -> None:
+        async with Bench(limits=Limits(connections_max=1)) as bench:
+            clients = bench.server.clients
+            _, first = await bench.connect()
+            hosts = [f"10.0.{number // 256}.{number % 256}" for number in range(1000)]
+            assert not any(map(clients.admit, hosts))
+            assert len(clients._warned) == 1
+            assert clients.metrics.connections_rejected == len(hosts)
+            first.close()
+            await bench.core.until(lambda: "down" in bench.core.names())
+            await bench.connect()
+            assert not clients.admit(hosts[0]), "full again, and that is told again"
+
+    caplog.set_level(logging.WARNING)
+    play(scene)
+    assert caplog.messages == 2 * ["refusing connections: maxCnxns is 1"]
 
 
 def test_addresses_go_to_the_core_with_port(play: Play) -> None:

@@ -41,7 +41,8 @@ class Clients:
         self.keepalive = keepalive
         self.links: dict[int, ClientLink] = {}
         self._by_host: dict[str, int] = {}
-        self._warned: dict[str, None] = {}
+        self._warned: dict[str | None, None] = {}
+        """Addresses that have all they may; None: there is no room for anybody."""
         self._servers: list[asyncio.Server] = []
 
     async def listen(self, sockets: list[socket.socket], backlog: int) -> None:
@@ -58,29 +59,30 @@ class Clients:
 
     def admit(self, host: str) -> bool:
         """Whether one more connection from `host` fits; it counts if so."""
-        reason = self._refusal(host)
-        if reason is None:
-            self._by_host[host] = self._by_host.get(host, 0) + 1
-            return True
-        self.metrics.connections_rejected += 1
-        if host not in self._warned:  # once, until it has room again: refusals come in floods
-            self._warned[host] = None
-            log.warning("refusing connections from %s: %s", host, reason)
-        return False
-
-    def _refusal(self, host: str) -> str | None:
         limits = self.limits
         if 0 < limits.connections_max <= len(self.links):
-            return f"maxCnxns is {limits.connections_max}"
+            self._refuse(None, f"refusing connections: maxCnxns is {limits.connections_max}")
+            return False
         if 0 < limits.connections_per_address_max <= self._by_host.get(host, 0):
-            return f"maxClientCnxns is {limits.connections_per_address_max} for one address"
-        return None
+            bound = f"maxClientCnxns is {limits.connections_per_address_max} for one address"
+            self._refuse(host, f"refusing connections from {host}: {bound}")
+            return False
+        self._by_host[host] = self._by_host.get(host, 0) + 1
+        return True
+
+    def _refuse(self, host: str | None, text: str) -> None:
+        """Told once, until there is room again: refusals come in floods."""
+        self.metrics.connections_rejected += 1
+        if host not in self._warned:
+            self._warned[host] = None
+            log.warning("%s", text)
 
     def leave(self, host: str) -> None:
         self._by_host[host] -= 1
         if not self._by_host[host]:
             del self._by_host[host]
         self._warned.pop(host, None)
+        self._warned.pop(None, None)
 
     def latency(self) -> Summary:
         """Of all connections, those that are gone included."""
