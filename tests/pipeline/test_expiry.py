@@ -105,6 +105,18 @@ def test_forgotten_session_never_expires() -> None:
     assert due(expiry, 9000) == []
 
 
+def test_those_that_are_gone_leave_nothing() -> None:
+    """Long before they would have been due: a time-out may be of days."""
+    expiry = SessionExpiry(TICK)
+    expiry.track(ANN, 86_400_000, 1, 0)
+    for session in range(10, 1010):
+        expiry.track(session, 86_400_000, 1, session)
+        expiry.track(session, 86_400_000 + session * TICK, 2, session)
+        expiry.forget(session)
+    assert expiry.by_deadline() == {86_401_000: [ANN]}
+    assert expiry._buckets == {86_401_000: {ANN: None}}
+
+
 def test_tracked_anew_starts_anew() -> None:
     expiry = SessionExpiry(TICK)
     expiry.track(ANN, 500, 1, 0)

@@ -7,7 +7,8 @@ the whole object away.
 Deadlines are rounded up to the next tick, as ZooKeeper's ExpiryQueue does, so
 one bucket holds all that falls due together and a touch costs one dict write:
 nothing moves between buckets until a bucket comes due, and whoever was heard
-from meanwhile is put into a later one then.
+from meanwhile is put into a later one then.  Who is forgotten leaves its bucket at once:
+time-outs may be of days, and sessions come and go by the second.
 """
 
 from collections.abc import Callable
@@ -20,6 +21,8 @@ class _Tracked:
     heard_ms: int
     owner: int
     """Server id of the member whose connection carries the session."""
+    bucket: int = 0
+    """Where it is scheduled."""
 
 
 class SessionExpiry:
@@ -39,8 +42,9 @@ class SessionExpiry:
 
     def track(self, session: int, timeout_ms: int, owner: int, now: int) -> None:
         """Follow a session from now on; an old entry of it is replaced."""
-        self._tracked[session] = _Tracked(timeout_ms, now, owner)
-        self._schedule(session, now + timeout_ms)
+        self.forget(session)
+        self._tracked[session] = tracked = _Tracked(timeout_ms, now, owner)
+        self._schedule(session, tracked)
 
     def touch(self, session: int, now: int) -> None:
         """The session was heard from at `now`, which may lie in the past."""
@@ -57,7 +61,12 @@ class SessionExpiry:
         return tracked.owner if tracked is not None else None
 
     def forget(self, session: int) -> None:
-        self._tracked.pop(session, None)
+        tracked = self._tracked.pop(session, None)
+        if tracked is not None:
+            bucket = self._buckets[tracked.bucket]
+            del bucket[session]
+            if not bucket:
+                del self._buckets[tracked.bucket]
 
     def extend(self, pause_ms: int, heard: Callable[[int], int]) -> None:
         """We ourselves stood still for so long: what was sent to us meanwhile is still unread.
@@ -88,25 +97,20 @@ class SessionExpiry:
 
     def by_deadline(self) -> dict[int, list[int]]:
         """Deadline -> sessions, as last scheduled; for the word `dump`."""
-        listed: dict[int, list[int]] = {}
-        for at in sorted(self._buckets):
-            listed[at] = [session for session in self._buckets[at] if session in self._tracked]
-        return listed
+        return {at: list(self._buckets[at]) for at in sorted(self._buckets)}
 
     def _settle(self, session: int, now: int, heard_ms: int, expired: list[int]) -> None:
-        tracked = self._tracked.get(session)
-        if tracked is None:
-            return
+        tracked = self._tracked[session]
         tracked.heard_ms = max(tracked.heard_ms, heard_ms)
-        deadline = tracked.heard_ms + tracked.timeout_ms
-        if deadline > now:
-            self._schedule(session, deadline)
+        if tracked.heard_ms + tracked.timeout_ms > now:
+            self._schedule(session, tracked)
         else:
             del self._tracked[session]
             expired.append(session)
 
-    def _schedule(self, session: int, deadline: int) -> None:
-        bucket = (deadline // self._tick_ms + 1) * self._tick_ms
+    def _schedule(self, session: int, tracked: _Tracked) -> None:
+        deadline = tracked.heard_ms + tracked.timeout_ms
+        tracked.bucket = bucket = (deadline // self._tick_ms + 1) * self._tick_ms
         self._buckets.setdefault(bucket, {})[session] = None
         if self._next is None or bucket < self._next:
             self._next = bucket

@@ -173,9 +173,9 @@ class LocalClients(Clients):
         self._expiry.extend(pause_ms, self._heard_ms)
 
     def _heard_ms(self, session: int) -> int:
-        """Of one that is gone no more is asked than that it leaves its bucket."""
-        held = self._local.get(session)
-        return held.link.heard_ms if held is not None and held.link is not None else 0
+        """0: it has no connection just now."""
+        link = self._local[session].link
+        return link.heard_ms if link is not None else 0
 
     def _expire(self, session: int) -> None:
         self.notices.append(f"expiring local session {session:#x}")
