@@ -40,7 +40,7 @@ PACKAGES: Final = ("wire", "zkpy")
 COMPILED: Final = (
     *("wire/buffers.py", "wire/client.py", "wire/entries.py", "wire/link.py"),
     *("wire/txn.py", "wire/upper.py"),
-    *("zkpy/compiled.py", "zkpy/crc.py", "zkpy/effects.py", "zkpy/zxid.py"),
+    *("zkpy/compiled.py", "zkpy/crc.py", "zkpy/effects.py", "zkpy/summary.py", "zkpy/zxid.py"),
     "zkpy/storage/record.py",
     *("zkpy/state/*.py", "zkpy/zab/*.py", "zkpy/pipeline/*.py", "zkpy/replica/*.py"),
     *("zkpy/server/driver.py", "zkpy/server/clients.py", "zkpy/server/clock.py"),

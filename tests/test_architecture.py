@@ -21,7 +21,8 @@ TOP = ("wire", "zkpy", "recipes")
 # --- the import table ------------------------------------------------------------
 
 BASE = {
-    f"zkpy.{name}" for name in "compiled config crc effects errors limits membership zxid".split()
+    f"zkpy.{name}"
+    for name in "compiled config crc effects errors limits membership summary zxid".split()
 }
 CORE_SERVED = {"wire", "zkpy.state", "zkpy.zab", "zkpy.pipeline", "zkpy.replica"}
 ALL_BUT_TOP = BASE | CORE_SERVED | {"zkpy.storage", "zkpy.admin"}
@@ -31,14 +32,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     **{name: {"wire.codes"} | BASE for name in sorted(BASE)},
     "zkpy.crc": {"zlib_ng"},
     "zkpy.state": {"wire", "zkpy.crc", "zkpy.errors", "zkpy.zxid", "zkpy.limits"},
-    "zkpy.zab": {"wire.peer", "wire.errors", "zkpy.zxid", "zkpy.effects", "zkpy.limits"},
+    "zkpy.zab": {"zkpy.zxid", "zkpy.effects", "zkpy.limits", "zkpy.summary"}
+    | {"wire.peer", "wire.errors"},
     "zkpy.pipeline": {"zkpy.errors", "zkpy.zxid", "zkpy.limits", "zkpy.membership"}
-    | {"wire", "zkpy.state"},
+    | {"wire", "zkpy.state", "zkpy.summary"},
     "zkpy.storage": {"zkpy.crc", "zkpy.errors", "zkpy.zxid", "zkpy.effects"},
     "zkpy.replica": {"zkpy.errors", "zkpy.zxid", "zkpy.effects", "zkpy.limits"}
-    | {"zkpy.membership"}
+    | {"zkpy.membership", "zkpy.summary"}
     | {"wire", "zkpy.state", "zkpy.zab", "zkpy.pipeline"},
-    "zkpy.admin": {"wire.codes", "zkpy.replica.status", "zkpy.config"},
+    "zkpy.admin": {"wire.codes", "zkpy.replica.status", "zkpy.config", "zkpy.summary"},
     "zkpy.server": ALL_BUT_TOP | {"uvloop"},
     "zkpy.testing": ALL_BUT_TOP,
     "zkpy.testing.realserver": ALL_BUT_TOP | {"zkpy.server", "zkpy.testing", "kazoo"},

@@ -184,6 +184,8 @@ class Ready:
     """(server id, notification): datagrams, may be lost."""
     clients: list[tuple[int, bytes]] = field(default_factory=list)
     """(client link, bytes): at most one element per link and pass."""
+    updated: list[int] = field(default_factory=list)
+    """Those of these links to which a write was answered."""
     closes: list[int] = field(default_factory=list)
     """Client links to close once their bytes are written."""
     peer_closes: Sequence[int] = ()

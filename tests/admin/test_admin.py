@@ -12,12 +12,19 @@ import pytest
 
 from wire.client import FOUR_LETTER_WORDS
 from zkpy import __version__
-from zkpy.admin.commands import COMMANDS, ConnectionView, ServerView, version_text
+from zkpy.admin.commands import (
+    COMMANDS,
+    NS_PER_MS,
+    ConnectionView,
+    ServerView,
+    version_text,
+)
 from zkpy.admin.fourletter import NOT_SERVING, answer, is_allowed
-from zkpy.admin.metrics import NS_PER_MS, Metrics, Summary
+from zkpy.admin.metrics import Metrics
 from zkpy.config import ClientAddress, Config, parse, read_properties
 from zkpy.limits import Limits
 from zkpy.replica.status import Details, Status
+from zkpy.summary import SAMPLES_KEPT, Samples, Summary
 from zkpy.zab.counts import Counts
 
 STATUS = Status(
@@ -379,9 +386,9 @@ def test_learner_tells_what_it_was_told() -> None:
     assert not {"zk_leader_uptime", "zk_max_learner_lag", "zk_pending_syncs"} & found.keys()
 
 
-def test_server_alone_tells_nothing_of_others() -> None:
+def test_server_alone_has_no_figures_of_an_ensemble() -> None:
     found = dict(line.split("\t") for line in ask("mntr").splitlines())
-    assert not {"zk_looking_count", "zk_current_epoch", "zk_proposal_count"} & found.keys()
+    assert not {"zk_quorum_size", "zk_current_epoch", "zk_learner_lag"} & found.keys()
 
 
 def test_every_word_of_the_protocol_has_a_command_and_a_text() -> None:
@@ -392,19 +399,41 @@ def test_every_word_of_the_protocol_has_a_command_and_a_text() -> None:
 
 def test_summary() -> None:
     summary = Summary()
-    assert (summary.average_ms, summary.min_ms, summary.max_ms) == (0.0, 0, 0)
-    summary.add(3 * NS_PER_MS)
-    summary.add(1 * NS_PER_MS)
-    assert (summary.average_ms, summary.min_ms, summary.max_ms) == (2.0, 1, 3)
+    assert (summary.average(), summary.least, summary.greatest) == (0.0, 0, 0)
+    summary.add(3)
+    summary.add(1)
+    assert (summary.average(), summary.least, summary.greatest) == (2.0, 1, 3)
+    assert summary.average(1000) == 0.002
 
 
 def test_summaries_add_up() -> None:
     total, other = Summary(), Summary()
-    other.add(3 * NS_PER_MS)
+    other.add(3)
     total.merge(other)
-    assert (total.average_ms, total.min_ms, total.max_ms) == (3.0, 3, 3)
-    total.add(1 * NS_PER_MS)
+    assert (total.average(), total.least, total.greatest) == (3.0, 3, 3)
+    total.add(1)
     total.merge(Summary())
-    assert (total.average_ms, total.min_ms, total.max_ms, total.last_ms) == (2.0, 1, 3, 1)
+    assert (total.average(), total.least, total.greatest, total.last) == (2.0, 1, 3, 1)
     total.reset()
     assert astuple(total) == astuple(Summary())
+
+
+def test_percentiles_are_values_that_were_there() -> None:
+    samples = Samples()
+    assert samples.percentiles((500, 999)) == [0, 0]
+    for value in range(100, 0, -1):
+        samples.add(value)
+    assert samples.percentiles((0, 500, 950, 990, 999)) == [1, 50, 95, 99, 100]
+    assert astuple(samples.summary()) == (100, 5050, 1, 100, 1)
+
+
+def test_samples_forget_what_is_old_and_count_it_all_the_same() -> None:
+    samples = Samples()
+    for value in [1000] * SAMPLES_KEPT + [7] * SAMPLES_KEPT + [5]:
+        samples.add(value)
+    assert samples.percentiles((500, 999)) == [7, 7]
+    summary = samples.summary()
+    assert (summary.count, summary.least, summary.greatest) == (2 * SAMPLES_KEPT + 1, 5, 1000)
+    assert summary.total == 1007 * SAMPLES_KEPT + 5
+    samples.reset()
+    assert (samples.summary().count, samples.percentiles((500,))) == (0, [0])

@@ -100,6 +100,7 @@ class FakeCore:
     def saved(self, number: int, now: int) -> DiskBatch | None:
         self._note("saved", number)
         self.next.clients.extend(self._in_flight.items())
+        self.next.updated.extend(self._in_flight)
         self._in_flight = {}
         return self._next_batch()
 
@@ -122,6 +123,9 @@ class FakeCore:
 
     def deadline(self) -> int | None:
         return self.due
+
+    def reset_counts(self) -> None:
+        self._note("reset_counts")
 
     def take_admin(self) -> list[tuple[int, str]]:
         asked, self.admin = self.admin, []

@@ -162,6 +162,7 @@ def test_reading_stops_while_the_core_is_overloaded(play: Play) -> None:
             writer.write(b"one")
             assert await reader.readexactly(3) == b"one"
             assert not bench.server.clients.links[1].reading
+            assert bench.server.metrics.connections_held == 1
             bench.core.is_overloaded = False
             bench.server.driver.request_pass()
             writer.write(b"two")
@@ -271,7 +272,7 @@ def test_latency_is_measured_once_per_answer(play: Play) -> None:
                 await reader.readexactly(4)
             latency = bench.server.clients.latency()
             assert latency.count == 3
-            assert 0 < latency.min_ns <= latency.max_ns
+            assert 0 < latency.least <= latency.greatest
             (link,) = bench.server.clients.links.values()
             bench.server.clients.fold_latency()
             assert (link.latency.count, bench.server.clients.latency().count) == (0, 3)
@@ -279,6 +280,49 @@ def test_latency_is_measured_once_per_answer(play: Play) -> None:
             await bench.core.until_called("down", 1)
             assert bench.server.clients.latency().count == 3
             assert bench.server.metrics.bytes_received == bench.server.metrics.bytes_sent == 12
+
+    play(scene)
+
+
+def test_reads_and_updates_are_told_apart(play: Play) -> None:
+    async def scene() -> None:
+        async with Bench() as bench:
+            reader, writer = await bench.connect()
+            for word in (b"read", b"write", b"read"):
+                writer.write(word)
+                await reader.readexactly(len(word))
+            metrics = bench.server.metrics
+            reads, updates = metrics.reads.summary(), metrics.updates.summary()
+            assert (reads.count, updates.count) == (2, 1)
+            assert reads.total + updates.total == bench.server.clients.latency().total
+
+    play(scene)
+
+
+def test_a_reset_sets_all_figures_back(play: Play) -> None:
+    """As ZooKeeper's srst: counts, maxima and percentiles, of the core too."""
+
+    async def scene() -> None:
+        async with Bench(four_letter_words=("*",)) as bench:
+            reader, writer = await bench.connect()
+            for word in (b"read", b"write"):
+                writer.write(word)
+                await reader.readexactly(len(word))
+            bench.core.next = Ready(image=[ImageBegin(7, 0), ImageEnd(7, 9)])
+            bench.server.driver.request_pass()
+            await bench.core.until(lambda: ("image_saved", 7) in bench.core.calls)
+            metrics = bench.server.metrics
+            measured = (metrics.sync.count, metrics.image.count, metrics.reads.summary().count)
+            assert measured == (1, 1, 1) and metrics.sync.greatest > 0
+            asked, words = await bench.connect()
+            words.write(b"4srst")
+            assert await asked.read() == b"Server stats reset.\n"
+            assert "reset_counts" in bench.core.names()
+            for summary in (metrics.sync, metrics.image, bench.server.clients.latency()):
+                assert (summary.count, summary.greatest, summary.total) == (0, 0, 0)
+            for samples in (metrics.reads, metrics.updates):
+                assert (samples.summary().count, samples.percentiles((999,))) == (0, [0])
+            assert metrics.bytes_received == metrics.bytes_sent == 0
 
     play(scene)
 

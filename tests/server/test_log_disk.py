@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from zkpy.admin.metrics import Summary
+from zkpy.admin.metrics import Metrics
 from zkpy.effects import (
     CHAIN_START,
     Append,
@@ -116,7 +116,7 @@ class Scene:
     warning_ms: int = 60_000
     history: History = attrs.Factory(History)
     told: list[object] = attrs.Factory(list)
-    sync: Summary = attrs.Factory(Summary)
+    metrics: Metrics = attrs.Factory(Metrics)
     changed: asyncio.Event = attrs.Factory(asyncio.Event)
     number: int = 0
     writes_image: bool = False
@@ -136,7 +136,7 @@ class Scene:
             loop,
             self._tell,
             self._tell,
-            self.sync,
+            self.metrics,
             self.warning_ms,
             kernel,  # type: ignore[arg-type]
             lambda: self.writes_image,
@@ -203,7 +203,7 @@ def test_the_kernel_syncs_what_the_loop_wrote(tmp_path: Path) -> None:
     scene = play(Scene(tmp_path, real_kernel()), act)
     assert scene.told == [1, 2, 3]
     assert scene.recorder.ways == ["begin", "finish"] * 3
-    assert scene.sync.count == 3
+    assert scene.metrics.sync.count == 3
     assert scene.read_back() == scene.history.last
 
 
@@ -216,7 +216,7 @@ def test_without_such_a_kernel_the_thread_does_all(tmp_path: Path) -> None:
     scene = play(Scene(tmp_path, None), act)
     assert scene.told == [1, 2]
     assert scene.recorder.ways == ["execute"] * 2
-    assert scene.sync.count == 2
+    assert scene.metrics.sync.count == 2
     assert scene.read_back() == scene.history.last
 
 
@@ -363,7 +363,7 @@ def test_slow_log_writes_are_warned_of(
         scene.close()
 
     scene = play(Scene(tmp_path, real_kernel(), warning_ms=warning_ms), act)
-    assert scene.sync.count == 2
+    assert scene.metrics.sync.count == 2
     assert len(caplog.messages) == warnings
 
 

@@ -109,3 +109,82 @@ def test_who_is_left_alone_among_strangers_says_so() -> None:
     replica.receive_vote(other, vote, replica.office.now)
     why = status(stage, left).why_idle
     assert why is not None and f"server {other} belongs to another ensemble" in why
+
+
+def test_how_long_there_was_no_leader() -> None:
+    """Each member's own time, from the loss to the service; the election is a part of it."""
+    stage = begin(voters=3, observers=1)
+    old = leader_of(stage).sid
+    others = [*followers_of(stage), 4]
+    for sid in (old, *others):
+        timings = status(stage, sid).timings
+        assert timings.election.count == timings.unavailable.count == 1
+        assert timings.leader_unavailable.count == (sid == old)
+        assert timings.follower_sync.count == (sid not in (old, 4))
+        assert timings.observer_sync.count == (sid == 4)
+    stage.ensemble.restart_mean = FOREVER
+    lost = stage.world.now
+    play(stage, f"kill {old}", "until leader", "until serving")
+    took_ms = (stage.world.now - lost) // MS
+    new = leader_of(stage).sid
+    for sid in others:
+        timings = status(stage, sid).timings
+        assert timings.unavailable.count == 2
+        assert 0 < timings.election.last <= timings.unavailable.last <= took_ms
+        assert timings.leader_unavailable.count == (sid == new)
+    assert status(stage, new).timings.leader_unavailable.last > 0
+
+
+def test_elections_that_lead_nowhere_are_one_time_without_service() -> None:
+    stage = begin(voters=3)
+    left, other = followers_of(stage)
+    stage.ensemble.restart_mean = FOREVER
+    play(stage, f"kill {leader_of(stage).sid}", f"kill {other}", "run 60s", f"boot {other}")
+    play(stage, "until leader", "until serving")
+    timings = status(stage, left).timings
+    assert timings.unavailable.count == 2
+    assert timings.unavailable.last >= 50_000
+
+
+def test_how_late_members_acknowledge() -> None:
+    stage = begin(voters=3, observers=1)
+    leader, slow = leader_of(stage).sid, followers_of(stage)[0]
+    run(stage, 30 * SECOND)
+    raw = opened(stage, leader)
+    stage.ensemble.members[slow].slow_disk = 100
+    for xid in range(1, 6):
+        raw.ask(xid, *create(f"/{xid}"))
+        run(stage, SECOND)
+    timings = status(stage, leader).timings
+    acks = {sid: timings.acks_of(sid).summary() for sid in stage.ensemble.members}
+    assert all(5 <= each.count <= 7 for each in (*acks.values(), timings.quorum_ack.summary()))
+    quick = max(each.greatest for sid, each in acks.items() if sid != slow)
+    assert timings.quorum_ack.summary().greatest < SECOND // MS, "nobody waits where nobody writes"
+    assert quick < acks[slow].greatest
+    assert not any(status(stage, sid).timings.acks_of(leader).summary().count for sid in (slow, 4))
+
+
+def test_what_was_counted_before_a_reset_counts_no_more() -> None:
+    stage = begin(voters=3)
+    leader = leader_of(stage)
+    raw = opened(stage, leader.sid)
+    for member in stage.ensemble.members.values():
+        member.replica.reset_counts()
+    counts, timings = status(stage, leader.sid).counts, status(stage, leader.sid).timings
+    assert counts.looked == counts.proposed == counts.committed == counts.diffs == 0
+    assert (timings.election.count, timings.quorum_ack.summary().count) == (0, 0)
+    raw.ask(1, *create("/a"))
+    run(stage, SECOND)
+    assert (status(stage, leader.sid).counts.proposed, timings.quorum_ack.summary().count) == (1, 1)
+    follower = status(stage, followers_of(stage)[0])
+    assert (follower.counts.received, follower.counts.told, follower.counts.looked) == (1, 1, 0)
+
+
+def test_the_leader_counts_who_expires() -> None:
+    stage = begin(voters=3)
+    leader, other = leader_of(stage).sid, followers_of(stage)[0]
+    raw = opened(stage, other)
+    raw.socket.close()
+    run(stage, 120 * SECOND)
+    assert status(stage, leader).served.sessions_expired == 1
+    assert status(stage, other).served.sessions_expired == 0

@@ -17,15 +17,21 @@ from typing import Final
 
 import attrs
 
+from wire.codes import EventType
 from zkpy import __version__
-from zkpy.admin.metrics import Metrics, Summary
+from zkpy.admin.metrics import Metrics
 from zkpy.config import Config
 from zkpy.replica.status import Details, Status
+from zkpy.summary import Samples, Summary
 
 ZOOKEEPER_VERSION: Final = "3.9.5"
 """The release whose protocol is served: clients decide by it what they may ask for."""
 RELEASED: Final = "2026-11-24 00:00 UTC"
 """ZooKeeper has the time of the build here; this is the day of this version."""
+
+NS_PER_MS: Final = 1_000_000
+PERCENTILES: Final = {"p50": 500, "p95": 950, "p99": 990, "p999": 999}
+"""Name -> so many in a thousand."""
 
 Answer = Mapping[str, object]
 
@@ -144,9 +150,9 @@ def describe_server(view: ServerView) -> Answer:
 def _traffic(view: ServerView) -> Answer:
     """Since the start, or the last srst."""
     return {
-        "avg_latency": view.latency.average_ms,
-        "min_latency": view.latency.min_ms,
-        "max_latency": view.latency.max_ms,
+        "avg_latency": view.latency.average(NS_PER_MS),
+        "min_latency": view.latency.least // NS_PER_MS,
+        "max_latency": view.latency.greatest // NS_PER_MS,
         "packets_received": view.status.packets_received - view.metrics.packets_received_before,
         "packets_sent": view.status.packets_sent - view.metrics.packets_sent_before,
     }
@@ -180,14 +186,67 @@ def monitor(view: ServerView) -> Answer:
         "max_file_descriptor_count": _limit_descriptors(),
         **_leadership(view),
         **_broadcast(view),
-        "connection_rejected": metrics.connections_rejected,
+        **_connections(view),
+        **_responses(view),
+        **_watch_events(view),
+        "disk_low": int(status.low_space),
+        "digest_mismatches_count": status.served.digest_mismatches,
+        **_spread("fsynctime", metrics.sync, NS_PER_MS),
+        **_spread("sync_processor_batch_size", metrics.batch_entries),
+        **_spread("snapshottime", metrics.image, NS_PER_MS),
+        **_spread("dbinittime", metrics.start, NS_PER_MS),
+        **_spread("startup_txns_loaded", metrics.start_entries),
+        **_distribution("readlatency", metrics.reads, NS_PER_MS),
+        **_distribution("updatelatency", metrics.updates, NS_PER_MS),
+        **_timings(view),
+    }
+
+
+def _connections(view: ServerView) -> Answer:
+    """A handshake without a token is refused as a connection too many is."""
+    metrics, served = view.metrics, view.status.served
+    return {
+        "connection_request_count": served.connection_requests,
+        "connection_rejected": metrics.connections_rejected + served.connections_throttled,
+        "connection_revalidate_count": served.connections_resumed,
+        "revalidate_count": served.claims,
         "connection_drop_count": metrics.connections_lost,
         "connection_dropped": metrics.connections_dropped,
-        "bytes_received_count": metrics.bytes_received,
-        "bytes_sent_count": metrics.bytes_sent,
-        "disk_low": int(status.low_space),
-        **_spread("fsynctime", metrics.sync),
+        "cnxn_closed_without_zk_server_running": served.connections_without_service,
+        "sessionless_connections_expired": served.handshakes_expired,
+        "stale_sessions_expired": served.sessions_expired,
+        "throttled_ops": served.ops_throttled,
+        "request_throttle_wait_count": metrics.connections_held,
+        **_spread("connection_token_deficit", served.token_deficit),
     }
+
+
+def _responses(view: ServerView) -> Answer:
+    """Events are among the sizes, and not among the bytes of responses, as ZooKeeper has it."""
+    sizes, watch_bytes = view.status.sizes, view.status.served.watch_bytes
+    return {
+        "bytes_received_count": view.metrics.bytes_received,
+        "bytes_sent_count": view.metrics.bytes_sent,
+        # Some events may be noted and not written yet, or never: their role ended.
+        "response_bytes": max(0, sizes.total - watch_bytes),
+        "watch_bytes": watch_bytes,
+        "last_client_response_size": sizes.last,
+        "min_client_response_size": sizes.least,
+        "max_client_response_size": sizes.greatest,
+    }
+
+
+def _watch_events(view: ServerView) -> Answer:
+    words = {
+        EventType.NODE_CREATED: "created",
+        EventType.NODE_DELETED: "deleted",
+        EventType.NODE_DATA_CHANGED: "changed",
+        EventType.NODE_CHILDREN_CHANGED: "children",
+    }
+    answer: dict[str, object] = {}
+    for event, word in words.items():
+        answer |= _spread(f"node_{word}_watch_count", view.status.told.get(event, Summary()))
+    return answer
 
 
 def _peer_state(view: ServerView) -> Answer:
@@ -225,13 +284,13 @@ def _leadership(view: ServerView) -> Answer:
 
 
 def _broadcast(view: ServerView) -> Answer:
-    """Of a member of an ensemble.  Entries of zab's own are among those counted."""
+    """Entries of zab's own are among those counted."""
     status, counts = view.status, view.status.counts
-    if status.standalone:
-        return {}
+    member = {"current_epoch": status.epoch}
+    if view.mode != "leader":
+        member["learner_lag"] = status.lag
     return {
-        "current_epoch": status.epoch,
-        **({} if view.mode == "leader" else {"learner_lag": status.lag}),
+        **({} if status.standalone else member),
         "looking_count": counts.looked,
         "proposal_count": counts.proposed,
         "commit_count": counts.committed,
@@ -242,14 +301,44 @@ def _broadcast(view: ServerView) -> Answer:
     }
 
 
-def _spread(name: str, summary: Summary) -> Answer:
-    """A summary under the names that ZooKeeper gives its parts; milliseconds."""
+def _timings(view: ServerView) -> Answer:
+    """Who acknowledged how late, the leader shows."""
+    timings = view.status.timings
+    acks = timings.acks if view.mode == "leader" else {}
+    answer: dict[str, object] = {
+        **_spread("election_time", timings.election),
+        **_spread("unavailable_time", timings.unavailable),
+        **_spread("leader_unavailable_time", timings.leader_unavailable),
+        **_spread("follower_sync_time", timings.follower_sync),
+        **_spread("observer_sync_time", timings.observer_sync),
+        **_spread("inflight_diff_count", timings.diffs),
+        **_spread("inflight_snap_count", timings.snaps),
+        **_distribution("quorum_ack_latency", timings.quorum_ack),
+    }
+    for sid, samples in sorted(acks.items()):
+        answer |= _distribution(f"{sid}_ack_latency", samples)
+    return answer
+
+
+def _spread(name: str, summary: Summary, unit: int = 1) -> dict[str, object]:
+    """A summary under the names that ZooKeeper gives its parts, in units of so many."""
     return {
-        f"avg_{name}": summary.average_ms,
-        f"min_{name}": summary.min_ms,
-        f"max_{name}": summary.max_ms,
+        f"avg_{name}": summary.average(unit),
+        f"min_{name}": summary.least // unit,
+        f"max_{name}": summary.greatest // unit,
         f"cnt_{name}": summary.count,
-        f"sum_{name}": summary.total_ns // 1_000_000,
+        f"sum_{name}": summary.total // unit,
+    }
+
+
+def _distribution(name: str, samples: Samples, unit: int = 1) -> dict[str, object]:
+    """Likewise, with percentiles."""
+    values = samples.percentiles(tuple(PERCENTILES.values()))
+    return {
+        **_spread(name, samples.summary(), unit),
+        **{
+            f"{word}_{name}": value // unit for word, value in zip(PERCENTILES, values, strict=True)
+        },
     }
 
 

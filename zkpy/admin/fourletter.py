@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from wire.codes import OpCode
-from zkpy.admin.commands import COMMANDS, Answer, ConnectionView, ServerView
+from zkpy.admin.commands import COMMANDS, NS_PER_MS, Answer, ConnectionView, ServerView
 
 NOT_SERVING: Final = "This ZooKeeper instance is not currently serving requests\n"
 
@@ -174,9 +174,10 @@ def _show_whole(each: ConnectionView) -> str:
     return (
         f"{brief[:-1]},sid={_hex(each.session)},lop={_name_operation(each.last_opcode)}"
         f",est={each.opened_ms},to={each.timeout_ms}{xid},lzxid={_hex(each.last_zxid)}"
-        f",lresp={each.last_response_ms},llat={latency.last_ms},minlat={latency.min_ms}"
-        f",avglat={latency.total_ns // 1_000_000 // max(latency.count, 1)}"
-        f",maxlat={latency.max_ms})"
+        f",lresp={each.last_response_ms},llat={latency.last // NS_PER_MS}"
+        f",minlat={latency.least // NS_PER_MS}"
+        f",avglat={latency.total // NS_PER_MS // max(latency.count, 1)}"
+        f",maxlat={latency.greatest // NS_PER_MS})"
     )
 
 

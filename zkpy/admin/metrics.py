@@ -6,74 +6,54 @@ are each one step of the loop, whatever number of requests they hold.
 
 from dataclasses import dataclass, field
 
-NS_PER_MS = 1_000_000
-
-
-@dataclass(eq=False, slots=True)
-class Summary:
-    """Count, sum, least and greatest of a duration in nanoseconds."""
-
-    count: int = 0
-    total_ns: int = 0
-    min_ns: int = 0
-    max_ns: int = 0
-    last_ns: int = 0
-
-    def add(self, duration_ns: int) -> None:
-        if duration_ns > self.max_ns:
-            self.max_ns = duration_ns
-        if duration_ns < self.min_ns or not self.count:
-            self.min_ns = duration_ns
-        self.last_ns = duration_ns
-        self.count += 1
-        self.total_ns += duration_ns
-
-    def merge(self, other: "Summary") -> None:
-        """Take in what another one has seen."""
-        if other.count:
-            self.min_ns = min(self.min_ns, other.min_ns) if self.count else other.min_ns
-            self.max_ns = max(self.max_ns, other.max_ns)
-            self.count += other.count
-            self.total_ns += other.total_ns
-
-    def reset(self) -> None:
-        self.count = self.total_ns = self.min_ns = self.max_ns = self.last_ns = 0
-
-    @property
-    def average_ms(self) -> float:
-        """In milliseconds, to four places, as ZooKeeper prints it."""
-        return round(self.total_ns / NS_PER_MS / self.count, 4) if self.count else 0.0
-
-    @property
-    def min_ms(self) -> int:
-        return self.min_ns // NS_PER_MS
-
-    @property
-    def max_ms(self) -> int:
-        return self.max_ns // NS_PER_MS
-
-    @property
-    def last_ms(self) -> int:
-        return self.last_ns // NS_PER_MS
+from zkpy.summary import Samples, Summary
 
 
 @dataclass(eq=False, slots=True)
 class Metrics:
-    """What the shell counts.  Requests and replies are counted where they are told apart."""
+    """What the shell counts; durations in nanoseconds.  Requests and replies are counted where
+    they are told apart."""
 
     latency: Summary = field(default_factory=Summary)
     """From the arrival of a client's bytes to the next bytes written to it: one sample for
     whatever number of requests arrived and were answered together.  Connections that are open
     keep their own; see `Clients.latency`."""
+    reads: Samples = field(default_factory=Samples)
+    """Those of the same that answered no write."""
+    updates: Samples = field(default_factory=Samples)
+    """Those that answered one, at least."""
     sync: Summary = field(default_factory=Summary)
     """Writing one batch to the log, until it is durable."""
+    batch_entries: Summary = field(default_factory=Summary)
+    """Log entries in such a batch."""
+    image: Summary = field(default_factory=Summary)
+    """Writing one image of the own state, from its first slice until it is durable."""
+    start: Summary = field(default_factory=Summary)
+    """Reading image and log, once: when the process began."""
+    start_entries: Summary = field(default_factory=Summary)
+    """Log entries that were read then."""
     connections_rejected: int = 0
     connections_lost: int = 0
     """Their clients ended them, without the end of the session that makes the server do it."""
     connections_dropped: int = 0
     """Clients that did not read what was sent to them."""
+    connections_held: int = 0
+    """Times that a client was not read from, since too much was on its way."""
     bytes_received: int = 0
     bytes_sent: int = 0
     packets_received_before: int = 0
     """Packets counted when `srst` was last given: they count no more."""
     packets_sent_before: int = 0
+
+    def reset(self, packets_received: int, packets_sent: int) -> None:
+        """Begin anew, with so many packets counted by the core so far."""
+        for each in (self.latency, self.sync, self.batch_entries, self.image):
+            each.reset()
+        for each in (self.start, self.start_entries):
+            each.reset()
+        self.reads.reset()
+        self.updates.reset()
+        self.connections_rejected = self.connections_lost = self.connections_dropped = 0
+        self.connections_held = self.bytes_received = self.bytes_sent = 0
+        self.packets_received_before = packets_received
+        self.packets_sent_before = packets_sent

@@ -21,6 +21,7 @@ from wire.codes import EventType, WatcherType
 from zkpy.state import paths
 from zkpy.state import znode as zn
 from zkpy.state.digest import Change
+from zkpy.summary import Summary
 
 Firing = tuple[int, EventType, str]
 """(connection, event, path).  Who may read the path is the caller's to check."""
@@ -46,6 +47,12 @@ _WATCHER_KINDS: dict[int, tuple[Kind, ...]] = {
 
 _DATA_TABLE = (Kind.DATA, Kind.PERSISTENT_DATA)
 _CHILD_TABLE = (Kind.CHILD, Kind.PERSISTENT_CHILD)
+_EVENTS = (
+    EventType.NODE_CREATED,
+    EventType.NODE_DELETED,
+    EventType.NODE_DATA_CHANGED,
+    EventType.NODE_CHILDREN_CHANGED,
+)
 _Fires = tuple[tuple[tuple[Kind, ...], EventType], ...]
 _CREATED: _Fires = ((_DATA_TABLE, EventType.NODE_CREATED),)
 _DELETED: _Fires = (((*_DATA_TABLE, *_CHILD_TABLE), EventType.NODE_DELETED),)
@@ -74,6 +81,8 @@ class WatchTable:
         self._paths: dict[int, dict[tuple[Kind, str], None]] = {}
         self.count = 0
         """Watches in all tables."""
+        self.told: dict[EventType, Summary] = {event: Summary() for event in _EVENTS}
+        """How many connections each event was for, of those that were for any."""
 
     def add(self, kind: Kind, path: str, connection: int) -> None:
         watchers = self._tables[kind].setdefault(path, {})
@@ -128,6 +137,8 @@ class WatchTable:
             self._add_recursive(told, path)
         for connection in told:
             firings.append((connection, event, path))
+        if told:
+            self.told[event].add(len(told))
 
     def _take(self, kinds: tuple[Kind, ...], path: str) -> dict[int, None]:
         """Connections with a watch of these kinds on `path`, each once; one-shots go."""

@@ -4,6 +4,7 @@ core.py        Replica: inputs with `now`, outputs as data
 clients.py     handshakes, requests, replies and events of this server's clients
 links.py       their connections, and what is to be written to them
 local.py       the same with sessions that this server alone knows
+counts.py      what clients and sessions have met with
 throttle.py    how many handshakes are let in
 images.py      images of the state: made for the disk and for learners, and received
 office.py      what differs by role, as a protocol

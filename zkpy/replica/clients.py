@@ -24,6 +24,7 @@ from zkpy.pipeline.optable import OPS, Op, Work, write_reply
 from zkpy.pipeline.reads import Reads
 from zkpy.pipeline.request import NO_NUMBER
 from zkpy.pipeline.watches import Firing, WatchTable
+from zkpy.replica.counts import FRAME_HEAD, ServingCounts
 from zkpy.replica.links import ClientLink, LinkTable
 from zkpy.replica.office import Office
 from zkpy.replica.throttle import TokenBucket
@@ -74,6 +75,7 @@ class Clients:
             limits.connect_tokens_max, limits.connect_fill_ms, limits.connect_fill_count
         )
         self.packets_received = 0
+        self.counts = ServingCounts()
         self.notices: list[str] = []
         self._admin: list[tuple[int, str]] = []
         self.gate = Gate(server_id, incarnation)
@@ -123,6 +125,7 @@ class Clients:
         late = now - self._limits.handshake_ms
         while self._unnamed and next(iter(self._unnamed.values())).opened_ms <= late:
             link = self._unnamed.pop(next(iter(self._unnamed)))
+            self.counts.handshakes_expired += 1
             self.notices.append(f"closing the connection of {link.address}: it asks for nothing")
             self._close(link)
 
@@ -174,6 +177,13 @@ class Clients:
         if link is not None:
             self.links.drop(link)
             self._forget(link)
+
+    def reset_counts(self) -> None:
+        """But those of packets, which connections have a share in."""
+        self.counts.reset()
+        self.links.sizes.reset()
+        for told in self.watches.told.values():
+            told.reset()
 
     def take_admin(self) -> list[tuple[int, str]]:
         """(link, four-letter word) asked since the last call."""
@@ -443,9 +453,15 @@ class Clients:
     def _on_connect(self, link: ClientLink, request: ConnectRequest) -> None:
         """Checks in ZooKeeper's order."""
         del self._unnamed[link.id]
+        counts = self.counts
         if not self._tokens.take(link.heard_ms):
+            counts.connections_throttled += 1
             self._close(link)  # without a word: the client waits and comes back
-        elif not self._serving and not (self._read_only and request.read_only):
+            return
+        counts.connection_requests += 1
+        counts.token_deficit.add(self._tokens.deficit)
+        if not self._serving and not (self._read_only and request.read_only):
+            counts.connections_without_service += 1
             self._close(link)
         elif request.last_zxid_seen > self._state.zxid:
             self.notices.append(
@@ -455,6 +471,7 @@ class Clients:
             )
             self._close(link)
         elif request.session_id:
+            counts.connections_resumed += 1
             link.password = request.password or b""
             self._claim(link, request.session_id)
         else:
@@ -550,6 +567,7 @@ class Clients:
         assert isinstance(link, ClientLink)
         waiting.number = NO_NUMBER
         waiting.refusal = code or int(ErrorCode.SYSTEM_ERROR)
+        self.counts.ops_throttled += code == ErrorCode.THROTTLED_OP
         self._go_on(link)
 
     # --- what was applied ---
@@ -576,6 +594,7 @@ class Clients:
         link, request, queue = waiting.link, waiting.request, waiting.link.queue
         assert isinstance(link, ClientLink) and queue[0] is waiting
         queue.popleft()
+        link.wrote = True
         if request.opcode == _CREATE_SESSION:
             self._answer_open(link, applied)
         elif not applied.error:
@@ -606,6 +625,7 @@ class Clients:
                 continue
             if last != (event, path):
                 last, encoded = (event, path), encode_event(zxid, event, path)
+            self.counts.watch_bytes += len(encoded) - FRAME_HEAD
             self.links.emit(link, encoded)
 
     def _acls_at_event(

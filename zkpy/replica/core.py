@@ -389,6 +389,7 @@ class Replica:
             wall_clock=self._wall_clock,
             heard_ms=self.clients.links.heard_ms,
             notices=self.clients.notices,
+            counts=self.clients.counts,
             now=self._now,
         )
 
@@ -484,6 +485,7 @@ class Replica:
         digest = self.state.digest
         if expected is None or expected == digest or self._diverged:
             return
+        self.clients.counts.digest_mismatches += 1
         self.clients.notices.append(
             f"the tree at {zxids.show(zxid)} is not what it should be: "
             f"digest {digest:#x}, expected {expected:#x}"
@@ -540,8 +542,8 @@ class Replica:
         self._office.flush()
         if self.zab.stirred or self.images.busy:
             return self._ready_with_all()
-        clients, closes = self._take_output()  # only reads came in
-        return Ready(clients=clients, closes=closes)
+        clients, updated, closes = self._take_output()  # only reads came in
+        return Ready(clients=clients, updated=updated, closes=closes)
 
     def _ready_with_all(self) -> Ready:
         # An image of a wrong state would be believed after a restart; beside damage nothing is
@@ -552,12 +554,13 @@ class Replica:
         out = self.zab.ready(*self._vouched_digest())
         for sid in out.images:
             self._sent.begin(sid, self.state)
-        clients, closes = self._take_output()
+        clients, updated, closes = self._take_output()
         return Ready(
             disk=out.disk,
             peers=out.peers,
             votes=out.votes,
             clients=clients,
+            updated=updated,
             closes=closes,
             peer_closes=out.peer_closes,
             image=self.images.take_steps(),
@@ -565,10 +568,15 @@ class Replica:
             alarm=out.alarm,
         )
 
-    def _take_output(self) -> tuple[list[tuple[int, bytes]], list[int]]:
+    def _take_output(self) -> tuple[list[tuple[int, bytes]], list[int], list[int]]:
         """Nothing while zab is not sure of its quorum after a standstill (rule C13)."""
         self._withheld = self.zab.paused
-        return ([], []) if self._withheld else self.clients.links.take_output()
+        return ([], [], []) if self._withheld else self.clients.links.take_output()
+
+    def reset_counts(self) -> None:
+        """What was counted or timed so far counts no more.  Packets do still."""
+        self.zab.reset_counts()
+        self.clients.reset_counts()
 
     def _vouched_digest(self) -> tuple[int, int]:
         """(zxid, digest) for log and frames: nothing, if the state is known to be wrong."""

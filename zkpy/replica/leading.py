@@ -23,6 +23,7 @@ from zkpy.pipeline.expiry import SessionExpiry
 from zkpy.pipeline.pending import Pending
 from zkpy.pipeline.prepare import Preparer, Rules
 from zkpy.pipeline.request import LEADER, NO_NUMBER, Identities
+from zkpy.replica.counts import ServingCounts
 from zkpy.replica.links import ClientLink
 from zkpy.replica.membership import (
     MembershipRules,
@@ -103,6 +104,7 @@ class Leading:
         wall_clock: Callable[[], int],
         heard_ms: Callable[[int], int],
         notices: list[str],
+        counts: ServingCounts,
         now: int,
     ) -> None:
         """`heard_ms(session)`: when this server's own connection of it last spoke, or 0."""
@@ -116,6 +118,7 @@ class Leading:
         self._wall_ms = 0
         self._heard_ms = heard_ms
         self._notices = notices
+        self._counts = counts
         self.now = self.since = now
         self._expiry = SessionExpiry(limits.tick_ms)
         self._pending = Pending(state.tree)
@@ -300,6 +303,7 @@ class Leading:
 
     def _close_due_sessions(self) -> None:
         for session in self._expiry.due(self.now, self._heard_ms):
+            self._counts.sessions_expired += 1
             self._notices.append(f"expiring session {session:#x}")
             self._submit_own(session, OpCode.CLOSE_SESSION, None)
 
@@ -355,6 +359,7 @@ class Leading:
             self.submit(header, each.opcode, each.body, each.identities)
 
     def _on_claim(self, sid: int, message: upper.Claim) -> None:
+        self._counts.claims += 1
         timeout_ms = self._judge_claim(sid, message.session, message.password)
         answer = upper.Claimed(message.link, message.session, timeout_ms)
         self._zab.send(sid, upper.encode(answer))
@@ -402,6 +407,7 @@ class Leading:
 
     def flush(self) -> None:
         self._wall_ms = 0
+        self._zab.time_proposals(self.now)
 
 
 _HANDLERS: Final[dict[type, Callable[[Leading, int, Any], None]]] = {

@@ -10,6 +10,7 @@ from wire.client import ClientConnection, Request, Role
 from zkpy.pipeline.auth import identities_of_address
 from zkpy.pipeline.gate import Waiting
 from zkpy.pipeline.request import Identities
+from zkpy.replica.counts import ResponseSizes
 
 
 class ClientLink:
@@ -40,6 +41,7 @@ class ClientLink:
         "sent",
         "session",
         "timeout_ms",
+        "wrote",
     )
 
     def __init__(self, link: int, address: str, frame_bytes_max: int, now: int) -> None:
@@ -78,6 +80,8 @@ class ClientLink:
         """Of the last frame sent: size, xid, zxid (the handshake's answer has none)."""
         self.received = 0
         self.sent = 0
+        self.wrote = False
+        """A write is answered by what is in `out`."""
 
 
 class LinkTable:
@@ -89,6 +93,7 @@ class LinkTable:
         self.by_session: dict[int, ClientLink] = {}
         self._dirty: list[ClientLink] = []
         self._closes: list[int] = []
+        self.sizes = ResponseSizes()
         self.sent_by_closed = 0
         """Packets sent on connections that are gone."""
 
@@ -138,14 +143,21 @@ class LinkTable:
         """What was to be written is not to be said any more; closes stay."""
         for link in self._dirty:
             link.out.clear()
+            link.wrote = False
         self._dirty = []
 
-    def take_output(self) -> tuple[list[tuple[int, bytes]], list[int]]:
-        """(bytes per link, links to close), since the last call."""
+    def take_output(self) -> tuple[list[tuple[int, bytes]], list[int], list[int]]:
+        """(bytes per link, those of these links to which a write was answered, links to close),
+        since the last call."""
         clients: list[tuple[int, bytes]] = []
+        updated: list[int] = []
         for link in self._dirty:
             out = link.out
             clients.append((link.id, out[0] if len(out) == 1 else b"".join(out)))
+            if link.wrote:
+                updated.append(link.id)
+                link.wrote = False
+            self.sizes.add(out, 0 if link.sent else 1)
             link.sent += len(out)
             link.last_head = out[-1][:16]
             if link.closed:
@@ -153,4 +165,4 @@ class LinkTable:
             out.clear()
         closes = self._closes
         self._dirty, self._closes = [], []
-        return clients, closes
+        return clients, updated, closes

@@ -178,6 +178,7 @@ class LocalClients(Clients):
         return link.heard_ms if link is not None else 0
 
     def _expire(self, session: int) -> None:
+        self.counts.sessions_expired += 1
         self.notices.append(f"expiring local session {session:#x}")
         held = self._local[session]
         if held.link is not None:

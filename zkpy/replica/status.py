@@ -4,16 +4,21 @@
 and is for those who want to see them.
 """
 
+from collections.abc import Mapping
+
 import attrs
 
+from wire.codes import EventType
 from wire.peer import Role
 from zkpy.membership import show
 from zkpy.pipeline.watches import Kind
 from zkpy.replica.core import Replica, describe_role
+from zkpy.replica.counts import ResponseSizes, ServingCounts
 from zkpy.replica.leading import Leading
 from zkpy.replica.links import ClientLink
 from zkpy.replica.membership import configuration_of, text_of, version_of
-from zkpy.zab.counts import Counts
+from zkpy.summary import Summary
+from zkpy.zab.counts import Counts, Timings
 from zkpy.zab.zab import Zab
 
 
@@ -76,6 +81,11 @@ class Status:
     votes: bool = True
     """By the voters in force, whatever the files say."""
     counts: Counts = attrs.field(factory=Counts)
+    timings: Timings = attrs.field(factory=Timings)
+    served: ServingCounts = attrs.field(factory=ServingCounts)
+    sizes: ResponseSizes = attrs.field(factory=ResponseSizes)
+    told: Mapping[EventType, Summary] = attrs.field(factory=dict)
+    """How many connections each event was for."""
     proposal_sizes: tuple[int, int, int] | None = None
     """Of a leader: bytes of the last, the least and the greatest proposal; -1 before the first."""
     membership: str = ""
@@ -122,6 +132,8 @@ def status_of(replica: Replica) -> Status:
     zab, office = replica.zab, replica.office
     learners = zab.learners
     leading = office if isinstance(office, Leading) else None
+    # That a server alone is an ensemble of one is nobody's to know: no election was held.
+    others = not replica.options.standalone
     return Status(
         mode=_mode_of(replica),
         zxid=state.zxid,
@@ -145,7 +157,11 @@ def status_of(replica: Replica) -> Status:
         epoch=zab.epoch,
         lag=zab.lag,
         votes=zab.voters.is_voter(zab.me),
-        counts=zab.counts,
+        counts=zab.counts if others else Counts(),
+        timings=zab.timings if others else Timings(),
+        served=replica.clients.counts,
+        sizes=table.sizes,
+        told=replica.clients.watches.told,
         proposal_sizes=office.proposal_sizes(),
         membership=_membership_of(replica),
         low_space=replica.low_space,

@@ -15,6 +15,11 @@ class TokenBucket:
         self._fill_count = fill_count
         self._filled_at = 0
 
+    @property
+    def deficit(self) -> int:
+        """How many are missing from a full bucket."""
+        return self._tokens_max - self._tokens
+
     def take(self, now: int) -> bool:
         """Whether there was a token."""
         if not self._tokens_max:

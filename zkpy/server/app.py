@@ -30,7 +30,7 @@ from zkpy.admin.metrics import Metrics
 from zkpy.compiled import COMPILED
 from zkpy.config import LOOPBACK, ClientAddress, Config
 from zkpy.config.ensemble import is_wildcard
-from zkpy.effects import ImageStep
+from zkpy.effects import ImageBegin, ImageStep
 from zkpy.errors import ConfigError
 from zkpy.replica.status import Details, LinkStatus, Status, details_of, status_of
 from zkpy.server import founding
@@ -43,7 +43,7 @@ from zkpy.server.boot import (
     refuse_without_room,
 )
 from zkpy.server.clients import ClientLink, Clients
-from zkpy.server.clock import NS_PER_MS, monotonic_ms, wall_ms
+from zkpy.server.clock import NS_PER_MS, monotonic_ms, monotonic_ns, wall_ms
 from zkpy.server.disk_thread import Worker
 from zkpy.server.driver import Core, Driver
 from zkpy.server.ensemble import Ensemble, bind_ports
@@ -81,6 +81,7 @@ def run(config: Config) -> int:
         ports = bind_ports(config, stack) if config.is_ensemble else None
         sockets = [stack.enter_context(each) for each in bind_clients(config)]
         space = Space((config.data_dir, config.log_dir), reserve_of(config.segment_bytes))
+        begun_ns = monotonic_ns()
         storage, recovered = open_storage(config, space)
         for note in recovered.notes:
             log.warning("%s: %s", config.data_dir, note)
@@ -89,13 +90,18 @@ def run(config: Config) -> int:
         founding.refuse_standalone_past(config, recovered)
         founding.forget(config, recovered)
         replica = build_replica(config, recovered)
+        metrics = Metrics()
+        metrics.start.add(monotonic_ns() - begun_ns)
+        metrics.start_entries.add(len(recovered.entries))
         del recovered  # the whole log since the last image
 
         async def serve() -> int:
             look = partial(status_of, replica)
             details = partial(details_of, replica)
             ensemble = Ensemble(config, ports, replica) if ports is not None else None
-            server = Server(config, replica, storage, sockets, look, details, space, ensemble)
+            server = Server(
+                config, replica, storage, sockets, look, details, space, ensemble, metrics
+            )
             return await server.run()
 
         runner = stack.enter_context(asyncio.Runner(loop_factory=find_loop_factory()))
@@ -134,11 +140,12 @@ class Server:
         details: Callable[[], Details] = Details,
         space: Space | None = None,
         ensemble: Ensemble | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.config = config
         self.core = core
-        self.metrics = Metrics()
+        self.metrics = metrics or Metrics()
         self._started_ms = monotonic_ms()
         self.listening = asyncio.Event()
         self._loop = loop
@@ -149,6 +156,7 @@ class Server:
         self._space = space
         self._ensemble = ensemble
         self._image_behind = False
+        self._image_begun_ns = 0
         self._outcome: asyncio.Future[int] = loop.create_future()
         self.driver = Driver(
             core,
@@ -164,7 +172,7 @@ class Server:
             loop,
             self.driver.saved,
             self._disk_failed,
-            self.metrics.sync,
+            self.metrics,
             config.sync_warning_ms,
             KernelSync.open(),
             self._writes_image,
@@ -322,7 +330,11 @@ class Server:
 
     def _write_image_step(self, step: ImageStep) -> int | None:
         """In the image thread.  Old images and logs go once a new image is durable."""
+        if isinstance(step, ImageBegin):
+            self._image_begun_ns = monotonic_ns()
         zxid = self._disk.image_step(step)
+        if zxid is not None:
+            self.metrics.image.add(monotonic_ns() - self._image_begun_ns)
         if self._image_behind and not self._image_worker.backlog:
             self._image_behind = False
             self._loop.call_soon_threadsafe(self.driver.resume_image)
@@ -367,10 +379,9 @@ class Server:
     def _reset_stats(self) -> None:
         """The connections' latencies too: the server's is made of them."""
         self.clients.fold_latency()
-        self.metrics.latency.reset()
         status = self._look()
-        self.metrics.packets_received_before = status.packets_received
-        self.metrics.packets_sent_before = status.packets_sent
+        self.metrics.reset(status.packets_received, status.packets_sent)
+        self.core.reset_counts()
 
     def _reset_connections(self) -> None:
         self.clients.fold_latency()

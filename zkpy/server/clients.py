@@ -15,10 +15,11 @@ import logging
 import socket
 from typing import Final, cast
 
-from zkpy.admin.metrics import Metrics, Summary
+from zkpy.admin.metrics import Metrics
 from zkpy.limits import Limits
 from zkpy.server.driver import Driver
 from zkpy.server.sockets import keep_alive, plain_host
+from zkpy.summary import Summary
 
 log = logging.getLogger("zkpy.server")
 

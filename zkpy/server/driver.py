@@ -18,9 +18,10 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from wire.peer import Notification
-from zkpy.admin.metrics import Metrics, Summary
+from zkpy.admin.metrics import Metrics
 from zkpy.effects import DiskBatch, ImageStep, Ready
 from zkpy.server.clock import NS_PER_MS, monotonic_ms, monotonic_ns
+from zkpy.summary import Summary
 
 log = logging.getLogger("zkpy.server")
 
@@ -59,6 +60,7 @@ class Core(Protocol):
     def handle_timer(self, now: int) -> None: ...
     def deadline(self) -> int | None: ...
     def ready(self) -> Ready: ...
+    def reset_counts(self) -> None: ...
     def take_admin(self) -> Iterable[tuple[int, str]]: ...
     def take_notices(self) -> Iterable[str]: ...
 
@@ -157,6 +159,7 @@ class Driver:
             self.request_pass()
         if overloaded:
             self._held[link.number] = link
+            self._metrics.connections_held += 1
             link.hold()
 
     def choke(self, link: Link, choked: bool) -> None:
@@ -275,7 +278,7 @@ class Driver:
         if ready.disk is not None:
             self._submit(ready.disk)
         if ready.clients:
-            self._write(ready.clients, now_ns)
+            self._write(ready.clients, ready.updated, now_ns)
         for number in ready.closes:
             self._close(number)
         for word_link, word in self._core.take_admin():
@@ -290,15 +293,22 @@ class Driver:
             self._release()
         assert self.ensemble is not None or not (ready.peers or ready.votes)
 
-    def _write(self, outputs: list[tuple[int, bytes]], now_ns: int) -> None:
+    def _write(self, outputs: list[tuple[int, bytes]], updated: list[int], now_ns: int) -> None:
         links, sent = self._links, 0
+        reads, updates = self._metrics.reads, self._metrics.updates
+        wrote = dict.fromkeys(updated)
         for number, data in outputs:
             link = links.get(number)
             if link is None:  # it went away meanwhile
                 continue
             if link.waiting_since:
-                link.latency.add(now_ns - link.waiting_since)
+                waited_ns = now_ns - link.waiting_since
                 link.waiting_since = 0
+                link.latency.add(waited_ns)
+                if number in wrote:
+                    updates.add(waited_ns)
+                else:
+                    reads.add(waited_ns)
             link.answered_ns = now_ns
             sent += len(data)
             link.send(data)

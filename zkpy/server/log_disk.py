@@ -17,7 +17,7 @@ import select
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from zkpy.admin.metrics import Summary
+from zkpy.admin.metrics import Metrics
 from zkpy.effects import Append, DiskBatch
 from zkpy.errors import StorageError
 from zkpy.server.clock import NS_PER_MS, monotonic_ns
@@ -45,7 +45,8 @@ class Disk(Protocol):
 class LogDisk:
     """`done(number)` and `failed(exception)` are called on the loop.
 
-    `sync` sums up how long batches took; one of `warning_ms` or more is logged.
+    `metrics` has how long batches took, and how long they were; one that took `warning_ms` or
+    more is logged.
     While `writes_image()`, the loop writes nothing itself.  `prepare()` is called while a slice
     of the log's next segment is due, on the loop or in the thread."""
 
@@ -55,7 +56,7 @@ class LogDisk:
         loop: asyncio.AbstractEventLoop,
         done: Callable[[int], object],
         failed: Callable[[BaseException], object],
-        sync: Summary,
+        metrics: Metrics,
         warning_ms: int,
         kernel: KernelSync | None,
         writes_image: Callable[[], bool],
@@ -65,12 +66,13 @@ class LogDisk:
         self._loop = loop
         self._done = done
         self._failed = failed
-        self._measure = sync
+        self._metrics = metrics
         self._warning_ns = warning_ms * NS_PER_MS
         self._kernel = kernel
         self._worker = Worker("zkpy-log", self._write, loop, done, failed)
         self._number = 0
         self._begun_ns = 0
+        self._entries = 0
         self._writes_image = writes_image
         self._prepare = prepare
         self._file: File | None = None
@@ -124,6 +126,7 @@ class LogDisk:
         if file is None or file.descriptor is None or not kernel.begin(file.descriptor):
             return False  # if it was written, it is written once more, at the same place
         self._number, self._begun_ns, self._file = batch.number, begun_ns, file
+        self._entries = count_entries(batch)
         return True
 
     def _take(self, kernel: KernelSync) -> tuple[bool, OSError | None]:
@@ -138,7 +141,7 @@ class LogDisk:
         over, failure = self._take(self._kernel)
         if not over:
             return
-        self._add(monotonic_ns() - self._begun_ns)
+        self._add(monotonic_ns() - self._begun_ns, self._entries)
         try:
             self._disk.finish(failure)
         except StorageError as why:
@@ -153,15 +156,21 @@ class LogDisk:
     def _write(self, batch: DiskBatch) -> int:
         begun = monotonic_ns()
         self._disk.execute(batch)
-        self._add(monotonic_ns() - begun)
+        self._add(monotonic_ns() - begun, count_entries(batch))
         if self._disk.wants_slice():
             self._prepare()
         return batch.number
 
-    def _add(self, duration_ns: int) -> None:
-        self._measure.add(duration_ns)
+    def _add(self, duration_ns: int, entries: int) -> None:
+        self._metrics.sync.add(duration_ns)
+        if entries:
+            self._metrics.batch_entries.add(entries)
         if duration_ns >= self._warning_ns:
             log.warning("writing a batch to the log took %d ms", duration_ns // NS_PER_MS)
+
+
+def count_entries(batch: DiskBatch) -> int:
+    return sum([len(step.entries) for step in batch.steps if isinstance(step, Append)])
 
 
 def is_light(batch: DiskBatch) -> bool:

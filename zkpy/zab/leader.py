@@ -45,7 +45,7 @@ from wire.peer import (
 )
 from zkpy import zxid as zxids
 from zkpy.effects import EntryKind
-from zkpy.zab.counts import Counts
+from zkpy.zab.counts import Counts, Stopwatch
 from zkpy.zab.member import CONFIG, Member
 from zkpy.zab.quorum import Members, VoterSet
 from zkpy.zab.standing import FOUNDERS, RECORDED
@@ -129,6 +129,8 @@ class Progress:
     """SnapBegin is sent."""
     chunks: int = 0
     chunks_acked: int = 0
+    watch: Stopwatch | None = None
+    """Of its acks, once it is up to date."""
 
     def enter(self, stage: Stage) -> None:
         assert (self.stage, stage) in STAGES, f"from {self.stage} to {stage}"
@@ -167,6 +169,10 @@ class Leading:
         self.paused = False
         self._resumed_round = 0
         self._wanted_round = 0
+        self._timed = zxids.NONE
+        """The last entry that `time_proposals` has seen."""
+        self._quorum_watch = Stopwatch(member.timings.quorum_ack)
+        self._own_watch = Stopwatch(member.timings.acks_of(member.me))
         self._diffs = self._snaps = 0
         """Learners synchronised so, for `count`."""
         self._images: list[int] = []
@@ -193,6 +199,18 @@ class Leading:
             first = zxids.first_of(self.epoch)
             counts.proposed += self.window.last - first
             counts.committed += max(0, self.window.committed - first)
+
+    def time_proposals(self, now: int) -> None:
+        """Once per pass: put the stopwatches on what was proposed in it."""
+        window, last = self.window, self.window.last
+        if last == self._timed or self.phase is not Phase.BROADCAST:
+            return
+        self._timed = last
+        self._quorum_watch.start(last, window.committed, now)
+        self._own_watch.start(last, window.saved, now)
+        for progress in self.progress.values():
+            if progress.watch is not None:
+                progress.watch.start(last, progress.acked, now)
 
     @property
     def lag(self) -> int:
@@ -223,7 +241,9 @@ class Leading:
         if self.phase is Phase.DISCOVERY:
             self.maybe_promise(now)
         else:
+            self._own_watch.arrived(self.window.saved, now)
             self.maybe_commit()
+            self._quorum_watch.arrived(self.window.committed, now)
         self.maybe_announce()
 
     def deadline(self) -> int:
@@ -429,12 +449,19 @@ class Leading:
             progress.enter(Stage.IMAGING)
             self._images.append(sid)
             self._snaps += 1
+            self.member.timings.snaps.add(self._synchronising(Stage.IMAGING))
             return
         self._diffs += 1
         message = Diff if plan.way is Way.DIFF else Trunc
         self.member.send(sid, message(plan.zxid, plan.chain, progress.target))
         progress.enter(Stage.STREAMING)
         progress.sent = plan.zxid
+        self.member.timings.diffs.add(self._synchronising(Stage.STREAMING))
+
+    def _synchronising(self, stage: Stage) -> int:
+        """How many learners are at that stage and not up to date."""
+        progress = self.progress.values()
+        return sum([each.stage is stage and not each.up_to_date for each in progress])
 
     def _begin_image(self, sid: int) -> None:
         """At the end of a pass, when the state is exactly at `applied`."""
@@ -483,7 +510,10 @@ class Leading:
             return
         progress.acked = ack.zxid
         progress.release(ack.zxid)
+        if progress.watch is not None:
+            progress.watch.arrived(ack.zxid, now)
         self.maybe_commit()
+        self._quorum_watch.arrived(self.window.committed, now)
         self.maybe_tell(sid, progress)
 
     def maybe_commit(self) -> None:
@@ -535,6 +565,7 @@ class Leading:
         has_all = progress.stage is Stage.STREAMING and progress.acked >= progress.target
         if has_all and self._is_proven(sid, progress):
             progress.up_to_date = True
+            progress.watch = Stopwatch(self.member.timings.acks_of(sid))
             self.member.send(sid, UpToDate(self.window.committed))
 
     def _is_proven(self, sid: int, progress: Progress) -> bool:

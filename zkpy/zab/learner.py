@@ -98,6 +98,8 @@ class Learning:
         self._acked = 0
         self._snap_acked = (0, 0)
         self._owes_joined = False
+        self.sync_since = now
+        """When the leader said how it synchronises this learner."""
         self._heard = now
         self._stalled_at = now
         self._give_up_at = now + member.options.tick_ms * member.options.connect_ticks
@@ -261,6 +263,7 @@ class Learning:
 
     def _follow_to(self, target: int) -> None:
         self._enter(Phase.SYNCING)
+        self.sync_since = self._heard
         self._target = target
         self._maybe_finish()
         self.maybe_ack()
@@ -273,6 +276,7 @@ class Learning:
             raise RemoteProtocolError(str(error)) from error
         self.member.become_joiner(self.cluster_id)
         self._enter(Phase.IMAGING)
+        self.sync_since = self._heard
         self._target = snap.target
         window = Window(snap.zxid, snap.chain, bytes_max=self.member.options.window_bytes_max)
         self.member.begin_staging(window, voters, snap.target)

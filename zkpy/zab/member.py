@@ -27,6 +27,7 @@ from zkpy.effects import (
     Truncate,
     WriteIdentity,
 )
+from zkpy.zab.counts import Timings
 from zkpy.zab.quorum import VoterHistory, VoterSet
 from zkpy.zab.standing import FOUNDERS, RECORDED, SETTLED
 from zkpy.zab.window import Window
@@ -224,6 +225,7 @@ class Member:
         self.disk_hangs = False
         """That was too long ago: nothing here can be promised or acknowledged for now."""
         self._number = 0
+        self.timings = Timings()
 
     # --- who we are
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from wire.peer import FollowerInfo, Notification, Role, Upper
 from zkpy.effects import DiskBatch, Entry, Identity
-from zkpy.zab.counts import Counts
+from zkpy.zab.counts import Counts, Timings
 from zkpy.zab.election import Election
 from zkpy.zab.leader import Leading, Stage
 from zkpy.zab.leader import Phase as LeaderPhase
@@ -80,6 +80,9 @@ class Zab:
         self._election = Election(self.member)
         self._counts = Counts()
         """Without those of the present leadership."""
+        self._looking_since = now
+        self._idle_since: int | None = None
+        """Since when this member serves nobody, for want of a leader; None while it serves."""
         self._leading: Leading | None = None
         self._learning: Learning | None = None
         self._judged: VoterSet | None = None
@@ -163,6 +166,21 @@ class Zab:
         elif self._learning:
             self._learning.count(counts)
         return counts
+
+    @property
+    def timings(self) -> Timings:
+        """Likewise."""
+        return self.member.timings
+
+    def reset_counts(self) -> None:
+        """What was counted and timed so far counts no more."""
+        self._counts.subtract(self.counts)
+        self.timings.reset()
+
+    def time_proposals(self, now: int) -> None:
+        """At the end of a pass, before `ready`."""
+        if self._leading:
+            self._leading.time_proposals(now)
 
     @property
     def lag(self) -> int:
@@ -395,7 +413,7 @@ class Zab:
 
     def _become_leading(self, now: int) -> None:
         self._leading = Leading(self.member, now)
-        self._set_role(Role.LEADING, self.me)
+        self._set_role(Role.LEADING, self.me, now)
         self._leading.maybe_choose_epoch(now)
         callers, self._callers = self._callers, {}
         for sid, info in callers.items():
@@ -405,9 +423,10 @@ class Zab:
         for sid in list(self.member.links):
             self._close(sid)  # Others dialed those; a learner dials its leader itself.
         self._learning = Learning(self.member, leader, now)
-        self._set_role(self._learner_role(), leader)
+        self._set_role(self._learner_role(), leader, now)
 
-    def _set_role(self, role: Role, leader: int) -> None:
+    def _set_role(self, role: Role, leader: int, now: int) -> None:
+        self.timings.election.add(now - self._looking_since)
         self._enter(role)
         self.leader = leader
         self._election.settle(role, leader, self.epoch)
@@ -420,6 +439,9 @@ class Zab:
         """Without a leader: whatever was under way is thrown away whole."""
         self._counts = self.counts
         self._counts.looked += 1
+        self._looking_since = now
+        if self._idle_since is None:
+            self._idle_since = now
         self._leading = self._learning = None
         self._enter(Role.LOOKING)
         self.leader, self.epoch = None, 0
@@ -453,8 +475,21 @@ class Zab:
                 return
         if part is not None:
             self._show(part)
+            if self.serving and self._idle_since is not None:
+                self._time_return(now - self._idle_since, now)
         deadline = self.deadline()
         self._alarm = _NEVER if deadline is None else deadline + self.options.tick_ms
+
+    def _time_return(self, idle_ms: int, now: int) -> None:
+        self._idle_since = None
+        timings, learning = self.timings, self._learning
+        timings.unavailable.add(idle_ms)
+        if learning is None:
+            timings.leader_unavailable.add(idle_ms)
+        elif self.role is Role.FOLLOWING:
+            timings.follower_sync.add(now - learning.sync_since)
+        else:
+            timings.observer_sync.add(now - learning.sync_since)
 
     def _show(self, part: Leading | Learning) -> None:
         self.serving, self.paused = part.serving, part.paused
