@@ -16,6 +16,7 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import KazooException
 from kazoo.security import make_digest_acl
 
+from tests.server.figures import keys_of
 from wire.client import encode_frame
 from wire.codes import OpCode
 from wire.records import ConnectRequest, GetDataRequest
@@ -198,7 +199,12 @@ def test_four_letter_words(
     mntr = dict(line.split("\t") for line in client.command(b"mntr").splitlines())
     assert mntr["zk_znode_count"] == "5"
     assert int(mntr["zk_packets_received"]) >= int(mntr["zk_packets_sent"]) > 1
+    assert sorted(keys_of("standalone") - mntr.keys()) == []
     assert int(mntr["zk_cnt_fsynctime"]) > 1
+    assert int(mntr["zk_cnt_updatelatency"]) == 2, "the session, and the create"
+    assert mntr["zk_cnt_dbinittime"] == mntr["zk_connection_request_count"] == "1"
+    sizes = (mntr["zk_min_client_response_size"], mntr["zk_last_client_response_size"])
+    assert sizes == ("22", "22"), "the header, and the path of what was created"
     assert mntr["zk_connection_drop_count"] == "0", "words end with a close of the server's"
     assert f"clientPort={server.hosts.rpartition(':')[2]}\n" in client.command(b"conf")
     client.get("/a", watch=print)
@@ -215,6 +221,11 @@ def test_four_letter_words(
     assert f"(queued=0,recved=0,sent=0,sid={session}" in client.command(b"cons")
     assert client.command(b"srst") == "Server stats reset.\n"
     assert "Latency min/avg/max: 0/0.0/0\nReceived: 1\nSent: 0\n" in client.command(b"srvr")
+    mntr = dict(line.split("\t") for line in client.command(b"mntr").splitlines())
+    assert (
+        mntr["zk_max_fsynctime"] == mntr["zk_cnt_fsynctime"] == mntr["zk_bytes_sent_count"] == "0"
+    )
+    assert (mntr["zk_znode_count"], mntr["zk_watch_count"]) == ("6", "1"), "what is there, stays"
     assert re.fullmatch(rf"{client.last_zxid:x}: \d+\n", client.command(b"hash"))
 
 
