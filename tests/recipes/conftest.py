@@ -25,8 +25,8 @@ Connect = Callable[..., KazooClient]
 MakeProxy = Callable[[], FaultProxy]
 Spawn = Callable[..., "Future[Any]"]
 TIMEOUT_S = 20.0
-"""Of sessions; a client gives up a connection on which it hears nothing for two thirds of that, and a
-server on a busy machine may stand still for seconds.  No test waits until one has run out."""
+"""Of sessions; a client gives up a connection on which it hears nothing for two thirds of that,
+and a server on a busy machine may stand still for seconds.  No test waits until one has run out."""
 QUICK = {"max_tries": -1, "delay": 0.01, "backoff": 1, "max_jitter": 0.1}
 _places = count(1)
 
