@@ -51,6 +51,13 @@ def test_a_first_start_without_room_for_a_log_file_names_bytes_and_key() -> None
         refuse_without_room(config, BLANK, lambda directories: 9)
 
 
+def test_a_port_that_this_user_may_not_have_is_not_said_to_be_taken() -> None:
+    config = parse(read_properties("dataDir=/data\nclientPort=81", "zoo.cfg"), "zoo.cfg", 1)
+    said = cannot_listen(config, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    assert said.startswith("cannot listen on *:81: Permission denied; ports below 1024")
+    assert "is a server running there" not in said
+
+
 @pytest.mark.parametrize(
     ("why", "reason"),
     [

@@ -53,6 +53,22 @@ def test_what_members_say_about_themselves(ensemble: Members) -> None:
     text = "".join(leader.lines)
     assert f"server {leader.number}, one of 3 voters, listening on" in text
     assert "PEERS ARE NOT AUTHENTICATED" in text
+    assert "cannot reach this one" not in text, "all are on loopback"
+
+
+def test_own_name_that_stands_for_loopback(tmp_path: Path) -> None:
+    """As in Debian's /etc/hosts.  The others are elsewhere, and would wait without a word."""
+    member = Members(tmp_path, 3).all[0]
+    own = f"server.1=localhost:{member.quorum_port}:{member.election_port}\n"
+    member.write_files(f"{own}server.2=203.0.113.2:2888:3888\nserver.3=zk3.invalid:2888:3888\n")
+    member.start()
+    try:
+        member.until(lambda lines: "looking for a leader" in "".join(lines))
+    finally:
+        member.end()
+    (line,) = [line for line in member.lines if "cannot reach this one" in line]
+    assert "server.1 names localhost, which is 127.0.0.1" in line
+    assert "quorumListenOnAllIPs=true" in line
 
 
 def test_every_role_shows_the_figures_of_zookeepers(ensemble: Members) -> None:

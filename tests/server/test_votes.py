@@ -180,6 +180,18 @@ def test_nobody_waits_for_a_guest(booth: Booth) -> None:
     assert list(votes._searches) == [2]
 
 
+def test_a_member_without_address_is_not_said_to_be_silent(
+    booth: Booth, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its name cannot be looked up: nobody was asked, and UDP has nothing to do with it."""
+    booth.directory = Directory([parse_server(2, "zk2.invalid:1:2")], 1)
+    votes = booth.votes()
+    for _ in range(12):
+        votes.send(2, vote(1))
+        booth.now += 1000
+    assert caplog.messages == ["the name of server 2 (zk2.invalid) cannot be looked up"]
+
+
 def test_answers_of_a_settled_member_ask_for_nothing(
     booth: Booth, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -22,7 +22,7 @@ from typing import Any, Final
 import attrs
 
 from zkpy.config import ServerSpec
-from zkpy.server.sockets import Place, is_address, look_up, place, plain_host
+from zkpy.server.sockets import Place, is_address, is_loopback, look_up, place, plain_host
 
 log = logging.getLogger("zkpy.server")
 
@@ -99,6 +99,11 @@ class Directory:
     def is_at(self, sid: int, host: str) -> bool:
         """Whether `host` is a configured address of that member."""
         return host in self._places.get(sid, NOWHERE).hosts
+
+    def is_elsewhere(self) -> bool:
+        """Whether any member is known to be on another machine than this one."""
+        hosts = [host for places in self._places.values() for host in places.hosts]
+        return not all(map(is_loopback, hosts))
 
     # --- looking up -------------------------------------------------------------
 

@@ -54,6 +54,11 @@ def cannot_listen(config: Config, why: OSError) -> str:
         return f"{config.client_line}: the name does not resolve ({reason}): {_OWN_ADDRESS}"
     if why.errno == errno.EADDRNOTAVAIL:
         return f"{config.client_line}: this machine has no such address: {_OWN_ADDRESS}"
+    if why.errno == errno.EACCES:
+        return (
+            f"cannot listen on {config.client}: {reason}; ports below 1024 are for root, unless "
+            "the system allows this user to have them (CAP_NET_BIND_SERVICE)"
+        )
     return (
         f"cannot listen on {config.client}: {reason}; "
         "is a server running there? Another port is chosen with --port or clientPort"

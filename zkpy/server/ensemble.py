@@ -30,7 +30,7 @@ from zkpy.server import dynamic
 from zkpy.server.addresses import Directory
 from zkpy.server.driver import Driver
 from zkpy.server.peers import Peers
-from zkpy.server.sockets import bind_everywhere
+from zkpy.server.sockets import bind_everywhere, is_loopback
 from zkpy.server.votes import Votes
 from zkpy.zab.quorum import Members, Voter, VoterSet
 
@@ -84,6 +84,7 @@ class Ensemble:
         warn_of_strangers(self.own)
         self._follow_membership()
         await self._directory.start(NAMES_PATIENCE_S)
+        warn_of_loopback(self.own, self._ports, self._directory)
         self._peers = Peers(
             driver,
             self._directory,
@@ -240,4 +241,18 @@ def warn_of_strangers(own: ServerSpec) -> None:
         "join this ensemble, read all of it and change all of it. Let only its own servers reach "
         "them.",
         where,
+    )
+
+
+def warn_of_loopback(own: ServerSpec, ports: Ports, directory: Directory) -> None:
+    """Debian's /etc/hosts has the own name as 127.0.1.1, where no other machine gets through."""
+    hosts = {opened.getsockname()[0] for opened in ports.quorum + ports.election}
+    if not all(map(is_loopback, hosts)) or not directory.is_elsewhere():
+        return
+    log.warning(
+        "the other servers cannot reach this one: server.%d names %s, which is %s here, an "
+        "address that no other machine reaches. Mend that name (in /etc/hosts?), or set "
+        "quorumListenOnAllIPs=true",
+        *(own.server_id, ", ".join(dict.fromkeys(each.host for each in own.addresses))),
+        ", ".join(sorted(hosts)),
     )

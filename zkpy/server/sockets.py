@@ -23,6 +23,10 @@ def is_address(host: str) -> bool:
     return True
 
 
+def is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+
 def look_up(host: str) -> list[str]:
     """All addresses of a name, none if there are none just now."""
     try:

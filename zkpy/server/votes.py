@@ -149,6 +149,10 @@ class Votes:
         spec = self._directory.specs.get(sid)
         if spec is None:
             return
+        if not self._directory.election(sid):
+            names = ", ".join(each.host for each in spec.addresses)
+            log.warning("the name of server %d (%s) cannot be looked up", sid, names)
+            return
         where = ", ".join(f"{each.host}:{each.election_port}" for each in spec.addresses)
         log.warning(
             "no answer from server %d (%s) for %d s: is it running, and is UDP open between "
