@@ -344,6 +344,9 @@ def test_what_a_file_must_hold(missing: str) -> None:
     lines = [line for line in BASE.splitlines() if not line.startswith(missing)]
     with pytest.raises(ConfigError, match=rf"^zoo.cfg: {missing} is not set: a line like"):
         parse(read_properties("\n".join(lines), "zoo.cfg"), "zoo.cfg")
+    other = BASE.replace(missing, missing.lower())
+    with pytest.raises(ConfigError, match=rf"is not set, {missing.lower()} \(zoo.cfg:\d\) is an"):
+        parse(read_properties(other, "zoo.cfg"), "zoo.cfg")
 
 
 @pytest.mark.parametrize(

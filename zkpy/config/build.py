@@ -150,6 +150,14 @@ class _Draft:
         setting = self.latest.get(key)
         return setting.error(why) if setting else ConfigError(f"{self.source}: {key}: {why}")
 
+    def lacks(self, key: str, example: str) -> ConfigError:
+        """An error that names the line which may have been meant: `clientport` says nothing."""
+        meant = [each for each in self.latest.values() if each.key.lower() == key.lower()]
+        hint = f", {meant[0].key} ({meant[0].where}) is another key" if meant else ""
+        return ConfigError(
+            f"{self.source}: {key} is not set{hint}: a line like {key}={example} is needed"
+        )
+
 
 def parse(settings: Iterable[Setting], source: str, server_id: int | None = None) -> Config:
     """Settings -> Config.  `server_id` is what `myid` says, None if there is none.
@@ -241,9 +249,7 @@ def _build_limits(draft: _Draft) -> Limits:
 def _build_dirs(draft: _Draft) -> tuple[str, str]:
     data_dir = draft.take("data_dir", str, "")
     if not data_dir:
-        raise ConfigError(
-            f"{draft.source}: dataDir is not set: a line like dataDir=/var/lib/zookeeper is needed"
-        )
+        raise draft.lacks("dataDir", "/var/lib/zookeeper")
     log_dir = draft.take("log_dir", str, data_dir)
     for key in ("dataDir", "dataLogDir"):
         setting = draft.latest.get(key)
@@ -289,9 +295,7 @@ def _build_client(draft: _Draft, own: ServerSpec | None) -> ClientAddress:
             )
         return listed
     if number == -1:
-        raise ConfigError(
-            f"{draft.source}: clientPort is not set: a line like clientPort=2181 is needed"
-        )
+        raise draft.lacks("clientPort", "2181")
     return ClientAddress(host, number)
 
 
