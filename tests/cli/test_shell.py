@@ -170,6 +170,20 @@ def test_deleting_some_at_a_time(do: Shell, client: KazooClient, size: int) -> N
     assert "0: it must be greater than zero" in do.refused("deleteall -b 0 /a", WRONG)
 
 
+@pytest.mark.parametrize("path", ["/", "/zookeeper", "/zookeeper/quota", "/zookeeper/config"])
+def test_what_can_never_be_deleted_takes_nothing_else_along(
+    do: Shell, client: KazooClient, path: str
+) -> None:
+    """The server refuses it last, when all that is below it would be gone."""
+    for name in ("/a/b", "/zookeeper/quota/x", "/zookeeper/x"):
+        client.create(name, makepath=True)
+    assert f"{path} cannot be deleted; nothing was" in do.refused(f"deleteall {path}", WRONG)
+    below = [client.exists(name) for name in ("/a/b", "/zookeeper/quota/x", "/zookeeper/x")]
+    assert None not in below
+    do("deleteall /zookeeper/x")
+    do("deleteall /zookeeper/quota/x")
+
+
 def test_stat_is_zookeepers(do: Shell, client: KazooClient) -> None:
     client.create("/a", b"123")
     lines = do("stat /a").splitlines()

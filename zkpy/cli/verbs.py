@@ -30,6 +30,7 @@ from zkpy.cli.shown import dump_hex, quote_data, quote_lines, show_session, show
 
 PERMS: Final = {"r": 1, "w": 2, "c": 4, "d": 8, "a": 16}
 CONFIG: Final = "/zookeeper/config"
+INDELIBLE: Final = frozenset({"/", "/zookeeper", CONFIG, QUOTA})
 HISTORY_SHOWN: Final = 11
 
 
@@ -251,7 +252,13 @@ def delete(context: Context, given: Arguments) -> None:
 
 
 def delete_all(context: Context, given: Arguments) -> None:
-    """Children first, some at a time; what others remove meanwhile is no error."""
+    """Children first, some at a time; what others remove meanwhile is no error.
+
+    What the server would refuse at the very end is refused before anything is gone.
+    """
+    full = f"{context.client.chroot}{given.path}".rstrip("/") or "/"
+    if full in INDELIBLE:
+        raise UsageError(f"{full} cannot be deleted; nothing was (name what is below it)")
     paths = list(walk(context.client, given.path))[::-1]
     for at in range(0, len(paths), given.b):
         for result in [context.client.delete_async(path) for path in paths[at : at + given.b]]:
