@@ -13,6 +13,8 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import AuthFailedError, ConnectionLoss, KazooException
 from kazoo.protocol.states import KeeperState
 
+from zkpy.cli.words import why_nobody
+
 DEFAULT_TIMEOUT_S: Final = 10.0
 RECONNECT: Final = {"max_tries": -1, "delay": 0.1, "max_delay": 1.0}
 """Somebody waits at the prompt: kazoo's own pauses grow to a minute."""
@@ -100,7 +102,7 @@ class Link:
         client = Client(self.server, self.timeout_s, read_only=self.read_only)
         try:
             if not client.start_async().wait(self.timeout_s):
-                raise NotConnected(f"nobody answers at {self.server}")
+                raise NotConnected(why_nobody(self.server))
             for scheme, auth in self.identities:
                 client.add_auth(scheme, auth)
         except BaseException:  # Ctrl-C too: it would connect some time, and stay

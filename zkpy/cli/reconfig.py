@@ -9,7 +9,6 @@ A dry run changes nothing, and says yes only if all that can be asked says yes.
 
 import contextlib
 import logging
-import socket
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -30,10 +29,10 @@ from zkpy.cli.arguments import ANY_VERSION, UsageError
 from zkpy.cli.options import SERVER, parse_identities, parse_server
 from zkpy.cli.shell import explain
 from zkpy.cli.verbs import CONFIG, join_lines, read_members
+from zkpy.cli.words import ask_srvr, why_nobody
 from zkpy.membership import Configuration, ServerSpec
 
 DONE, REFUSED = 0, 1
-PATIENCE_S: Final = 2.0
 NO_DATA_VERSION: Final = 2**31 - 1
 """That of no `/zookeeper/config`: a change of it that names this one fails."""
 MEMBER_MODES: Final = ("leader", "follower", "observer")
@@ -121,7 +120,7 @@ def reconfig(
         client.start(timeout)
         carry_out(client, wish, parse_version(from_version), dry_run)
     except KazooTimeoutError:
-        sys.exit(_complain(f"zkpy: nobody answers at {server}"))
+        sys.exit(_complain(f"zkpy: {why_nobody(server)}"))
     except KazooException as why:
         sys.exit(_complain(f"refused: {explain(why)}"))
     except Refusal as why:
@@ -289,13 +288,9 @@ def ask_member(spec: ServerSpec) -> Answer:
         return Answer("cannot be asked: it has no client address", None)
     host = spec.client.host or spec.addresses[0].host
     try:
-        with socket.create_connection((host, spec.client.port), PATIENCE_S) as asking:
-            asking.sendall(b"srvr")
-            asking.settimeout(PATIENCE_S)
-            said = b"".join(iter(lambda: asking.recv(4096), b"")).decode(errors="replace")
+        return read_answer(ask_srvr(host, spec.client.port))
     except OSError:
-        return Answer("does not answer at its client address")
-    return read_answer(said.splitlines())
+        return Answer(f"does not answer at its client address ({host}:{spec.client.port})")
 
 
 def read_answer(lines: list[str]) -> Answer:
