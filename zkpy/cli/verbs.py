@@ -23,7 +23,7 @@ from wire.codes import WatchMode
 from zkpy import membership
 from zkpy.cli import arguments as takes
 from zkpy.cli import requests
-from zkpy.cli.arguments import ANY_VERSION, Arguments, Parser, UsageError
+from zkpy.cli.arguments import ANY_VERSION, QUOTA, Arguments, Parser, UsageError
 from zkpy.cli.context import Context, Leave, Redo, join, walk
 from zkpy.cli.quotas import delete_quota, list_quota, set_quota
 from zkpy.cli.shown import dump_hex, quote_data, quote_lines, show_session, show_time
