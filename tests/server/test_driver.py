@@ -16,7 +16,7 @@ from zkpy.effects import ImageBegin, ImageChunk, ImageEnd, ImageStep, Ready
 from zkpy.errors import StorageError
 from zkpy.limits import Limits
 from zkpy.server.app import EXIT_HALTED, EXIT_STOPPED, IMAGE_BACKLOG_MAX
-from zkpy.server.clock import monotonic_ms
+from zkpy.server.clock import monotonic_ms, monotonic_ns
 
 Play = Callable[[Callable[[], Awaitable[object]]], object]
 
@@ -295,6 +295,30 @@ def test_reads_and_updates_are_told_apart(play: Play) -> None:
             reads, updates = metrics.reads.summary(), metrics.updates.summary()
             assert (reads.count, updates.count) == (2, 1)
             assert reads.total + updates.total == bench.server.clients.latency().total
+
+    play(scene)
+
+
+def test_one_answer_of_a_pass_is_timed(play: Play) -> None:
+    """Each place comes in turn."""
+
+    async def scene() -> None:
+        async with Bench() as bench:
+            driver, metrics = bench.server.driver, bench.server.metrics
+            for _ in range(3):
+                await bench.connect()
+            links = list(bench.server.clients.links.values())
+            timed = []
+            for _ in range(3):
+                for waited, link in enumerate(links, 1):
+                    link.waiting_since = monotonic_ns() - waited * 10**12
+                outputs = [(link.number, b"answer") for link in links]
+                before = metrics.updates.summary().total
+                driver._write(outputs, [link.number for link in links], monotonic_ns())
+                timed.append((metrics.updates.summary().total - before) // 10**12)
+            assert sorted(timed) == [1, 2, 3]
+            assert metrics.updates.summary().count == 3
+            assert bench.server.clients.latency().count == 9
 
     play(scene)
 

@@ -19,9 +19,9 @@ class Metrics:
     whatever number of requests arrived and were answered together.  Connections that are open
     keep their own; see `Clients.latency`."""
     reads: Samples = field(default_factory=Samples)
-    """Those of the same that answered no write."""
+    """Of one answer of each pass, if it answered no write: from the same until then."""
     updates: Samples = field(default_factory=Samples)
-    """Those that answered one, at least."""
+    """Likewise, if it answered one."""
     sync: Summary = field(default_factory=Summary)
     """Writing one batch to the log, until it is durable."""
     batch_entries: Summary = field(default_factory=Summary)
