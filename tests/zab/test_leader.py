@@ -294,6 +294,22 @@ def test_a_joined_member_counts_from_then_on() -> None:
     assert driver.zab.log.committed == zxid
 
 
+def test_only_members_are_timed() -> None:
+    driver = serving()
+    for sid in (3, 1000):
+        join(driver, sid)
+        assert told_up_to_date(driver.tell(sid, Ack(FIRST)))
+    zxid = driver.zab.propose(EntryKind.TXN, b"x")
+    driver.zab.time_proposals(driver.now)
+    driver.save()
+    driver.now += 7
+    for sid in (3, 1000):
+        driver.tell(sid, Ack(zxid))
+    acks = driver.zab.timings.acks
+    assert 1000 not in acks
+    assert acks[3].summary().total == 7
+
+
 def prove(driver: Driver, newcomer: int) -> int:
     """It has all there is; the entry that the leader proposes then, durable here and there."""
     before = driver.zab.log.last

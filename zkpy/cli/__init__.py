@@ -2,7 +2,7 @@
 
 A command's module is imported when it is called: `zkpy serve` starts no slower for
 what the others need.  The table of them is in `main`; `verbs`, `quotas`, `context`, `arguments`,
-`watches`, `requests` and `link` are the shell's, `shown` and `options` shared.
+`watches`, `requests` and `link` are the shell's, `shown`, `options` and `words` shared.
 """
 
 import sys

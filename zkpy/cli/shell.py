@@ -31,6 +31,7 @@ from kazoo.exceptions import (
     QuotaExceededError,
     ReconfigDisabledError,
     ReconfigInProcessError,
+    SessionClosedRequireSaslError,
     ThrottledOpError,
 )
 
@@ -57,6 +58,7 @@ _REFUSALS: Final[dict[type[Exception], str]] = {
     NewConfigNoQuorumError: "no quorum of the new voters is connected and synchronised",
     ReconfigDisabledError: "the servers do not have reconfigEnabled=true",
     ReconfigInProcessError: "another change of the members is in progress",
+    SessionClosedRequireSaslError: "clients have to authenticate here (--auth SCHEME:AUTH)",
     ThrottledOpError: "the server takes no writes just now, try again later",
     ConnectionLoss: "the connection was lost; the command may have been carried out",
 }

@@ -3,7 +3,7 @@
 Entries are not counted one by one: within an epoch their zxids have no gaps, so that the
 present leadership's are a difference, and those of earlier ones are added up as each ends.
 Nor is each of them timed: a stopwatch is on one entry until it has arrived, then on the
-last one that there is.
+next one that is proposed.
 """
 
 from dataclasses import dataclass, field

@@ -130,7 +130,7 @@ class Progress:
     chunks: int = 0
     chunks_acked: int = 0
     watch: Stopwatch | None = None
-    """Of its acks, once it is up to date."""
+    """Of its acks, once it is a member that is up to date."""
 
     def enter(self, stage: Stage) -> None:
         assert (self.stage, stage) in STAGES, f"from {self.stage} to {stage}"
@@ -208,9 +208,16 @@ class Leading:
         self._timed = last
         self._quorum_watch.start(last, window.committed, now)
         self._own_watch.start(last, window.saved, now)
-        for progress in self.progress.values():
-            if progress.watch is not None:
-                progress.watch.start(last, progress.acked, now)
+        for sid, progress in self.progress.items():
+            watch = progress.watch or self._maybe_watch(sid, progress)
+            if watch is not None:
+                watch.start(last, progress.acked, now)
+
+    def _maybe_watch(self, sid: int, progress: Progress) -> Stopwatch | None:
+        """Of members alone: anybody can be a guest, under any number, and figures are kept."""
+        if progress.up_to_date and sid in self.member.voters.everyone():
+            progress.watch = Stopwatch(self.member.timings.acks_of(sid))
+        return progress.watch
 
     @property
     def lag(self) -> int:
@@ -565,7 +572,6 @@ class Leading:
         has_all = progress.stage is Stage.STREAMING and progress.acked >= progress.target
         if has_all and self._is_proven(sid, progress):
             progress.up_to_date = True
-            progress.watch = Stopwatch(self.member.timings.acks_of(sid))
             self.member.send(sid, UpToDate(self.window.committed))
 
     def _is_proven(self, sid: int, progress: Progress) -> bool:
