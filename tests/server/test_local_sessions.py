@@ -47,6 +47,7 @@ def test_sessions_are_local_until_they_own_something(make: list[Members], tmp_pa
         client.stop()
     assert [each[0] for each in sessions(members)] == ["0", "0", "0"]
     again = members.connect(members.all[0].hosts)
+    again.sync("/app")
     assert again.get_children("/app/group") == []
 
 
