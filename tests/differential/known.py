@@ -11,8 +11,10 @@ import attrs
 
 from tests.differential.player import Line
 from tests.differential.trace import Ask
-from wire.codes import ErrorCode, OpCode, WatcherType
+from wire.codes import CreateMode, ErrorCode, OpCode, WatcherType
 from wire.records import ExistsRequest, MultiRequest, RemoveWatchesRequest
+
+_CREATE_FLAGS: Final = frozenset(map(int, CreateMode))
 
 
 @attrs.frozen
@@ -65,6 +67,17 @@ def _watch_of_another(theirs: Line, ours: Line) -> bool:
     return asked and (theirs.error, ours.error) == (0, ErrorCode.NO_WATCHER)
 
 
+def _unknown_flags(theirs: Line, ours: Line) -> bool:
+    """Neither did anything: one refused to read it, the other refused that operation."""
+    body = theirs.ask.body if theirs.ask is not None else None
+    if not isinstance(body, MultiRequest) or ours.what is None:
+        return False
+    flags = [getattr(record, "flags", 0) for _, record in body.ops]
+    refused = all(result[1] == OpCode.ERROR for result in ours.what[1])
+    unknown = any(each not in _CREATE_FLAGS for each in flags)
+    return unknown and refused and (theirs.error, ours.error) == (ErrorCode.MARSHALLING_ERROR, 0)
+
+
 KNOWN: Final[tuple[Known, ...]] = (
     Known(
         "exists asks for READ",
@@ -81,6 +94,11 @@ KNOWN: Final[tuple[Known, ...]] = (
         "checkWatches finds none but the connection's own watches",
         "ZooKeeper 3.8 can find another's, once there are persistent ones (ZOOKEEPER-4466)",
         _watch_of_another,
+    ),
+    Known(
+        "create with flags that do not exist, in a multi, is that operation's error",
+        "ZooKeeper 3.9 cannot read such a multi; 3.8 answers as zkpy does",
+        _unknown_flags,
     ),
 )
 UNREAD_EVENT: Final = "setWatches tells nothing of a znode that may not be read"
