@@ -25,7 +25,7 @@ BASE = {
     for name in "compiled config crc effects errors limits membership summary zxid".split()
 }
 CORE_SERVED = {"wire", "zkpy.state", "zkpy.zab", "zkpy.pipeline", "zkpy.replica"}
-ALL_BUT_TOP = BASE | CORE_SERVED | {"zkpy.storage", "zkpy.admin"}
+ALL_BUT_TOP = BASE | CORE_SERVED | {"zkpy.storage", "zkpy.admin", "zkpy.zookeeper"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "wire": {"cbor2"},
@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "zkpy.pipeline": {"zkpy.errors", "zkpy.zxid", "zkpy.limits", "zkpy.membership"}
     | {"wire", "zkpy.state", "zkpy.summary"},
     "zkpy.storage": {"zkpy.crc", "zkpy.errors", "zkpy.zxid", "zkpy.effects"},
+    "zkpy.zookeeper": {"wire", "zkpy.state", "zkpy.errors", "zkpy.zxid"},
     "zkpy.replica": {"zkpy.errors", "zkpy.zxid", "zkpy.effects", "zkpy.limits"}
     | {"zkpy.membership", "zkpy.summary"}
     | {"wire", "zkpy.state", "zkpy.zab", "zkpy.pipeline"},
@@ -46,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "zkpy.testing.realserver": ALL_BUT_TOP | {"zkpy.server", "zkpy.testing", "kazoo"},
     "zkpy.cli": BASE
     | {"wire", "zkpy.state", "zkpy.storage", "zkpy.server", "zkpy.admin", "zkpy.testing"}
-    | {"kazoo", "click"},
+    | {"zkpy.zookeeper", "kazoo", "click"},
     "zkpy.__main__": {"zkpy.cli"},
     "zkpy": set(),
     "recipes": {"kazoo"},

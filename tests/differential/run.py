@@ -4,9 +4,11 @@
 
 Every answer, Stat, error, event and their order is compared, and at the end of each
 trace the tree that it left.  A difference that `known.py` does not list ends the run
-with the shortest trace found that shows it.  ZooKeeper comes from Debian's package
-`zookeeper` (installed with apt-get where this runs as root), or from a directory of jars;
-where it cannot be had, one line says that the test was skipped.
+with the shortest trace found that shows it.  Then zkpy takes over what ZooKeeper holds, and
+hands it back (`zkpy import`, `zkpy export`), and the trees are compared once more.
+
+ZooKeeper comes from Debian's package `zookeeper` (installed with apt-get where this runs as
+root), or from a directory of jars; where it cannot be had, one line says that the test was skipped.
 """
 
 import argparse
@@ -26,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.differential import servers
 from tests.differential.duel import Difference, Duel, Unit, only, units_of
 from tests.differential.generator import generate
+from tests.differential.moving import move
 from tests.differential.trace import Step, size_of
 
 TRACE_REQUESTS: Final = 250
@@ -93,7 +96,14 @@ def run(scratch: Path, classes: str, options: argparse.Namespace) -> str:
     with both(scratch, classes) as (zookeeper, zkpy):
         recent = " 3.8." not in zookeeper.version()
         duel = Duel(zookeeper.port, zkpy.port, tells_event_zxids=recent)
-        return Run(duel).traces(options)
+        failure = Run(duel).traces(options)
+    # Whatever the traces left, of every kind of znode, is worth being taken over.
+    return failure or _report_move(move(scratch, scratch / zookeeper.name, classes, recent))
+
+
+def _report_move(failure: str) -> str:
+    print(failure or "taken over and handed back: the same tree")
+    return failure
 
 
 class Run:

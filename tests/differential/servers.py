@@ -94,22 +94,27 @@ def classpath(jars: Path | None) -> str | None:
     return str(DEBIAN_JAR) if DEBIAN_JAR.exists() else None
 
 
-def start_zookeeper(directory: Path, classes: str) -> Server:
+def start_zookeeper(directory: Path, classes: str, data: Path | None = None) -> Server:
+    """`data`: of a server that was there before; else a fresh directory."""
     options = [f"-Dzookeeper.{key}={value}" for key, value in (PROPERTIES | _JAVA_ONLY).items()]
     options.append(f"-D{_CHECK_INTERVAL}={PROPERTIES[_CHECK_INTERVAL]}")
-    return _start(
-        "zookeeper", directory, ["java", "-Xmx800m", *options, "-cp", classes, MAIN_CLASS]
-    )
+    command = ["java", "-Xmx800m", *options, "-cp", classes, MAIN_CLASS]
+    return _start("zookeeper", directory, command, data)
 
 
-def start_zkpy(directory: Path) -> Server:
+def start_zkpy(directory: Path, data: Path | None = None) -> Server:
     options = [word for key, value in PROPERTIES.items() for word in ("-D", f"{key}={value}")]
-    return _start("zkpy", directory, [sys.executable, "-m", "zkpy", "serve", *options])
+    return _start("zkpy", directory, [sys.executable, "-m", "zkpy", "serve", *options], data)
 
 
-def _start(name: str, directory: Path, command: list[str]) -> Server:
-    data = directory / name
-    data.mkdir()
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+
+
+def _start(name: str, directory: Path, command: list[str], data: Path | None) -> Server:
+    if data is None:
+        data = directory / name
+        data.mkdir()
     port = free_ports(1)[0]
     config = directory / f"{name}.cfg"
     config.write_text(_CONFIG.format(data=data, port=port))
@@ -120,6 +125,6 @@ def _start(name: str, directory: Path, command: list[str]) -> Server:
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+            env=environment(),
         )
     return Server(name, port, process, log)

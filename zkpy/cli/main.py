@@ -6,6 +6,7 @@ ZooKeeper's own main class is called, so that zkpy can stand in its place.
 
 import importlib
 import os
+from keyword import iskeyword
 from typing import Final
 
 import click
@@ -14,6 +15,8 @@ from zkpy import __version__
 
 COMMANDS: Final = {
     "ensemble": "zkpy.cli.ensemble",
+    "export": "zkpy.cli.transfer",
+    "import": "zkpy.cli.transfer",
     "init": "zkpy.cli.init",
     "log": "zkpy.cli.log",
     "reconfig": "zkpy.cli.reconfig",
@@ -23,7 +26,7 @@ COMMANDS: Final = {
     "simulate": "zkpy.cli.simulate",
     "snapshot": "zkpy.cli.snapshot",
 }
-"""Name -> module, which holds a click command under the same name."""
+"""Name -> module, which holds a click command under the same name, a keyword's with `_` behind."""
 
 
 class LazyGroup(click.Group):
@@ -36,7 +39,8 @@ class LazyGroup(click.Group):
         module = COMMANDS.get(cmd_name)
         if module is None:
             return None
-        command = getattr(importlib.import_module(module), cmd_name)
+        name = cmd_name + "_" * iskeyword(cmd_name)
+        command = getattr(importlib.import_module(module), name)
         assert isinstance(command, click.Command)
         return command
 

@@ -4,6 +4,7 @@ app.py          starts a server, runs it, stops it in order
 boot.py         the parts of it, from a Config and a data directory
 founding.py     by whose word a data directory comes to be, and when a start is refused
 recover.py      one member goes on alone, when the majority is lost for good
+transfer.py     a ZooKeeper's data taken over, and handed back
 driver.py       inputs -> core; once per pass of the loop its outputs -> the world
 clients.py      client connections: limits, back-pressure
 ensemble.py     the ties to the other members, as one thing

@@ -125,6 +125,10 @@ class QuotaTable:
             if path.endswith(_SUFFIX):
                 self._set_limits(path, tree)
 
+    def tell_all(self, tree: DataTree) -> None:
+        """Let every stats znode tell what was counted, in a tree that nobody has seen yet."""
+        self._tell(dict.fromkeys(self.quotas), tree, [])
+
     def _count(
         self, path: str, before: bytes | None, after: bytes | None, touched: dict[str, None]
     ) -> None:

@@ -58,6 +58,12 @@ def new(data: bytes | None, ephemeral_owner: int, zxid: int, time_ms: int) -> by
     return _NULL + stat if data is None else _INT.pack(length) + data + stat
 
 
+def restored(data: bytes | None, stat: bytes) -> bytes:
+    """A znode of which another server told: its data, and its packed Stat."""
+    assert len(stat) == STAT_BYTES, "a packed Stat has 68 bytes"
+    return (_NULL if data is None else _INT.pack(len(data)) + data) + stat
+
+
 def with_data(znode: bytes, data: bytes | None, version: int, zxid: int, time_ms: int) -> bytes:
     """The znode after a setData that leaves it at `version`."""
     length = 0 if data is None else len(data)

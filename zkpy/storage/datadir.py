@@ -192,7 +192,8 @@ def _refuse_foreign(fs: FileSystem, path: str, roots: list[str]) -> None:
     if zookeeper:
         raise StorageError(
             f"{path} holds the data of Apache ZooKeeper ({zookeeper[0]}/), "
-            "which has another format: choose an empty directory"
+            "which has another format: choose an empty directory; `zkpy import` takes over what is "
+            "in this one"
         )
     foreign = [n for n in names if not _OWN.fullmatch(n) and not _TOLERATED.fullmatch(n)]
     if foreign:
