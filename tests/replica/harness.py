@@ -37,6 +37,7 @@ class World:
         local_sessions: LocalSessionRules | None = None,
         leader_serves: bool = True,
         authenticator: Authenticator | None = None,
+        audited: bool = False,
         **limits: int,
     ) -> None:
         """With a `membership` that may change, `super:test` may change it."""
@@ -61,6 +62,7 @@ class World:
                 read_only_mode=read_only_mode,
                 local_sessions=local_sessions,
                 leader_serves=leader_serves,
+                audited=audited,
             ),
             recovered,
             rng=random.Random(7),

@@ -131,6 +131,9 @@ class FakeCore:
         asked, self.admin = self.admin, []
         return asked
 
+    def take_audit(self) -> list[str]:
+        return []
+
     def take_notices(self) -> list[str]:
         notices, self.notices = self.notices, []
         return notices

@@ -108,6 +108,21 @@ def serve(start: type[Process], directory: Path, *more: str) -> Process:
     return start("serve", "--port", "0", "--data-dir", str(directory), *more)
 
 
+def test_the_audit_log(start: type[Process], connect: type[KazooClient], tmp_path: Path) -> None:
+    server = serve(start, tmp_path, "-D", "audit.enable=true")
+    client = connect(server.hosts)
+    client.create("/a", b"top-secret-data")
+    assert server.end() == 0
+    audited = [
+        line.split(" INFO     ")[1].rstrip() for line in server.lines if "operation=" in line
+    ]
+    first, create, last = [line.split("\t") for line in audited]
+    assert first[1:] == ["operation=serverStart", "result=success"]
+    assert create[2:5] == ["ip=127.0.0.1", "operation=create", "znode=/a"]
+    assert last[1:] == ["operation=serverStop", "result=invoked"]
+    assert "top-secret-data" not in server.log
+
+
 def test_serves_kazoo_and_stops_at_once(
     start: type[Process], connect: type[KazooClient], tmp_path: Path
 ) -> None:

@@ -120,13 +120,14 @@ def describe_environment(view: ServerView) -> Answer:
         "os.name": uname.sysname,
         "os.arch": uname.machine,
         "os.version": uname.release,
-        "user.name": _find_user(),
+        "user.name": find_user(),
         "user.home": os.path.expanduser("~"),
         "user.dir": os.getcwd(),
     }
 
 
-def _find_user() -> str:
+def find_user() -> str:
+    """Under which this process runs."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user need not have a name

@@ -74,6 +74,8 @@ class Config:
     """`ensembleAuthName`: any, if there are none."""
     required_schemes: tuple[str, ...] = ()
     """`enforce.auth.schemes`, where that is enabled: clients have to authenticate with one."""
+    audit: bool = False
+    """`audit.enable`: changes that clients ask for are logged, with who asked."""
     extended_types: bool = False
     enforce_quota: bool = False
     read_only_mode: bool = False

@@ -32,6 +32,7 @@ SNAPSHOTS_RETAINED_MIN: Final = 3
 
 HONOURED: Final[dict[str, tuple[str, Parser]]] = {
     "4lw.commands.whitelist": ("four_letter_words", parse_words),
+    "audit.enable": ("audit", parse_property),
     "autopurge.purgeInterval": ("autopurge", parse_purge_interval),
     "autopurge.snapRetainCount": ("snapshots_retained", raised(SNAPSHOTS_RETAINED_MIN)),
     "clientPort": ("client_port", port),
@@ -103,7 +104,7 @@ TLS: Final = "TLS is not supported yet"
 SASL: Final = "SASL is not supported yet"
 METRICS: Final = "there is no HTTP server for metrics yet; `mntr` has them"
 HTTP: Final = "there is no HTTP server yet; four-letter words answer instead"
-AUDIT: Final = "there is no audit log yet"
+AUDIT: Final = "the audit log is zkpy's own"
 ENSEMBLE_PROVIDER: Final = "org.apache.zookeeper.server.auth.EnsembleAuthenticationProvider"
 """What `authProvider.N` may name besides classes of one's own: it is here, too."""
 
@@ -123,7 +124,6 @@ _REASONS: Final = {
         server.principal server.realm sessionRequireClientSASLAuth=false superUser
     """,
     HTTP: "admin.enableServer=false",
-    AUDIT: "audit.enable=false",
     "ACLs always hold": "skipACL=false",
     "ACLs are checked by the leader alone": "enableEagerACLCheck=false",
     "a client's address is that of its connection": """

@@ -2,6 +2,7 @@
 
 core.py        Replica: inputs with `now`, outputs as data
 clients.py     handshakes, requests, replies and events of this server's clients
+audit.py       who asked for which change, and what came of it
 links.py       their connections, and what is to be written to them
 local.py       the same with sessions that this server alone knows
 counts.py      what clients and sessions have met with

@@ -24,12 +24,14 @@ from zkpy.pipeline.optable import OPS, Op, Work, write_reply
 from zkpy.pipeline.reads import Reads
 from zkpy.pipeline.request import NO_NUMBER
 from zkpy.pipeline.watches import Firing, WatchTable
+from zkpy.replica.audit import Audit
 from zkpy.replica.counts import FRAME_HEAD, ServingCounts
 from zkpy.replica.links import ClientLink, LinkTable
 from zkpy.replica.office import Office
 from zkpy.replica.throttle import TokenBucket
 from zkpy.state.acl import AclList, allowed
 from zkpy.state.apply import Applied, ReplicatedState
+from zkpy.state.digest import Change
 
 _PASSWORD_NONE: Final = bytes(16)
 # Plain names for the hot path: looking up an enum's member costs as much as a whole check.
@@ -54,6 +56,7 @@ class Clients:
         limits: Limits,
         authenticator: Authenticator,
         wall_ms: int,
+        audit: Audit | None = None,
     ) -> None:
         self._server_id = server_id
         self._incarnation = incarnation
@@ -61,6 +64,8 @@ class Clients:
         self._bytes_max = limits.outstanding_bytes_max
         """Beyond so many on their way a request waits before it is looked at."""
         self._authenticator = authenticator
+        self.audit = audit
+        """None where nobody wants to know."""
         self._session_ids = _SessionIds(server_id, wall_ms)
         self.watches = WatchTable()
         self.links = LinkTable(limits.frame_bytes_max)
@@ -96,6 +101,8 @@ class Clients:
         self._office = office
         self._serving = serving
         self._read_only = read_only
+        if self.audit is not None:
+            self.audit.lose()
         self.gate = Gate(self._server_id, self._incarnation, self.gate.last_number)
         self._synced: deque[tuple[int, int]] = deque()
         self._finishing = False
@@ -315,8 +322,10 @@ class Clients:
         self.links.emit(link, reply)
 
     def _on_write(self, link: ClientLink, request: Request) -> None:
-        number = self.gate.admit_write(link, request)
         gate = self.gate
+        number = gate.admit_write(link, request)
+        if self.audit is not None:
+            self.audit.begin(number, link, request)
         header = TxnHeader(link.session, request.xid, gate.server, gate.incarnation, number, 0)
         # A reconfig may have to wait at the leader, and nothing sent behind it may overtake it.
         link.barred = request.opcode == _RECONFIG
@@ -560,6 +569,8 @@ class Clients:
 
     def refused(self, number: int, code: int) -> None:
         """Answered in its turn: what was sent before it may still be on its way."""
+        if self.audit is not None:
+            self.audit.refused(number)
         waiting = self.gate.take(number)
         if waiting is None:  # its connection is gone
             return
@@ -578,14 +589,18 @@ class Clients:
             firings = self.watches.trigger(applied.changes)
             if firings:
                 self._notify(firings, zxid, applied.lost_acls or {})
+        if self.audit is not None:
+            self.audit.applied(self.gate, header, applied)
         waiting = self.gate.match(header)
         if waiting is not None:
             self._answer_write(waiting, applied, zxid)
         if self._synced:
             self._finish_syncs()
 
-    def session_closed(self, session: int) -> None:
+    def session_closed(self, session: int, changes: list[Change]) -> None:
         """The session is gone; the reply, if its client asked for that, is out already."""
+        if self.audit is not None:
+            self.audit.session_closed(session, changes)
         link = self.links.by_session.get(session)
         if link is not None:
             self._close(link)

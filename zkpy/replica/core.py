@@ -34,6 +34,7 @@ from zkpy.errors import CorruptionError
 from zkpy.limits import Limits
 from zkpy.pipeline.auth import Authenticator
 from zkpy.pipeline.prepare import Rules
+from zkpy.replica.audit import Audit
 from zkpy.replica.clients import Clients
 from zkpy.replica.images import OwnImages, ReceivedImage, SentImages, load_state
 from zkpy.replica.leading import Leading
@@ -42,6 +43,7 @@ from zkpy.replica.local import LocalClients, LocalSessionRules
 from zkpy.replica.membership import MembershipRules, shown, version_of
 from zkpy.replica.office import Office
 from zkpy.replica.reading import Reading
+from zkpy.state.digest import Change
 from zkpy.zab.member import (
     SnapAborted,
     SnapAdopted,
@@ -82,6 +84,8 @@ class ReplicaOptions:
     """`leaderServes`: if not, a leader closes the connections of clients and takes no new ones."""
     local_sessions: LocalSessionRules | None = None
     """`localSessionsEnabled`: None if every session is replicated."""
+    audited: bool = False
+    """`audit.enable`: see `take_audit`."""
 
 
 class Replica:
@@ -157,6 +161,7 @@ class Replica:
             options.limits,
             options.authenticator,
             self._wall_clock(),
+            Audit() if options.audited else None,
         )
         if options.local_sessions is None:
             return Clients(*arguments)
@@ -197,6 +202,14 @@ class Replica:
         notices = self.clients.notices
         taken = notices[:]
         notices.clear()
+        return taken
+
+    def take_audit(self) -> list[str]:
+        """Lines of the audit log since the last call; none unless it is `audited`."""
+        audit = self.clients.audit
+        if audit is None or not audit.lines:
+            return []
+        taken, audit.lines = audit.lines, []
         return taken
 
     def overloaded(self, link: int) -> bool:
@@ -452,9 +465,9 @@ class Replica:
         zxid = entry.zxid
         if entry.kind == _TXN:
             header, txn = self._office.decoded(entry)
-            self._apply_txn(zxid, header, txn)
+            changes = self._apply_txn(zxid, header, txn)
             if type(txn) is CloseSessionTxn:
-                self.clients.session_closed(header.session)
+                self.clients.session_closed(header.session, changes)
         elif entry.kind != _CONFIG or not self._apply_voters(entry):
             self.state.apply_other(zxid)
         if not zxid % DIGEST_INTERVAL:
@@ -463,10 +476,11 @@ class Replica:
             self._check_digest(zxid, self._recorded.pop(zxid, None))
             self._check_digest(zxid, self.zab.digests.pop(zxid, None))
 
-    def _apply_txn(self, zxid: int, header: TxnHeader, txn: Txn) -> None:
+    def _apply_txn(self, zxid: int, header: TxnHeader, txn: Txn) -> list[Change]:
         applied = self.state.apply(zxid, header, txn)
         self._office.applied(zxid, header, txn, applied.changes)
         self.clients.applied(zxid, header, applied)
+        return applied.changes
 
     def _apply_voters(self, entry: Entry) -> bool:
         """Show a new configuration to clients, if that set has one to be shown."""

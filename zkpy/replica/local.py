@@ -32,6 +32,7 @@ from zkpy.pipeline.auth import Authenticator
 from zkpy.pipeline.expiry import SessionExpiry
 from zkpy.pipeline.prepare import PASSWORD_BYTES, makes_ephemeral
 from zkpy.pipeline.request import NO_NUMBER
+from zkpy.replica.audit import Audit
 from zkpy.replica.clients import Clients
 from zkpy.replica.links import ClientLink
 from zkpy.replica.office import Office
@@ -68,6 +69,7 @@ class LocalClients(Clients):
         limits: Limits,
         authenticator: Authenticator,
         wall_ms: int,
+        audit: Audit | None = None,
         *,
         rules: LocalSessionRules,
         rng: random.Random,
@@ -77,7 +79,7 @@ class LocalClients(Clients):
         self._local: dict[int, _Local] = {}
         self._upgrading: dict[int, _Local] = {}
         """Whose createSession is neither applied here nor known to be lost."""
-        super().__init__(server_id, incarnation, state, limits, authenticator, wall_ms)
+        super().__init__(server_id, incarnation, state, limits, authenticator, wall_ms, audit)
         self._expiry = SessionExpiry(self._limits.tick_ms)
 
     @property
@@ -206,6 +208,8 @@ class LocalClients(Clients):
     def _write_locally(self, link: ClientLink, request: Request) -> None:
         gate = self.gate
         number = gate.admit_local_write(link, request)
+        if self.audit is not None:
+            self.audit.begin(number, link, request)
         header = TxnHeader(link.session, request.xid, gate.server, gate.incarnation, number, 0)
         link.barred = request.opcode == _RECONFIG  # as of any session
         self._office.submit(header, request.opcode, request.body, link.identities)

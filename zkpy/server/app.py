@@ -25,7 +25,7 @@ from typing import Final, Protocol
 
 import zkpy
 from zkpy.admin import fourletter
-from zkpy.admin.commands import ConnectionView, ServerView
+from zkpy.admin.commands import ConnectionView, ServerView, find_user
 from zkpy.admin.metrics import Metrics
 from zkpy.compiled import COMPILED
 from zkpy.config import LOOPBACK, ClientAddress, Config
@@ -54,6 +54,7 @@ from zkpy.storage.uring import KernelSync
 from zkpy.zab.quorum import VoterSet
 
 log = logging.getLogger("zkpy.server")
+audit_log = logging.getLogger("zkpy.audit")
 
 SWITCH_S: Final = 0.0002
 """How long the log's thread waits for a busy loop to let it run.  Python's 5 ms is many times
@@ -167,6 +168,8 @@ class Server:
             answer=self._answer,
             on_halt=self._halt,
         )
+        if config.audit:
+            self.driver.audit = audit_log.info
         self._log_disk = LogDisk(
             disk,
             loop,
@@ -237,7 +240,12 @@ class Server:
         await self._listen()
         voters = self._ensemble.voters if self._ensemble is not None else None
         log.info("%s", banner(self.config, self.address, voters))
+        self._audit_own("serverStart", "success")
         self.listening.set()
+
+    def _audit_own(self, operation: str, result: str) -> None:
+        if self.driver.audit is not None:
+            self.driver.audit(f"user={find_user()}\toperation={operation}\tresult={result}")
 
     async def _listen(self) -> None:
         try:
@@ -255,6 +263,7 @@ class Server:
         for each in (signal.SIGTERM, signal.SIGINT):
             self._loop.remove_signal_handler(each)
         log.info("stopping: %s", signal.Signals(number).name)
+        self._audit_own("serverStop", "invoked")
         self._finish(EXIT_STOPPED)
 
     def _finish(self, code: int) -> None:

@@ -149,6 +149,7 @@ def build_replica(config: Config, recovered: Recovered) -> Replica:
         read_only_mode=config.read_only_mode,
         leader_serves=config.leader_serves,
         local_sessions=local_session_rules(config),
+        audited=config.audit,
     )
     return Replica(options, recovered, rng=entropy(), wall_clock=wall_ms, now=monotonic_ms())
 

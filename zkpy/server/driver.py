@@ -63,6 +63,7 @@ class Core(Protocol):
     def reset_counts(self) -> None: ...
     def take_admin(self) -> Iterable[tuple[int, str]]: ...
     def take_notices(self) -> Iterable[str]: ...
+    def take_audit(self) -> Iterable[str]: ...
 
 
 class Link(Protocol):
@@ -132,6 +133,8 @@ class Driver:
         self._deadline: int | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
+        self.audit: Callable[[str], None] | None = None
+        """Takes the lines of the audit log, where there is one."""
         self.after_pass: Callable[[], None] | None = None
         """Called after every pass while it is set: start-up waits for the core with it."""
         self.ensemble: Others | None = None
@@ -291,6 +294,9 @@ class Driver:
             log.error("%s", ready.alarm)
         for notice in self._core.take_notices():
             log.info("%s", notice)
+        if self.audit is not None:
+            for line in self._core.take_audit():
+                self.audit(line)
         if self._held:
             self._release()
         assert self.ensemble is not None or not (ready.peers or ready.votes)
