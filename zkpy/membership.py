@@ -297,8 +297,8 @@ def _change_by_steps(current: Configuration, joining: str, leaving: str) -> Conf
     if not current.by_majority:
         raise ValueError("with groups or weights all members have to be named")
     servers = dict(current.servers)
-    for text in filter(None, leaving.split(",")):
-        servers.pop(_number(text), None)
+    for sid in parse_leaving(leaving):
+        servers.pop(sid, None)  # ZooKeeper takes one that is no member, too
     for text in filter(None, joining.split(",")):
         spec = _parse_joiner(text)
         for other in servers.values():
@@ -306,6 +306,11 @@ def _change_by_steps(current: Configuration, joining: str, leaving: str) -> Conf
                 _check_apart(spec, other)
         servers[spec.server_id] = spec
     return Configuration.of(servers.values())
+
+
+def parse_leaving(text: str) -> list[int]:
+    """The ids of a reconfig's list of leaving servers."""
+    return [_number(each) for each in text.split(",") if each]
 
 
 def _parse_joiner(text: str) -> ServerSpec:

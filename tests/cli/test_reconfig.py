@@ -197,7 +197,7 @@ def test_it_is_done(run: Run) -> None:
     assert run.shell("config", "-c").output == f"{version[1]} {run.hosts},127.0.0.1:9\n"
     changed = run("--add", OBSERVER.replace(":7:", ":70:"), "--from-version", version[1])
     assert "change: server.2 was 127.0.0.1:7:8" in changed.output and changed.exit_code == 0
-    gone = run("--remove", "2,5")
+    gone = run("--remove", "2")
     assert gone.exit_code == 0
     assert "change: server.2, an observer, leaves" in gone.output
 
@@ -207,6 +207,7 @@ def test_it_is_done(run: Run) -> None:
     [
         (["--add", VOTER], "no quorum of the new voters is connected and synchronised"),
         (["--remove", "1"], "0 voters would be left"),
+        (["--remove", "1,5"], "0 voters would be left"),
         (["--add", "3=somewhere"], "host:quorum-port:election-port"),
         (["--add", "300=h:1:2;3"], "server ids go from 0 to 255"),
         (["--add", OBSERVER, "--from-version", "5"], "not 5"),
@@ -217,6 +218,18 @@ def test_what_is_refused(run: Run, words: list[str], why: str) -> None:
     assert refused.exit_code == 1
     assert "refused: " in refused.output and why in refused.output
     assert "done" not in refused.output
+
+
+@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+def test_who_is_no_member_cannot_leave(run: Run, words: tuple[str, ...]) -> None:
+    """ZooKeeper makes a new version without a change, and so does the server."""
+    before = run.shell("config").output
+    refused = run("--remove", "5", *words)
+    assert refused.exit_code == 1
+    assert refused.output == "refused: server.5 is no member: members are 1\n"
+    assert run.shell("config").output == before
+    done = run.shell("reconfig", "-remove", "5")
+    assert done.exit_code == 0 and done.output != before
 
 
 def test_who_may(run: Run) -> None:

@@ -174,12 +174,16 @@ def carry_out(client: KazooClient, wish: Wish, expected: int, dry_run: bool) -> 
 
 
 def plan(now: Configuration, wish: Wish) -> Configuration:
-    """Refusal for whatever a server would refuse without looking around."""
+    """Refusal for whatever a server would refuse without looking around, and for a mistake that
+    it would not: one who leaves and is no member makes a new version, and changes nothing."""
     try:
         new = membership.change(now, wish.joining, wish.leaving, wish.members, 1)
         membership.check_ids(new)
     except ValueError as why:
         raise Refusal(str(why)) from None
+    for sid in membership.parse_leaving(wish.leaving):
+        if sid not in now.servers:
+            raise Refusal(f"server.{sid} is no member: members are {listed(sorted(now.servers))}")
     return new
 
 
