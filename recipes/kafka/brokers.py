@@ -66,15 +66,14 @@ class BrokerRegistration(Worker):
             raise SomebodyElse(self.path, rival)
 
     def stop(self, timeout_s: float | None = LEAVE_S) -> None:
-        """And take the registration away; if there is no connection so soon, the session's end does
-        that.  A `start` that still waits, in another thread, comes back too."""
+        """And take the registration away; if that is not done so soon, the session's end does it.
+        A `start` that still waits, in another thread, comes back too."""
         self.leave(self._deregister, timeout_s)
         self._set_epoch(None, self.losses)
 
-    def _deregister(self) -> None:
+    def _deregister(self, zk: Znodes) -> None:
         """Behind a sync: a create whose answer was lost is seen."""
         self._set_epoch(None, self.losses)
-        zk = Znodes(self.client)
         zk.sync(self.path)
         zk.remove_own(self.path)
 

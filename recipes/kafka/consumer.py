@@ -55,6 +55,7 @@ from recipes.kafka.znodes import (
     UNKNOWN_OUTCOME,
     Worker,
     Znode,
+    Znodes,
     chunks,
     log,
 )
@@ -104,9 +105,9 @@ class Consumer(Worker):
     ) -> None:
         """`calm_s` is waited between a change and what follows, so that many at once are one.
 
-        `on_revoked` is called before partitions are released, to commit what was done, by `stop`
-        too, in its thread, if there is a connection; what it raises is logged, and they are
-        released.  `on_lost` in kazoo's thread, when there is nothing to be done any more.
+        `on_revoked` is called before partitions are released, to commit what was done, for `stop`
+        too, in a thread of this consumer, if there is a connection; what it raises is logged, and
+        they are released.  `on_lost` in kazoo's thread, when there is nothing to be done any more.
         """
         if any(streams < 1 for streams in subscription.streams.values()):
             raise ValueError("a topic has one stream at least")
@@ -155,24 +156,23 @@ class Consumer(Worker):
         return bool(self.client.connected)
 
     def stop(self, timeout_s: float | None = LEAVE_S) -> None:
-        """Give all back, and leave.  A connection is waited for so long; without one, the session's
-        end does that.  One that breaks in the middle is waited for without a bound, since what
-        was begun, such as a commit in `on_revoked`, is not broken off."""
+        """Give all back, and leave: in so many seconds at most, None for as long as it takes.
+
+        What is not given back by then, since the connection broke for example, stays until the
+        end of the session; another `stop` tries it again.  A request that had been asked for, such
+        as that of a commit in `on_revoked`, may be carried out later; none follows it."""
         self.leave(self._resign, timeout_s)
         with self._lock:
             self._owned = {}
 
-    def _resign(self) -> None:
-        """Behind a sync: a claim whose answer was lost is seen.  The thread has ended, and what
-        follows is not to be broken off."""
-        self._stopping.clear()
-        try:
-            self.zk.sync(paths.CONSUMERS)
-            self._give_back(list(self.owned))
-            self._clear_up({})
-            self.zk.remove_own(self.path)
-        finally:
-            self._stopping.set()
+    def _resign(self, zk: Znodes) -> None:
+        """Behind a sync: a claim whose answer was lost is seen.  The thread has ended, so it is we
+        who use `self.zk`, and it is not to be broken off by the stop."""
+        self.zk = zk
+        zk.sync(paths.CONSUMERS)
+        self._give_back(list(self.owned))
+        self._clear_up({})
+        zk.remove_own(self.path)
 
     # Offsets.
 
@@ -209,7 +209,7 @@ class Consumer(Worker):
 
     def offset(self, where: TopicPartition) -> int | None:
         """What was committed last, by whomever."""
-        found = self.zk.read(paths.offset(self.group, where))
+        found = Znodes(self.client).read(paths.offset(self.group, where))  # also after a stop
         return decode_offset(found.data) if found is not None and found.data else None
 
     # The loop.

@@ -147,17 +147,16 @@ class Controller(Worker):
                 self._refuse(self._take_news()[1])
 
     def stop(self, timeout_s: float | None = LEAVE_S) -> None:
-        """Stand no more, and give the office up; if there is no connection so soon, the session's
-        end does that."""
+        """Stand no more, and give the office up; if that is not done so soon, the session's end
+        does it."""
         self.leave(self._vacate, timeout_s)
         self.office = None
 
-    def _vacate(self) -> None:
+    def _vacate(self, zk: Znodes) -> None:
         """Also an office that was won without an answer, which a sync lets us see."""
         self.office = None
         if self._tried is None:
             return
-        zk = Znodes(self.client)
         zk.sync(paths.CONTROLLER)
         found = zk.read(paths.CONTROLLER)
         if found is not None and decode_controller(found.data).broker_id == self.broker_id:

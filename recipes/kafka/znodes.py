@@ -11,6 +11,7 @@ step looks at what is, not at what woke it, and may be run once too often withou
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from typing import Any, Final
 
 import attrs
@@ -24,7 +25,7 @@ from kazoo.exceptions import (
     SessionExpiredError,
 )
 from kazoo.protocol.states import KazooState
-from kazoo.retry import KazooRetry
+from kazoo.retry import InterruptedError, KazooRetry
 
 from recipes.base import TimeUp, Wait, raise_first
 
@@ -61,16 +62,31 @@ class Znode:
 
 
 class Znodes:
-    """Reads and transactions over one client."""
+    """Reads and transactions over one client, until `close`."""
 
     def __init__(self, client: KazooClient, stopping: Callable[[], bool] = bool) -> None:
         self.client = client
         self._stopping = stopping
+        self._closed = False
+
+    def close(self) -> None:
+        """Send nothing more, also not what an answer that is waited for leads to: InterruptedError
+        instead."""
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InterruptedError("nothing more is to be sent")
 
     def _again(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """InterruptedError when it is to stop, and not connected."""
+        self._check_open()
         retry = KazooRetry(
-            max_tries=-1, delay=0.02, max_delay=0.5, ignore_expire=False, interrupt=self._stopping
+            max_tries=-1,
+            delay=0.02,
+            max_delay=0.5,
+            ignore_expire=False,
+            interrupt=lambda: self._closed or self._stopping(),
         )
         return retry(call, *args, **kwargs)
 
@@ -120,6 +136,7 @@ class Znodes:
 
     def commit(self, transaction: TransactionRequest) -> list[Any]:
         """Results, of which some are exceptions if it was refused; ConnectionLoss: who knows."""
+        self._check_open()
         return list(transaction.commit())
 
     def ensure(self, path: str) -> None:
@@ -178,6 +195,7 @@ class Znodes:
 
     def delete_once(self, path: str) -> None:
         """Never sent again: the second one could meet what somebody else has made meanwhile."""
+        self._check_open()
         try:
             self.client.delete(path)
         except NoNodeError:
@@ -220,6 +238,8 @@ class Worker:
         self._awake = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._leaver: threading.Thread | None = None
+        """Gives back what is ours, after the other's end."""
 
     # For subclasses.
 
@@ -236,9 +256,10 @@ class Worker:
 
     def start(self) -> None:
         """Also once more, after a stop.  RuntimeError while it runs."""
-        if self._thread is not None and self._thread.is_alive():
+        if any(each.is_alive() for each in self._threads()):
             raise RuntimeError(f"{self.name} runs already, or has not come to its end yet")
         self._stopping.clear()
+        self.zk = Znodes(self.client, self.is_stopping)
         self.client.add_listener(self._listen)
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self._awake.set()
@@ -248,28 +269,54 @@ class Worker:
         """The thread has ended afterwards; what it wrote stays."""
         self._end(None)
 
+    def _threads(self) -> list[threading.Thread]:
+        return [each for each in (self._thread, self._leaver) if each is not None]
+
     def _end(self, timeout_s: float | None) -> bool:
-        """Whether the thread has ended in time: without a connection, its request may wait."""
+        """Whether the threads have ended in time: without a connection, a request may wait."""
         self._stopping.set()
         self._awake.set()
         self.client.remove_listener(self._listen)
         self.on_stop()
-        if self._thread is None or self._thread is threading.current_thread():
-            return True
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        others = [each for each in self._threads() if each is not threading.current_thread()]
+        for each in others:
+            each.join(timeout_s)
+        return not any(each.is_alive() for each in others)
 
-    def leave(self, give_back: Callable[[], None], timeout_s: float | None) -> None:
+    def leave(self, give_back: Callable[[Znodes], None], timeout_s: float | None) -> None:
         """Stop, and give back what is ours, for the session may live on without this worker, and
-        all that it has with it.  A connection is waited for, so many seconds; after them, or if the
-        client is stopped, the end of the session does it."""
+        all that it has with it.  That takes so many seconds at most, whatever the connection does;
+        what is left after them, or if the client is stopped, goes with the session.
+
+        In a thread of its own, since a request waits for its answer as long as there is no
+        connection.  Its answer, should it come later, leads to nothing more."""
+        zk, its_wait = Znodes(self.client), Wait(self.client)
         try:
             with Wait(self.client, timeout_s) as wait:
                 if not self._end(timeout_s):
                     raise TimeUp
-                wait.persist(give_back)
+                given = self._begin_leaving(its_wait, lambda: give_back(zk))
+                given.add_done_callback(wait.wake)
+                wait.until(given.done)
+                given.result()
         except (TimeUp, ConnectionClosedError) as why:
+            zk.close()
+            its_wait.cancel()
             log.info("%s: left to the end of its session: %r", self.name, why)
+
+    def _begin_leaving(self, wait: Wait, give_back: Callable[[], None]) -> "Future[None]":
+        given: Future[None] = Future()
+
+        def run() -> None:
+            try:
+                with wait:
+                    given.set_result(wait.persist(give_back))
+            except Exception as why:  # whoever waits for it has it, or has given up
+                given.set_exception(why)
+
+        self._leaver = threading.Thread(target=run, name=f"{self.name} leaving", daemon=True)
+        self._leaver.start()
+        return given
 
     def wake(self, *_: object) -> None:
         """Also a watch, and so called in kazoo's thread."""

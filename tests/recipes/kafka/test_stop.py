@@ -108,6 +108,36 @@ def test_it_does_not_wait_for_ever(scene: Scene) -> None:
     scene.made.stop()
 
 
+@pytest.mark.parametrize("at", [1, 2])
+def test_nor_if_the_connection_breaks_in_the_middle(scene: Scene, at: int, spawn: Spawn) -> None:
+    """Another stop takes away what the first one did not."""
+    stop_meeting(Fault(at, do=Link.refuse), scene, spawn)
+    assert scene.left() == list(scene.kind.left)
+    scene.proxy.admit()
+    scene.made.stop(None)
+    assert scene.left() == []
+
+
+def test_what_was_not_given_back_in_time_is_left_alone_later(scene: Scene, spawn: Spawn) -> None:
+    """It may belong by then to another of the same name in the same session."""
+    stop_meeting(Fault(1, do=Link.refuse), scene, spawn)
+    leaver = scene.made._leaver
+    assert leaver is not None
+    scene.proxy.admit()
+    leaver.join(LIMIT_S)
+    assert not leaver.is_alive()
+    assert scene.left() == list(scene.kind.left)
+
+
+def stop_meeting(fault: Fault, scene: Scene, spawn: Spawn) -> None:
+    """Stopped, in vain, with that fault; again, with more time, if there was too little for it."""
+    timeout_s = 0.2
+    scene.proxy.arm(fault)
+    while not fault.met.is_set():
+        spawn(scene.made.stop, timeout_s).result(LIMIT_S)
+        timeout_s *= 2
+
+
 def test_nor_for_a_request_that_waits(scene: Scene, spawn: Spawn) -> None:
     fault = scene.proxy.arm(Fault(1, do=Link.refuse))
     if isinstance(scene.made, Controller):
