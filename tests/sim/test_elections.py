@@ -185,6 +185,36 @@ def test_t_roll_1_an_epoch_runs_out_of_zxids_under_continuous_writes() -> None:
 
 
 @pytest.mark.parametrize("window_bytes", [1 << 20, 1000], ids=["diff", "snap"])
+def test_t_ro_2_who_was_removed_serves_no_reads_either(window_bytes: int) -> None:
+    """It learns of it while it is synchronised, and may serve reads alone since it was cut off."""
+    stage = begin(
+        "client a leader super",
+        "ask a create /x one",
+        voters=4,
+        reconfig=1,
+        read_only=1,
+        window_bytes=window_bytes,
+    )
+    server = followers_of(stage)[0]
+    member = stage.ensemble.members[server]
+    play(stage, "run 300ms", f"isolate {server}", "run 3s")
+    reader = Raw(stage, -9, server, lambda raw: raw.connect(read_only=True))
+    run(stage, 100 * MS)
+    assert reader.granted is not None and reader.granted.read_only
+    said = play(stage, f"ask a reconfig -{server}", *(f"ask a set /x {i}" for i in range(12)))
+    assert "version=" in said[0]
+    play(stage, "heal", "run 3s")
+    assert member.replica.zab.is_left_out and not reader.socket.open
+    again = Raw(stage, -9, server, lambda raw: raw.connect(read_only=True))
+    run(stage, 100 * MS)
+    assert again.granted is None and not again.socket.open
+    play(stage, f"isolate {server}", "run 3s")
+    cut_off = Raw(stage, -9, server, lambda raw: raw.connect(read_only=True))
+    run(stage, 100 * MS)
+    assert cut_off.granted is None and not cut_off.socket.open
+
+
+@pytest.mark.parametrize("window_bytes", [1 << 20, 1000], ids=["diff", "snap"])
 def test_t_ro_1_serving_reads_alone_touches_neither_log_nor_epochs(window_bytes: int) -> None:
     """3526, 4352: a member without a quorum serves those who ask for no more than reads; what it
     is sent when it comes back depends on its log alone."""

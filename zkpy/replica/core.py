@@ -332,14 +332,15 @@ class Replica:
             self._office.touched(sid, payload)
         self._office.progress()
 
-    def _office_key(self) -> tuple[object, int | None, int, bool]:
+    def _office_key(self) -> tuple[object, int | None, int, bool, bool]:
         """With another one it is another office, and clients have to begin anew.
 
         A change of voters that makes an observer of a follower, or the other way round, is none:
-        it serves as before, and the one who asked for it may be waiting here.
+        it serves as before, and the one who asked for it may be waiting here.  One that leaves this
+        member out is, also where it serves nobody yet: it may have begun to serve reads alone.
         """
         zab = self.zab
-        return _OFFICES[zab.role], zab.leader, zab.epoch, zab.serving
+        return _OFFICES[zab.role], zab.leader, zab.epoch, zab.serving, zab.is_left_out
 
     def _enter_office(self) -> None:
         self._entered = self._office_key()
@@ -350,7 +351,7 @@ class Replica:
         role = self.zab.role if serving else Role.LOOKING
         self._office = _OFFICES[role](self)
         self._office.set_low_space(self.low_space)
-        hidden = self._diverged or self.zab.is_left_out
+        hidden = self._diverged or self.zab.is_left_out or self.zab.is_removed
         if serving or hidden or not self.options.read_only_mode:
             self._idle_since = None
         elif self._idle_since is None:

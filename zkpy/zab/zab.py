@@ -517,6 +517,11 @@ class Zab:
         return self._named
 
     @property
+    def is_removed(self) -> bool:
+        """Whether the configuration in force, if there is one, does not name this member."""
+        return self.options.named_only and not self.named and self.configured.version > 0
+
+    @property
     def is_left_out(self) -> bool:
         """A learner that the configuration does not name, and that serves nobody for that."""
         learning = self._learning
