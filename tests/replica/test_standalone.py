@@ -565,6 +565,22 @@ def test_restart_brings_everything_back(world: World, client: Client) -> None:
     assert back.create("/s-", flags=2).body == records.CreateResponse("/s-0000000003")
 
 
+def test_a_session_keeps_the_time_out_that_is_in_the_log(world: World, client: Client) -> None:
+    """Of what it asks for when it comes back, the next leader would know nothing."""
+    client.create("/e", flags=1)
+    granted = client.granted
+    back = world.connect(
+        session_id=granted.session_id, password=granted.password, timeout_ms=40_000
+    )
+    assert (back.granted.timeout_ms, back.granted.session_id) == (10_000, granted.session_id)
+    world.replica.client_down(back.link, world.now)
+    witness = world.connect(timeout_ms=40_000)
+    world.advance(9_900)
+    assert witness.get("/e").error == 0
+    world.advance(2_200)  # in the next tick at the latest
+    assert witness.get("/e").error == ErrorCode.NO_NODE
+
+
 def test_a_log_that_leads_to_another_tree_is_not_served(world: World, client: Client) -> None:
     client.create("/a")
     client.create("/b")
