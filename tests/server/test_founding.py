@@ -1,13 +1,14 @@
 """Whose data may be that of which ensemble."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from zkpy.config import Config, parse, read_properties
-from zkpy.effects import Identity, Recovered
+from zkpy.effects import Entry, EntryKind, Identity, Recovered, WriteIdentity
 from zkpy.errors import ConfigError
-from zkpy.server.founding import forget, mark_seed, refuse_standalone_past
+from zkpy.server.founding import forget, mark_seed, plant, refuse_standalone_past
 from zkpy.zab.quorum import VoterSet
 
 ALONE = VoterSet.of([1])
@@ -18,6 +19,11 @@ LINES = ("server.1=a:1:2", "server.2=b:1:2", "server.3=c:1:2")
 def read(directory: Path, *lines: str) -> Config:
     text = "\n".join((f"dataDir={directory}", "clientPort=2181", *lines))
     return parse(read_properties(text, "zoo.cfg"), "zoo.cfg", 1)
+
+
+def in_log(recovered: Recovered, voters: VoterSet) -> Recovered:
+    recovered.entries.append(Entry(voters.version, int(EntryKind.CONFIG), voters.encode(), 0))
+    return recovered
 
 
 def held(voters: VoterSet, founding: bool = False) -> Recovered:
@@ -38,6 +44,41 @@ def test_a_server_that_was_alone_is_no_member_by_lines(tmp_path: Path) -> None:
     forget(config, held(THREE))
     with pytest.raises(ConfigError):
         refuse_standalone_past(config, held(ALONE))
+
+
+JOINT = ALONE.join(THREE.members, b"").at(7)
+"""Proposed by 1, when it was alone."""
+
+
+def test_a_change_that_the_log_has_lost_was_none(tmp_path: Path) -> None:
+    """The record was ahead of it, at a power cut; what is in force is the set before."""
+    known = held(ALONE).identity
+    assert known is not None
+    identity = replace(known, proposed_voters=JOINT.encode())
+    with pytest.raises(ConfigError):
+        refuse_standalone_past(read(tmp_path, *LINES), Recovered(identity))
+    refuse_standalone_past(read(tmp_path, *LINES), Recovered(identity, image_zxid=7))
+
+
+def test_a_change_that_the_record_does_not_have_yet_is_one(tmp_path: Path) -> None:
+    """The power was cut between the log's write and the record's."""
+    refuse_standalone_past(read(tmp_path, *LINES), in_log(held(ALONE), JOINT))
+    shrunk = in_log(in_log(held(ALONE), JOINT), DECIDED)
+    refuse_standalone_past(read(tmp_path, *LINES), shrunk)
+
+
+def test_a_copy_of_a_seed_without_its_mark_may_be_marked_again(tmp_path: Path) -> None:
+    """So may one whose making was broken off."""
+    config, voters = read(tmp_path, *LINES), VoterSet.of([1])
+    planted = plant(config, Recovered(), voters, bytes(16))
+    assert planted.steps is not None
+    (step,) = planted.steps.steps
+    assert isinstance(step, WriteIdentity)
+    with pytest.raises(ConfigError, match="zkpy init --seed"):
+        refuse_standalone_past(config, Recovered(step.identity))
+    assert plant(config, Recovered(step.identity), voters, bytes(16)).steps is None
+    mark_seed(config)
+    refuse_standalone_past(config, Recovered(step.identity))
 
 
 def test_one_that_is_to_observe_others_is_none_either(tmp_path: Path) -> None:

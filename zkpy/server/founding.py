@@ -21,6 +21,7 @@ from zkpy.effects import DiskBatch, Identity, Recovered, WriteIdentity
 from zkpy.errors import ConfigError, StorageError
 from zkpy.storage import OsFileSystem
 from zkpy.storage.fs import join, write_new
+from zkpy.zab.member import recovered_voters
 from zkpy.zab.quorum import VoterSet
 from zkpy.zxid import show
 
@@ -75,13 +76,25 @@ def refuse_standalone_past(config: Config, recovered: Recovered) -> None:
     Who votes is in its log, and that is it alone: it would go on as it was, while the others,
     which are empty, found an ensemble without it, or learn from it and count for nothing.
     A reconfig says who votes, however few; and so does the mark.
+
+    Where a set of one came from need not be recorded, since there are four ways to one:
+
+    - a server founded it alone, for its zoo.cfg named no other voter: what is refused here;
+    - a reconfig left one voter: that set bears the zxid of what decided on it, wherever it is
+      kept, in the log, the record and a leader's image (but those of format 1, written before
+      there were marks);
+    - `zkpy init --seed` and `zkpy recover` make one, and leave the mark.  A crash before the mark
+      is made, or a copy of the directory without it, is refused, and may be marked then;
+    - a set that is proposed and taken back, by a log that is cut: the one before it is in force
+      again, and is one of these.  So it is the set in force that is asked for: the record may
+      be ahead of a cut log, and is behind the log for as long as a power cut may fall between.
     """
     identity = recovered.identity
     voting = [spec for spec in config.servers if not spec.observer]
     others = [f"server.{each.server_id}" for each in voting if each.server_id != config.server_id]
     if identity is None or identity.founding or not others:
         return
-    voters = VoterSet.decode(identity.proposed_voters)
+    voters = recovered_voters(identity, recovered.image_zxid, recovered.entries)[-1]
     changed = voters.joint or voters.decided
     if changed or voters.voters() != [config.server_id] or has_mark(config, SEED):
         return
