@@ -185,8 +185,11 @@ class FakeDisk:
         self.calls.append("slice")
         self.sliced.set()
 
-    def give_up_slices(self) -> None:
-        self.calls.append("given up")
+    def has_next_segment(self) -> bool:
+        return False
+
+    def stop_preparing(self) -> None:
+        self.calls.append("stopped")
         self.sliced.set()
 
     def image_step(self, step: ImageStep) -> int | None:

@@ -440,7 +440,7 @@ def test_slices_of_the_next_segment_are_written_beside_where_there_is_room(
     play(scene)
 
 
-def test_little_room_has_the_next_segment_given_up(play: Play) -> None:
+def test_with_little_room_no_more_of_the_next_segment_is_prepared(play: Play) -> None:
     async def scene() -> None:
         async with Bench() as bench:
             bench.server._set_low_space(True)
@@ -450,7 +450,7 @@ def test_little_room_has_the_next_segment_given_up(play: Play) -> None:
                 ("low_space", True),
                 ("low_space", False),
             ]
-        assert bench.disk.calls.count("given up") == 1
+        assert bench.disk.calls.count("stopped") == 1
 
     play(scene)
 

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from zkpy.errors import StorageError
-from zkpy.server.space import AMPLE, HURRY, SCARCE, Space, measure_free, reserve_of
+from zkpy.server.space import (
+    AMPLE,
+    HURRY,
+    RESERVE_MIN_BYTES,
+    SCARCE,
+    Space,
+    measure_free,
+    reserve_of,
+)
 
 Play = Callable[[Callable[[], Awaitable[object]]], object]
 RESERVE = 1000
@@ -47,6 +55,27 @@ def test_low_space_is_reported_once_and_so_is_its_end(play: Play) -> None:
         assert meter.reports.empty()
         meter.free = RESERVE * 2
         assert await meter.reports.get() is False
+        meter.space.stop()
+
+    play(scene)
+
+
+def test_a_prepared_segment_needs_no_room(play: Play) -> None:
+    """What is kept free then is for what is written between two looks."""
+
+    async def scene() -> None:
+        meter, prepared = Meter(RESERVE_MIN_BYTES), True
+        meter.space = Space(("/a", "/a"), 4 * RESERVE_MIN_BYTES, meter.measure, interval_s=0.001)
+        meter.space.start(meter.reports.put_nowait, lambda: prepared)
+        await meter.look()
+        await meter.look()
+        assert meter.reports.empty()
+        prepared = False
+        assert await meter.reports.get() is True
+        meter.free = 5 * RESERVE_MIN_BYTES
+        assert await meter.reports.get() is False
+        prepared, meter.free = True, RESERVE_MIN_BYTES - 1
+        assert await meter.reports.get() is True
         meter.space.stop()
 
     play(scene)

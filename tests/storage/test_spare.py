@@ -254,12 +254,46 @@ def test_it_is_given_up_for_any_write_that_finds_no_room(memory: MemFileSystem) 
     log.restart()
 
 
-def test_it_is_given_up_when_the_server_says_so(log: Log) -> None:
+@pytest.mark.parametrize("slices", [1, SLICES - 1, SLICES])
+def test_it_is_kept_where_room_is_scarce(memory: MemFileSystem, slices: int) -> None:
+    """Somebody else would take what it leaves, and the log needs it for sessions and deletes."""
+    waited: list[bool] = []
+    log = Log(memory, attrs.evolve(SMALL, wait_for_room=lambda: waited.append(True)))
+    for _ in range(slices):
+        assert not log.storage.has_next_segment() or slices > 1
+        log.until_due()
+        log.storage.prepare_slice()
+    memory.fail(lambda call: call.operation == "preallocate", errno.ENOSPC, times=1000)
+    log.storage.stop_preparing()
+    assert memory.exists(SPARE) and log.storage.has_next_segment()
+    log.until_rolled()
+    assert log.slices == slices + 1, "its header is all that was added"
+    assert log.is_prepared() and not log.storage.has_next_segment()
+    assert not waited
+    memory.forgive()
+    log.restart()
+
+
+def test_one_that_is_in_hand_when_room_gets_scarce_is_kept_too(log: Log) -> None:
+    inner = log.storage._log
+    assert inner is not None
     log.until_due()
-    log.storage.prepare_slice()
-    log.storage.give_up_slices()
-    assert not log.fs.exists(SPARE)
+    spare = inner._take_up_spare()
+    assert spare is not None
+    log.storage.stop_preparing()
+    inner._fill(spare)
+    inner._put_down_spare(done=True)
+    assert log.storage.has_next_segment()
+    log.until_rolled()
+    assert log.is_prepared()
+
+
+def test_one_that_has_no_room_yet_is_not_made_when_the_server_says_so(log: Log) -> None:
+    log.until_due()
+    log.storage.stop_preparing()
     assert not log.storage.wants_slice()
+    log.storage.prepare_slice()
+    assert not log.fs.exists(SPARE) and not log.storage.has_next_segment()
     log.until_rolled()
     log.until_rolled()
     assert log.is_prepared()

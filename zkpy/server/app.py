@@ -123,7 +123,8 @@ class Disk(LogOnly, Protocol):
 
     def image_step(self, step: ImageStep) -> int | None: ...
     def prepare_slice(self) -> object: ...
-    def give_up_slices(self) -> object: ...
+    def stop_preparing(self) -> object: ...
+    def has_next_segment(self) -> bool: ...
     def purge(self, retain: int) -> object: ...
     def close(self) -> object: ...
 
@@ -204,7 +205,7 @@ class Server:
             await self._ensemble.start(self.driver)
         self.driver.start()
         if self._space is not None:
-            self._space.start(self._set_low_space)
+            self._space.start(self._set_low_space, self._disk.has_next_segment)
         if self._ensemble is not None:
             # At once: `ruok` and `isro` are asked, and answered, without a quorum too.
             await self._welcome()
@@ -329,10 +330,11 @@ class Server:
         if room:
             self._disk.prepare_slice()
         else:
-            self._disk.give_up_slices()
+            self._disk.stop_preparing()
 
     def _set_low_space(self, low: bool) -> None:
-        """What was taken without need is given back: then there may be enough."""
+        """Nothing more is taken without need.  What the next segment has stays: sessions and
+        deletes need it, and given back it might go to others."""
         if low:
             self._segment_worker.submit(False)
         self.driver.set_low_space(low)

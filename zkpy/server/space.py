@@ -1,10 +1,15 @@
 """Room on the disk: watched, and waited for when there is none (rule D11).
 
 `Space` looks once a second how much is free where log and images lie, and ten times
-where that is not ample.  Below the reserve - what the next log segment takes, and
-not less than can be written between two looks - the core is told, and its leader refuses
-writes; the segment in use has its room already, so that what was accepted before is
-still written.  With room again, writes are taken again, by themselves.
+where that is not ample.  Below the reserve - what the next log segment takes, unless it
+is prepared, and not less than can be written between two looks - the core is told, and its
+leader refuses writes; the segment in use has its room already, so that what was accepted
+before is still written.  With room again, writes are taken again, by themselves.
+
+Sessions and deletes go on, and have the log's room for it: the rest of the segment in use,
+and the next one.  What is only free may be taken by somebody else within one look; a prepared
+segment may not, so that it is kept then.  There is one, where room was ample, once an
+eighth of a segment is used.
 
 Should the disk be full all the same, the log's thread waits in `wait_for_room` and
 tries again: nothing is acknowledged meanwhile, nothing is lost, reads go on.
@@ -70,11 +75,16 @@ class Space:
         self._waiting = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._report: Callable[[bool], None] = lambda low: None
+        self._prepared: Callable[[], bool] = lambda: False
         # A thread of its own: a file system that hangs must hold up neither reads nor the end.
         self._thread = threading.Thread(target=self._watch, name="zkpy-space", daemon=True)
 
-    def start(self, report: Callable[[bool], None]) -> None:
-        """`report(low)` is called on this loop, each time that it changes."""
+    def start(
+        self, report: Callable[[bool], None], prepared: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`report(low)` is called on this loop, each time that it changes; `prepared`, in another
+        thread, tells whether the next log segment has its room already."""
+        self._prepared = prepared
         self._loop = asyncio.get_running_loop()
         self._report = report
         self._thread.start()
@@ -88,7 +98,7 @@ class Space:
             free = self._measure(self._directories)
             if free is not None:
                 self.ample = free >= self._reserve * (SCARCE if self.ample else AMPLE)
-                self._tell(self._judge, free)
+                self._tell(self._judge, free, self._reserve_now())
             self._pause()
 
     def _pause(self) -> None:
@@ -99,10 +109,13 @@ class Space:
             with suppress(RuntimeError):  # the loop has ended meanwhile, and nobody is interested
                 self._loop.call_soon_threadsafe(act, *arguments)
 
-    def _judge(self, free: int) -> None:
-        if free < self._reserve or self._waiting:
-            self._set(True, f"{free >> 20} MB free, {self._reserve >> 20} MB are kept in reserve")
-        elif free >= self._reserve * ENOUGH:
+    def _reserve_now(self) -> int:
+        return min(self._reserve, RESERVE_MIN_BYTES) if self._prepared() else self._reserve
+
+    def _judge(self, free: int, reserve: int) -> None:
+        if free < reserve or self._waiting:
+            self._set(True, f"{free >> 20} MB free, {reserve >> 20} MB are kept in reserve")
+        elif free >= reserve * ENOUGH:
             self._set(False, f"{free >> 20} MB free")
 
     def _set(self, low: bool, why: str) -> None:

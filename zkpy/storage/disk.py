@@ -204,11 +204,16 @@ class Storage:
         same if the disk fails."""
         self._guard(Storage._prepare_slice, self)
 
-    def give_up_slices(self) -> None:
-        """There is little room left on the disk: what was prepared of the next segment goes.
+    def stop_preparing(self) -> None:
+        """There is little room left on the disk: the next segment takes none beforehand any more.
 
         By the thread that prepares it."""
-        self._guard(Storage._give_up_slices, self)
+        self._guard(Storage._stop_preparing, self)
+
+    def has_next_segment(self) -> bool:
+        """Whether the log's next segment has its room.  May be called by any thread."""
+        log = self._log
+        return log is not None and log.has_next_segment
 
     def close(self) -> None:
         """Let go of files and lock; writes nothing.  May follow a failure."""
@@ -432,9 +437,9 @@ class Storage:
         if self._log is not None:
             self._log.prepare_slice()
 
-    def _give_up_slices(self) -> None:
+    def _stop_preparing(self) -> None:
         if self._log is not None:
-            self._log.give_up_spare()
+            self._log.stop_preparing()
 
     def _purge(self, retain: int) -> None:
         if self._log is None:

@@ -15,6 +15,9 @@ another thread, a slice whenever the present segment was used by about so much m
 (`prepare_slice`), from its second eighth on and done by three quarters: an idle server
 makes none, a busy one is never asked for much at once.  Where it is not ready in time -
 the disk is slow, or has no room - the next segment is only reserved, as the first one is.
+
+All its room is taken with the first slice.  Where room gets scarce it is filled no further
+and kept: so the log has somewhere to go on that nobody else can take.
 """
 
 from collections.abc import Callable, Sequence
@@ -70,6 +73,8 @@ class TxnLog:
     _ready: bool = False
     _refused: bool = False
     """There was no room for it; nobody tries again before the next segment."""
+    _stopped: bool = False
+    """It is not to be filled any further: the next segment is made of it as it is."""
     _busy: bool = False
     """A slice is being written: the thread that does so lets go of the file, nobody else."""
     _closed: bool = False
@@ -205,7 +210,7 @@ class TxnLog:
     def wants_slice(self) -> bool:
         """Whether it is time for `prepare_slice`."""
         due = 8 * self._end > self.segment_bytes + 5 * self._filled
-        return due and not self._ready and not self._refused
+        return due and not (self._ready or self._refused or self._stopped)
 
     def prepare_slice(self) -> None:
         """Write one more slice of the next segment, if it is time for that.
@@ -268,6 +273,17 @@ class TxnLog:
         if not self._closed:
             self._remove_spare()
 
+    @property
+    def has_next_segment(self) -> bool:
+        """Whether there is a spare one that has all its room."""
+        return self._spare is not None and self._filled > 0
+
+    def stop_preparing(self) -> None:
+        """Room is scarce: no more slices in this segment.  A spare one that has its room stays,
+        and is the next, for if it were removed, others could take what it leaves."""
+        with self._spare_lock:
+            self._stopped = True
+
     def give_up_spare(self) -> bool:
         """For want of room: whether there is more of it now."""
         path = join(self.directory, SPARE_NAME)
@@ -321,11 +337,14 @@ class TxnLog:
                 spare,
             )
             self._refused = self._refused and self._busy
+            self._stopped = False
             return begun
 
     def _use_spare(self) -> File | None:
-        """Under the lock: the spare segment, if it is ready and still has its name."""
-        if not self._ready:
+        """Under the lock: the spare segment, if it is ready, or as ready as it will be, and still
+        has its name."""
+        stopped = self._stopped and not self._busy and self._filled > 0
+        if not (self._ready or stopped):
             return None
         spare, self._spare, self._filled, self._ready = self._spare, None, 0, False
         assert spare is not None
