@@ -11,6 +11,7 @@ ensemble.py     the ties to the other members, as one thing
 addresses.py    where these are: names looked up again and again
 peers.py        links with them, over TCP
 votes.py        election datagrams, over UDP
+complaints.py   one log line for many, about what others do
 sockets.py      bound to the own ports; the addresses that sockets take
 dynamic.py      the committed membership as a file beside zoo.cfg
 log_disk.py     makes log batches durable

@@ -30,6 +30,7 @@ from wire.peer import Hello
 from zkpy.limits import Limits
 from zkpy.server.addresses import Directory
 from zkpy.server.clock import monotonic_ms
+from zkpy.server.complaints import Complaints
 from zkpy.server.sockets import Place, keep_alive, plain_host
 
 log = logging.getLogger("zkpy.server")
@@ -41,7 +42,6 @@ REDIAL_MIN_S: Final = 0.05
 REDIAL_MAX_S: Final = 1.0
 STRANGERS_MAX: Final = 64
 """Accepted connections that have not said Hello."""
-COMPLAINT_GAP_MS: Final = 10_000
 
 
 class Inputs(Protocol):
@@ -77,7 +77,7 @@ class Peers:
         self._target: int | None = None
         self._dialling: asyncio.Task[None] | None = None
         self._servers: list[asyncio.Server] = []
-        self._complain_at = 0
+        self.complain = Complaints().add
         self.stopped = False
 
     async def listen(self, sockets: Iterable[socket.socket]) -> None:
@@ -223,13 +223,6 @@ class Peers:
             del self.up[link.sid]
             if not self.stopped:
                 self.driver.link_down(link.sid)
-
-    def complain(self, text: str) -> None:
-        """One line for many: a stranger may knock all day."""
-        now = monotonic_ms()
-        if now >= self._complain_at:
-            self._complain_at = now + COMPLAINT_GAP_MS
-            log.warning("%s", text)
 
 
 class PeerLink(asyncio.Protocol):

@@ -27,6 +27,7 @@ from wire.errors import RemoteProtocolError
 from wire.peer import Notification, Role, decode_notification, encode_notification
 from zkpy.server.addresses import Directory
 from zkpy.server.clock import monotonic_ms
+from zkpy.server.complaints import Complaints
 from zkpy.server.sockets import Place, plain_host
 
 log = logging.getLogger("zkpy.server")
@@ -37,7 +38,6 @@ SILENCE_MS: Final = 10_000
 """Asked for so long without an answer, a member is worth a line in the log."""
 QUESTION_GAP_MS: Final = 3_000
 """Questions further apart than this do not belong to one and the same search."""
-COMPLAINT_GAP_MS: Final = 10_000
 
 
 @attrs.define
@@ -65,7 +65,7 @@ class Votes:
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._searches: dict[int, _Search] = {}
-        self._complain_at = 0
+        self._complain = Complaints(clock).add
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -107,13 +107,6 @@ class Votes:
         else:
             self._searches.pop(sid, None)
             self._receive(sid, notification)
-
-    def _complain(self, text: str) -> None:
-        """One line for many."""
-        now = self._clock()
-        if now >= self._complain_at:
-            self._complain_at = now + COMPLAINT_GAP_MS
-            log.warning("%s", text)
 
     # --- out --------------------------------------------------------------------
 
