@@ -13,6 +13,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from tests.pipeline.leader import Preparing
 from tests.replica.harness import Client, World
+from tests.state.anew import chunks_of
 from tests.state.driver import next_counter
 from wire import txn as txns
 from wire.client import ClientConnection, Event, Request, Role, encode_reply
@@ -146,12 +147,12 @@ def test_digest(benchmark: BenchmarkFixture, state: ReplicatedState) -> None:
 
 
 def test_encode_image(benchmark: BenchmarkFixture, state: ReplicatedState) -> None:
-    chunks: list[bytes] = benchmark(lambda: list(image.chunks_of(state)))
+    chunks: list[bytes] = benchmark(lambda: list(chunks_of(state)))
     assert image.load(chunks).digest == state.digest
 
 
 def test_load_image(benchmark: BenchmarkFixture, state: ReplicatedState) -> None:
-    loaded: ReplicatedState = benchmark(image.load, list(image.chunks_of(state)))
+    loaded: ReplicatedState = benchmark(image.load, list(chunks_of(state)))
     assert loaded.tree.nodes == state.tree.nodes
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.state.anew import chunks_of
 from wire import txn as txns
 from wire.codes import ErrorCode
 from wire.records import ACL, OPEN_ACL
@@ -43,7 +44,6 @@ from zkpy.effects import (
     chain_next,
 )
 from zkpy.state.apply import ReplicatedState
-from zkpy.state.image import chunks_of
 from zkpy.state.lifetimes import CONTAINER_OWNER
 from zkpy.storage import OsFileSystem, Storage, StorageOptions
 

@@ -95,7 +95,7 @@ def play(seed: int, apply_chance: float) -> tuple[list[Txn], int]:
     while leader.log:
         apply_next()
     pending = leader.pending
-    assert len(pending) == 0
+    assert len(pending._latest) == 0
     assert [pending._views, pending._owned] == [{}, {}]
     return proposed, leader.state.digest
 

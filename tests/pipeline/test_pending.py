@@ -96,11 +96,11 @@ def test_removal_hides_what_the_tree_still_has(pending: Pending) -> None:
 def test_change_is_forgotten_when_the_last_one_is_applied(pending: Pending) -> None:
     change(pending, 1, a=NEW, b=NEW)
     change(pending, 2, a=replace(NEW, version=1))
-    assert len(pending) == 2
+    assert len(pending._latest) == 2
     apply(pending, 1, "a", "b")
-    assert (len(pending), seen(pending, "/a").version, pending.view("/b")) == (1, 1, None)
+    assert (len(pending._latest), seen(pending, "/a").version, pending.view("/b")) == (1, 1, None)
     apply(pending, 2, "a")
-    assert (len(pending), pending.view("/a")) == (0, None)
+    assert (len(pending._latest), pending.view("/a")) == (0, None)
 
 
 def test_what_was_applied_before_this_leadership_began_is_not_pending(pending: Pending) -> None:
@@ -116,7 +116,7 @@ def test_path_touched_twice_by_one_transaction(pending: Pending) -> None:
     pending.put("/a", NEW)
     pending.seal(1)
     apply(pending, 1, "a", "a", "a")
-    assert (len(pending), pending.view("/a")) == (0, None)
+    assert (len(pending._latest), pending.view("/a")) == (0, None)
 
 
 def test_undo_restores_what_was_seen_before(pending: Pending) -> None:

@@ -29,6 +29,7 @@ from tests.pipeline.leader import (
     codes_of,
     path_of,
 )
+from tests.state.anew import recounted
 from wire import records
 from wire.codes import CreateMode, ErrorCode, OpCode, Perm
 from wire.records import ACL, OPEN_ACL, OpenSession
@@ -758,7 +759,7 @@ def test_refused_after_all_leaves_nothing(request_: Step) -> None:
     assert facts(leader.pending.view("/q")) == before
     assert path_of(leader.propose(ask.sequential("/q/"))) == "/q/0000000000"
     leader.apply_all()
-    assert len(leader.pending) == 0
+    assert len(leader.pending._latest) == 0
 
 
 def test_refused_after_a_refusal_stays_refused() -> None:
@@ -825,7 +826,7 @@ def test_pending_and_applied_come_to_the_same(script: list[Any]) -> None:
         each.apply_all()
         assert each.state.digest == at_once.state.digest
         assert is_empty(each)
-    assert at_once.state.recounted().digest == at_once.state.digest
+    assert recounted(at_once.state).digest == at_once.state.digest
 
 
 @settings(max_examples=50)
@@ -851,7 +852,7 @@ def test_refusing_afterwards_is_as_if_never_asked(script: list[Any]) -> None:
 
 def is_empty(leader: Preparing) -> bool:
     pending = leader.pending
-    return not (len(pending) or pending._views or pending._changes)
+    return not (len(pending._latest) or pending._views or pending._changes)
 
 
 def test_a_session_is_opened_once_even_while_the_first_is_pending() -> None:

@@ -164,6 +164,6 @@ def test_pool_shares_and_forgets() -> None:
     first = pool.take(packed, ANN_ALL)
     assert pool.take(packed, (ACL(31, "digest", "ann:hash"),)) is first
     pool.drop(packed)
-    assert len(pool) == 1
+    assert len(pool._shared) == 1
     pool.drop(packed)
-    assert len(pool) == 0
+    assert len(pool._shared) == 0

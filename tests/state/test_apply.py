@@ -4,6 +4,7 @@ import gc
 
 import pytest
 
+from tests.state.anew import recounted
 from tests.state.driver import Driver
 from wire.codes import ErrorCode
 from wire.records import ACL, OPEN_ACL, Stat
@@ -100,13 +101,13 @@ def test_znodes_share_one_tuple_per_acl() -> None:
 def test_acls_without_znodes_are_forgotten() -> None:
     """Else clients could fill the memory with ACLs that nothing carries any more."""
     driver = Driver()
-    system = len(driver.state.tree._pool)
+    system = len(driver.state.tree._pool._shared)
     for number in range(20):
         driver.create("/a", acl=(ACL(31, "digest", f"user{number}:hash"),))
         driver.apply(SetACLTxn("/a", ANN, 1))
-        assert len(driver.state.tree._pool) == system + 1
+        assert len(driver.state.tree._pool._shared) == system + 1
         driver.apply(DeleteTxn("/a"))
-    assert len(driver.state.tree._pool) == system
+    assert len(driver.state.tree._pool._shared) == system
 
 
 def test_deleted_znodes_leave_their_acl_for_the_watches() -> None:
@@ -232,7 +233,7 @@ def test_what_prepare_should_have_refused_stops_the_server(txn: Txn) -> None:
     with pytest.raises(AssertionError):
         driver.apply(txn)
     assert driver.state.zxid == 2
-    assert driver.state.recounted().digest == digest
+    assert recounted(driver.state).digest == digest
 
 
 def test_a_zxid_is_applied_once() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.state.anew import chunks_of
 from tests.state.driver import Driver
 from wire.records import ACL
 from wire.txn import SetACLTxn, SetDataTxn, Txn
@@ -56,4 +57,4 @@ def test_digest_fits_64_bits_and_is_stable() -> None:
     driver.open_session(7)
     driver.create("/a", b"data", owner=7, acl=(ACL(1, "ip", "10.0.0.1"),))
     assert driver.state.digest == GOLDEN
-    assert image.load(image.chunks_of(driver.state)).digest == GOLDEN
+    assert image.load(chunks_of(driver.state)).digest == GOLDEN

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.state.anew import chunks_of, recounted
 from tests.state.histories import SYSTEM, Historian, Model, history
 from wire.records import Stat
 from zkpy.state import image
@@ -66,7 +67,7 @@ def test_incremental_digest_and_counts_are_those_from_scratch(seed: int) -> None
     state, digests = ReplicatedState.founded(), set()
     for step in history(seed, 300):
         state.apply(*step)
-        assert tables(state.recounted()) == tables(state)
+        assert tables(recounted(state)) == tables(state)
         digests.add(state.digest)
     assert len(digests) > 200, "changes must show in the digest"
 
@@ -79,7 +80,7 @@ def test_image_at_any_point_then_the_rest_ends_in_the_same_state(seed: int) -> N
     loaded: list[ReplicatedState] = []
     for number, step in enumerate(steps):
         if number % 25 == 0:
-            again = image.load(image.chunks_of(live, nodes=rng.randrange(1, 40)))
+            again = image.load(chunks_of(live, nodes=rng.randrange(1, 40)))
             assert tables(again) == tables(live)
             loaded.append(again)
         live.apply(*step)
@@ -95,7 +96,7 @@ def test_image_is_that_of_the_moment_however_late_it_is_encoded(seed: int) -> No
     live = ReplicatedState.founded()
     for step in steps[:100]:
         live.apply(*step)
-    expected, writer = list(image.chunks_of(live, 7)), image.ImageWriter(live)
+    expected, writer = list(chunks_of(live, 7)), image.ImageWriter(live)
     chunks = []
     for step in steps[100:]:
         chunks.append(writer.next_chunk(7))
@@ -139,7 +140,7 @@ def print_fingerprint() -> None:
     state = ReplicatedState.founded()
     for step in history(7, 400):
         state.apply(*step)
-    fingerprint = hashlib.sha256(b"".join(image.chunks_of(state, 20))).hexdigest()
+    fingerprint = hashlib.sha256(b"".join(chunks_of(state, 20))).hexdigest()
     sys.stdout.write(f"{fingerprint} {state.digest:x}")
 
 

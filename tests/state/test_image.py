@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.state.anew import chunks_of
 from tests.state.driver import Driver
 from tests.state.histories import history
 from wire.records import ACL
@@ -20,26 +21,26 @@ def a_state() -> ReplicatedState:
 
 def test_the_founded_state_has_an_image() -> None:
     founded = ReplicatedState.founded()
-    loaded = image.load(image.chunks_of(founded))
+    loaded = image.load(chunks_of(founded))
     assert loaded.tree.nodes == founded.tree.nodes
     assert loaded.digest == founded.digest
 
 
 def test_writing_a_loaded_image_gives_the_same_bytes() -> None:
-    chunks = list(image.chunks_of(a_state(), 10))
-    assert list(image.chunks_of(image.load(chunks), 10)) == chunks
+    chunks = list(chunks_of(a_state(), 10))
+    assert list(chunks_of(image.load(chunks), 10)) == chunks
 
 
 def test_loaded_znodes_share_their_acls() -> None:
     driver = Driver()
     for path in ("/a", "/b"):
         driver.create(path, acl=(ACL(1, "ip", "10.0.0.1"),))
-    acls = image.load(image.chunks_of(driver.state, nodes=1)).tree.acls
+    acls = image.load(chunks_of(driver.state, nodes=1)).tree.acls
     assert acls["/a"] is acls["/b"]
 
 
 def test_every_chunk_counts() -> None:
-    chunks = list(image.chunks_of(a_state(), 3))
+    chunks = list(chunks_of(a_state(), 3))
     assert len(chunks) > 8
     for number in range(len(chunks)):
         with pytest.raises(CorruptionError):
@@ -53,7 +54,7 @@ def test_no_image_at_all(chunks: list[bytes]) -> None:
 
 
 def test_cut_or_lengthened_chunks_are_noticed() -> None:
-    chunks = list(image.chunks_of(a_state(), 50))
+    chunks = list(chunks_of(a_state(), 50))
     for number, chunk in enumerate(chunks):
         for damaged in (b"", chunk[:-1], chunk[: len(chunk) // 2], chunk + b"x"):
             with pytest.raises(CorruptionError):
@@ -61,7 +62,7 @@ def test_cut_or_lengthened_chunks_are_noticed() -> None:
 
 
 def test_any_flipped_byte_is_noticed() -> None:
-    chunks = list(image.chunks_of(a_state(), 1000))
+    chunks = list(chunks_of(a_state(), 1000))
     for number, chunk in enumerate(chunks):
         for at in range(0, len(chunk), 1 + len(chunk) // 40):
             if number == 0 and 7 <= at < 15:

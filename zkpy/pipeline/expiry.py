@@ -37,9 +37,6 @@ class SessionExpiry:
     def __contains__(self, session: int) -> bool:
         return session in self._tracked
 
-    def __len__(self) -> int:
-        return len(self._tracked)
-
     def track(self, session: int, timeout_ms: int, owner: int, now: int) -> None:
         """Follow a session from now on; an old entry of it is replaced."""
         self.forget(session)

@@ -93,10 +93,6 @@ class Pending:
         """Sessions whose closeSession is proposed: nothing of theirs may follow it
         (ZOOKEEPER-1208)."""
 
-    def __len__(self) -> int:
-        """Paths with an outstanding change."""
-        return len(self._latest)
-
     def view(self, path: str) -> NodeView | None:
         """The znode as it will be once all that is outstanding is applied; None if absent."""
         found = self._views.get(path, _ABSENT)

@@ -141,9 +141,6 @@ class AclPool:
     _shared: dict[bytes, AclList] = field(default_factory=dict)
     _uses: dict[bytes, int] = field(default_factory=dict)
 
-    def __len__(self) -> int:
-        return len(self._shared)
-
     def take(self, packed: bytes, acl: Sequence[ACL]) -> AclList:
         """The shared tuple equal to `acl`, whose packed form is `packed`."""
         self._uses[packed] = self._uses.get(packed, 0) + 1

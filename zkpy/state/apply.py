@@ -147,17 +147,6 @@ class ReplicatedState:
         """Only for apply: its ephemerals are gone already."""
         self._sum -= self.sessions.remove(session)
 
-    def recounted(self) -> "ReplicatedState":
-        """The same tree and sessions, all else made from scratch: must show the same digest."""
-        tree = DataTree(dict(self.tree.nodes), dict(self.tree.children))
-        other = ReplicatedState(tree, self.zxid)
-        other.count_nodes(list(tree.nodes), list(tree.nodes.values()))
-        other.restore(self.tree.acls, self.tree.owners)
-        for session, held in self.sessions.sessions.items():
-            other.open_session(session, held.timeout_ms, held.password)
-        other.quota.rebuild(tree)
-        return other
-
     def restore(self, acls: Mapping[str, AclList], owners: Mapping[str, int]) -> None:
         """Note ACLs, containers and TTL znodes that came by no transaction."""
         self.tree.restore(acls, owners)

@@ -113,13 +113,6 @@ def _owner_rows(owners: dict[str, int]) -> Iterator[Row]:
         yield path, _OWNER.pack(owner)
 
 
-def chunks_of(state: ReplicatedState, nodes: int = 4096) -> Iterator[bytes]:
-    """All chunks of a state's image, made at once."""
-    writer = ImageWriter(state)
-    while (chunk := writer.next_chunk(nodes)) is not None:
-        yield chunk
-
-
 @dataclass(eq=False, repr=False, slots=True)
 class ImageReader:
     """Takes the chunks of an image in order; `finish` gives the state.
