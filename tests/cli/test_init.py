@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 from kazoo.client import KazooClient
 
-from tests.server.members import LIMIT_S, Member, Members
+from tests.server.members import LIMIT_S, Member, Members, is_told
 from zkpy.cli.main import zkpy
 
 FORBIDDEN = "db.autocreate=false\ntickTime=200"
@@ -25,10 +25,6 @@ def members(tmp_path: Path) -> Iterator[Members]:
 
 def init(member: Member, *words: str) -> Result:
     return CliRunner().invoke(zkpy, ["init", str(member.config), *words])
-
-
-def is_told(text: str, lines: list[str]) -> bool:
-    return any(text in line for line in lines)
 
 
 def test_founding_has_to_be_allowed_on_a_majority(members: Members) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.server.members import CHANGING, Member, Members
+from tests.server.members import CHANGING, Member, Members, is_told
 from zkpy.cli.main import zkpy
 
 
@@ -26,10 +26,6 @@ def members(tmp_path: Path) -> Iterator[Members]:
 
 def recover(member: Member, *words: str) -> Result:
     return CliRunner().invoke(zkpy, ["recover", str(member.config), *words])
-
-
-def is_told(text: str, lines: list[str]) -> bool:
-    return any(text in line for line in lines)
 
 
 def test_one_goes_on_alone(members: Members) -> None:

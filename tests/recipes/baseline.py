@@ -38,7 +38,7 @@ FAULTS: Final[dict[str, Callable[[Link], None] | None]] = {
     "connection cut": None,
     "session expired": Link.expire,
 }
-Outcome = contest.Outcome | queuing.Outcome
+Outcome = contest.Outcome[contest.Harm] | contest.Outcome[queuing.Harm]
 
 
 @attrs.frozen

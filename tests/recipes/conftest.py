@@ -76,6 +76,11 @@ def make_proxy(server: RealServer) -> Iterator[MakeProxy]:
 
 
 @pytest.fixture
+def client(connect: Connect) -> KazooClient:
+    return connect()
+
+
+@pytest.fixture
 def proxy(make_proxy: MakeProxy, connect: Connect) -> FaultProxy:
     """One, closed before the clients are."""
     return make_proxy()

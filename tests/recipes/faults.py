@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import attrs
+from kazoo.client import KazooClient
 
 HOST: Final = "127.0.0.1"
 LIMIT_S: Final = 30.0
@@ -390,6 +391,10 @@ def until(condition: Callable[[], object], limit_s: float = LIMIT_S) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         pause.wait(0.003)
+
+
+def until_children(client: KazooClient, path: str, count: int) -> None:
+    until(lambda: len(client.get_children(path)) == count)
 
 
 def begun_since(before: Sequence[threading.Thread]) -> list[threading.Thread]:

@@ -19,7 +19,6 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final, Protocol
 
-import attrs
 from kazoo.client import KazooClient
 from kazoo.exceptions import CancelledError, KazooException, NodeExistsError, NoNodeError
 from kazoo.recipe.queue import LockingQueue
@@ -27,7 +26,7 @@ from kazoo.recipe.queue import Queue as KazoosQueue
 
 from recipes.queue import ItemLostError, Queue, UnknownOutcomeError
 from tests.recipes.faults import Fault, FaultProxy, until
-from tests.recipes.locks.contest import surely
+from tests.recipes.locks.contest import Outcome, surely
 
 HANGS_S: Final = 10.0
 PATIENCE_S: Final = 0.2
@@ -148,15 +147,6 @@ class Harm(enum.Enum):
     ORPHAN = "a node left behind"
 
 
-@attrs.define
-class Outcome:
-    harms: list[Harm]
-    requests: int
-    """That the victim made."""
-    operation: str = ""
-    """Which the fault met."""
-
-
 class Shift:
     """The clients, the proxy in front of the victim, and a place of its own."""
 
@@ -237,7 +227,7 @@ class Shift:
     def _left(self, *directories: str) -> list[str]:
         return [each for place in directories for each in self._children(f"{self.path}/{place}")]
 
-    def play(self, scenario: str) -> Outcome:
+    def play(self, scenario: str) -> Outcome[Harm]:
         """The fault is counted from here on."""
         if self._fault is not None:
             self.proxy.arm(self._fault)
@@ -260,7 +250,7 @@ class Shift:
         except AssertionError:
             self.harms[harm] = None
 
-    def _judge(self) -> Outcome:
+    def _judge(self) -> Outcome[Harm]:
         if Harm.HANGS not in self.harms:
             self._await(Harm.ORPHAN, lambda: not self._left(*self.victim.directories))
         for failure in self.failures:

@@ -61,7 +61,7 @@ from recipes.registry import (
 from recipes.registry import Event as Happened
 from recipes.registry import Kind as Happens
 from recipes.tasks import Job, TaskBoard, TaskWorker
-from tests.recipes.config.settings import Settings
+from tests.recipes.config.settings import Settings, increment
 from tests.recipes.faults import LIMIT_S, until
 from tests.recipes.kafka.recording import ownership_of
 from tests.recipes.locks.contest import surely
@@ -624,10 +624,6 @@ class Consumers(Scenario):
 
 
 # --- configuration, membership, tasks ------------------------------------------------------------
-
-
-def increment(now: Settings) -> Settings:
-    return Settings.pair(now.left + 1)
 
 
 class Configurations(Scenario):

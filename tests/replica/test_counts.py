@@ -1,23 +1,11 @@
 """What a member counts of its clients, in virtual time."""
 
-import pytest
-
 from tests.replica.harness import Client, World
 from wire import records
 from wire.codes import EventType, OpCode
 from zkpy.replica.counts import ResponseSizes, ServingCounts
 from zkpy.replica.status import status_of
 from zkpy.zab.counts import Counts
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def client(world: World) -> Client:
-    return world.connect()
 
 
 def counts_of(world: World) -> ServingCounts:

@@ -26,11 +26,6 @@ def world() -> World:
     return World(local_sessions=LocalSessionRules(upgrading=True))
 
 
-@pytest.fixture
-def client(world: World) -> Client:
-    return world.connect()
-
-
 def logged(world: World) -> list[tuple[TxnHeader, Txn]]:
     return [txn.decode(entry.data) for entry in world.log if entry.kind == EntryKind.TXN]
 

@@ -19,16 +19,6 @@ from zkpy.replica.status import status_of
 CREATED, DELETED, CHANGED, CHILDREN = 1, 2, 3, 4
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def client(world: World) -> Client:
-    return world.connect()
-
-
 def test_a_fresh_member_serves_without_any_timer(world: World) -> None:
     assert world.replica.zab.serving
     assert world.connect().granted.timeout_ms == 10_000

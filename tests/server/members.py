@@ -186,6 +186,10 @@ class Servers:
                 each.end()
 
 
+def is_told(text: str, lines: list[str]) -> bool:
+    return any(text in line for line in lines)
+
+
 def member_ports(count: int) -> list[tuple[int, int, int]]:
     """(client, quorum, election) of each."""
     ports = free_ports(3 * count)

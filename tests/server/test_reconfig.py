@@ -16,14 +16,10 @@ from click.testing import CliRunner
 from kazoo.client import KazooClient
 from kazoo.exceptions import ConnectionLoss, NewConfigNoQuorumError
 
-from tests.server.members import LIMIT_S, Member, Servers
+from tests.server.members import LIMIT_S, Member, Servers, is_told
 from zkpy.cli.main import zkpy
 
 NOT_NAMED = "this server is not in the configuration"
-
-
-def is_told(text: str, lines: list[str]) -> bool:
-    return any(text in line for line in lines)
 
 
 @pytest.fixture

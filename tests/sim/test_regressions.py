@@ -7,6 +7,7 @@ simulator learns something new, so it is the scene that stays.
 import attrs
 
 from tests.sim.raw import TICK_MS, Raw
+from tests.sim.stages import begin, run
 from wire import records
 from wire.codes import OpCode
 from wire.records import OPEN_ACL
@@ -16,19 +17,6 @@ from zkpy.testing.world import MS, SECOND
 
 TIMEOUT = 20 * TICK_MS * MS
 """Of sessions of scripted clients, in microseconds."""
-
-
-def begin(*lines: str, **setup: int) -> Stage:
-    """An ensemble that serves."""
-    stage = Stage()
-    stage.play(" ".join(["start", *(f"{key}={value}" for key, value in setup.items())]))
-    for line in ("until leader", "until serving", *lines):
-        stage.play(line)
-    return stage
-
-
-def run(stage: Stage, duration: int) -> None:
-    stage.world.run_until(stage.world.now + duration)
 
 
 def sessions(stage: Stage) -> int:

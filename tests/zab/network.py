@@ -513,6 +513,10 @@ class World:
 
     # --- clients and invariants
 
+    def has_leader(self) -> bool:
+        """Whether one serves."""
+        return self.leader() is not None
+
     def leader(self) -> Node | None:
         """A node that believes it leads, and serves; of several, the one of the latest epoch."""
         serving = [n for n in self.nodes.values() if n.alive and n.zab.serving]

@@ -411,10 +411,6 @@ def learn_the_truth_from_new_starts(voter: Voter) -> None:
 # --- several
 
 
-def has_leader(world: World) -> bool:
-    return world.leader() is not None
-
-
 def change(zab: Zab, voters: Members) -> None:
     zab.propose_voters(voters)
 
@@ -428,7 +424,7 @@ def test_elects_the_longest_log_quickly() -> None:
         assert leader is not None
         began = world.now
         world.crash(leader.sid)
-        world.run_until(partial(has_leader, world), 5_000)
+        world.run_until(world.has_leader, 5_000)
         assert world.now - began < 1_000
 
 

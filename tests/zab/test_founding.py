@@ -1,7 +1,6 @@
 """How an ensemble comes to be, once, and who counts in it."""
 
 from dataclasses import replace
-from functools import partial
 
 import pytest
 
@@ -12,10 +11,6 @@ from zkpy.zab.quorum import VoterSet
 from zkpy.zab.zab import Zab
 
 THREE = VoterSet.of([1, 2, 3])
-
-
-def serving(world: World) -> bool:
-    return world.leader() is not None
 
 
 def clusters(world: World) -> list[bytes]:
@@ -30,7 +25,7 @@ def change(zab: Zab, voters: VoterSet) -> None:
 
 def founded(world: World, *sids: int) -> World:
     world.start(*sids)
-    world.run_until(lambda: serving(world) and world.all_equal(), 5_000)
+    world.run_until(lambda: world.has_leader() and world.all_equal(), 5_000)
     leader = world.leader()
     assert leader is not None
     world.propose(leader, 3)
@@ -43,7 +38,7 @@ def test_three_fresh_members_serve_at_once() -> None:
     world = World(1, THREE, tick_ms=2000)
     began = world.now
     world.start()
-    world.run_until(lambda: serving(world), 5_000)
+    world.run_until(world.has_leader, 5_000)
     assert world.now - began < 1_500
     world.run(2_000)
     assert len(clusters(world)) == 1 and world.all_equal()
@@ -55,7 +50,7 @@ def test_nobody_is_served_before_full_members_are_a_quorum() -> None:
     for seed in range(20):
         world = World(seed, THREE)
         world.start()
-        world.run_until(partial(serving, world), 5_000)
+        world.run_until(world.has_leader, 5_000)
         identities = [disk.identity for disk in world.disks.values()]
         assert sum(i is not None and not i.founding for i in identities) >= 2
 
@@ -64,8 +59,8 @@ def test_two_of_three_wait_for_the_third_a_moment() -> None:
     world = World(2, THREE)
     world.start(1, 2)
     world.run(world.options.founding_wait_ms - 1)
-    assert not serving(world) and not clusters(world)
-    world.run_until(lambda: serving(world), 2_000)
+    assert not world.has_leader() and not clusters(world)
+    world.run_until(world.has_leader, 2_000)
     world.start(3)
     world.run_until(world.all_equal, 3_000)
     world.run(500)
@@ -76,14 +71,14 @@ def test_one_of_three_founds_nothing() -> None:
     world = World(3, THREE)
     world.start(1)
     world.run(60_000)
-    assert not serving(world) and world.disks[1].identity is None
+    assert not world.has_leader() and world.disks[1].identity is None
 
 
 def test_founding_can_be_forbidden() -> None:
     world = World(4, THREE, autocreate=False)
     world.start()
     world.run(30_000)
-    assert not serving(world) and not clusters(world)
+    assert not world.has_leader() and not clusters(world)
 
 
 @pytest.mark.parametrize("after", range(0, 700, 9))
@@ -98,7 +93,7 @@ def test_a_crash_half_way(after: int) -> None:
     world.start(*(sid for sid in world.sids if sid != absent))
     world.run(10_000)
     world.start()
-    world.run_until(lambda: serving(world) and world.all_equal(), 20_000)
+    world.run_until(lambda: world.has_leader() and world.all_equal(), 20_000)
     assert len(clusters(world)) == 1
 
 
@@ -119,7 +114,7 @@ def test_a_seeded_server_grows() -> None:
     world.run(2_000)
     assert [node.zab.voters.voters() for node in world.up()] == [[1, 2, 3]] * 3
     world.crash(1)
-    world.run_until(lambda: serving(world), 10_000)
+    world.run_until(world.has_leader, 10_000)
     world.propose(world.leader() or seed)
     world.run(1_000)
     assert world.all_equal()
@@ -134,7 +129,7 @@ def test_a_wiped_member_is_synchronised_and_counts_again() -> None:
     world.run(500)
     assert world.nodes[1].is_member and len(clusters(world)) == 1
     world.crash(3)
-    world.run_until(lambda: serving(world), 10_000)
+    world.run_until(world.has_leader, 10_000)
     leader = world.leader()
     assert leader is not None
     world.propose(leader)
@@ -151,7 +146,7 @@ def test_one_wiped_and_one_dead_for_good() -> None:
     world.crash(2)
     world.start(1)
     world.run(60_000)
-    assert not serving(world)
+    assert not world.has_leader()
     assert world.disks[1].identity is None, "vetoed: it founds nothing"
     world.start(2)
     world.run_until(world.all_equal, 10_000)
@@ -169,7 +164,7 @@ def test_two_wiped_while_the_third_is_slow() -> None:
     world.run(world.options.founding_wait_ms // 2)
     world.start(3)
     world.run(60_000)
-    assert not serving(world)
+    assert not world.has_leader()
     assert world.disks[1].identity is None and world.disks[2].identity is None
 
 
@@ -183,7 +178,7 @@ def test_two_wiped_and_the_third_away_are_another_ensemble() -> None:
     world.history = []
     world.leaders = {}
     world.start(1, 2)
-    world.run_until(lambda: serving(world), 10_000)
+    world.run_until(world.has_leader, 10_000)
     identity, others = world.disks[3].identity, world.disks[1].identity
     assert identity is not None and others is not None
     assert others.cluster_id != identity.cluster_id
@@ -239,4 +234,4 @@ def test_a_record_without_an_ensemble_vetoes_for_ever() -> None:
     world.crash(3)
     world.start(1, 2)
     world.run(30_000)
-    assert not serving(world)
+    assert not world.has_leader()

@@ -33,6 +33,10 @@ class Settings:
         return cls(left=number, right=number, labels={"number": str(number)})
 
 
+def increment(now: Settings) -> Settings:
+    return Settings.pair(now.left + 1)
+
+
 @attrs.frozen
 class Wider(Settings):
     """As a later release may have it."""

@@ -13,7 +13,7 @@ import pytest
 from kazoo.client import KazooClient
 
 from recipes.config import ConfigPublisher, ConfigSubscriber, Freshness, Published
-from tests.recipes.config.settings import Settings
+from tests.recipes.config.settings import Settings, increment
 from tests.recipes.conftest import Connect
 from tests.recipes.faults import (
     LIMIT_S,
@@ -31,10 +31,6 @@ Play = Callable[[Fault | None], int]
 Views = list[Published[Settings]]
 KEEP = 100
 LIMIT = 60
-
-
-def increment(now: Settings) -> Settings:
-    return Settings.pair(now.left + 1)
 
 
 class Place:

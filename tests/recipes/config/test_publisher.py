@@ -23,11 +23,6 @@ from tests.recipes.faults import FaultProxy
 
 
 @pytest.fixture
-def client(connect: Connect) -> KazooClient:
-    return connect()
-
-
-@pytest.fixture
 def publisher(client: KazooClient, root: str) -> ConfigPublisher[Settings]:
     return ConfigPublisher(client, root, Settings, by="ops", keep=3)
 

@@ -26,11 +26,6 @@ from zkpy.testing.realserver import RealServer
 
 
 @pytest.fixture
-def client(connect: Connect) -> KazooClient:
-    return connect()
-
-
-@pytest.fixture
 def publisher(client: KazooClient, root: str) -> ConfigPublisher[Settings]:
     return ConfigPublisher(client, root, Settings)
 

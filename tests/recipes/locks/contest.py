@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import ClassVar, Final, Protocol
+from typing import ClassVar, Final, Generic, Protocol, TypeVar
 
 import attrs
 from kazoo.client import KazooClient
@@ -150,9 +150,12 @@ class Harm(enum.Enum):
     HANGS = "hangs"
 
 
+HarmT = TypeVar("HarmT", bound=enum.Enum)
+
+
 @attrs.define
-class Outcome:
-    harms: list[Harm]
+class Outcome(Generic[HarmT]):
+    harms: list[HarmT]
     requests: int
     """That the victim made."""
     operation: str = ""
@@ -282,14 +285,14 @@ class Contest:
     def _note(self, harm: Harm) -> None:
         self.harms[harm] = None
 
-    def play(self, scenario: str) -> Outcome:
+    def play(self, scenario: str) -> Outcome[Harm]:
         """The fault is counted from here on."""
         if self._fault is not None:
             self.proxy.arm(self._fault)
         SCENARIOS[scenario](self)
         return self._judge()
 
-    def _judge(self) -> Outcome:
+    def _judge(self) -> Outcome[Harm]:
         self._judge_log()
         try:
             until(lambda: not self._queued(), HANGS_S if Harm.HANGS not in self.harms else 0)

@@ -28,15 +28,18 @@ from recipes.locks import (
 )
 from recipes.locks.claim import Format
 from tests.recipes.conftest import Connect, MakeProxy, Spawn
-from tests.recipes.faults import LIMIT_S, Fault, FaultProxy, Link, end_session, until
+from tests.recipes.faults import (
+    LIMIT_S,
+    Fault,
+    FaultProxy,
+    Link,
+    end_session,
+    until,
+    until_children,
+)
 from zkpy.testing.realserver import RealServer
 
 UUID = "0f8b3c5e-1a2b-4c3d-8e4f-5a6b7c8d9e0f"
-
-
-@pytest.fixture
-def client(connect: Connect) -> KazooClient:
-    return connect()
 
 
 @pytest.fixture
@@ -62,10 +65,6 @@ class Told:
             assert self._news.wait_for(lambda: self.all == list(states), LIMIT_S), self.all
 
 
-def queued(client: KazooClient, path: str, count: int) -> None:
-    until(lambda: len(client.get_children(path)) == count)
-
-
 # --- acquire and release ---------------------------------------------------------------------
 
 
@@ -84,7 +83,7 @@ def test_one_after_the_other_with_growing_tokens(
     contenders = []
     for number in range(5):
         contenders.append(spawn(contend, number))
-        queued(client, root, number + 2)
+        until_children(client, root, number + 2)
     first.release()
     for each in contenders:
         each.result(LIMIT_S)
@@ -107,7 +106,7 @@ def test_time_is_up(client: KazooClient, other: KazooClient, root: str, format: 
     assert mine.acquire()
     assert not theirs.acquire(timeout=0.05)
     assert not theirs.acquire(blocking=False)
-    queued(client, root, 1)
+    until_children(client, root, 1)
     mine.release()
     assert theirs.acquire(blocking=False)
     assert not mine.acquire(timeout=0)
@@ -120,13 +119,13 @@ def test_cancel(client: KazooClient, other: KazooClient, root: str, spawn: Spawn
     with Lock(client, root):
         waiting = Lock(other, root)
         acquired = spawn(waiting.acquire)
-        queued(client, root, 2)
+        until_children(client, root, 2)
         with pytest.raises(NotHeldError):
             waiting.release()
         waiting.cancel()
         with pytest.raises(CancelledError):
             acquired.result(LIMIT_S)
-        queued(client, root, 1)
+        until_children(client, root, 1)
     assert waiting.acquire(timeout=LIMIT_S)
     waiting.release()
 
@@ -155,7 +154,7 @@ def test_a_create_that_was_given_up_leaves_no_node(
     fault.wait()
     proxy.flow()
     proxy.wait_until(lambda seen: any(each.operation == "delete" for each in seen))
-    queued(client, root, 0)
+    until_children(client, root, 0)
 
 
 def test_not_held(client: KazooClient, root: str) -> None:
@@ -240,7 +239,7 @@ def test_a_release_wakes_one(
         lock = Lock(connect(proxy.hosts), root)
         acquired.append(spawn(lock.acquire))
         proxy.wait_until(lambda seen: sum(each.operation == "get" for each in seen) == 2)
-        queued(client, root, number + 2)
+        until_children(client, root, number + 2)
         proxies.append(proxy)
         locks.append(lock)
     before = [len(proxy.seen) for proxy in proxies]
@@ -447,7 +446,7 @@ def test_behind_kazoo_and_before_it(
     with kazoos:
         assert not ours.acquire(timeout=0.05)
         acquired = spawn(ours.acquire)
-        queued(client, root, 2)
+        until_children(client, root, 2)
     assert acquired.result(LIMIT_S)
     assert not kazoos.acquire(blocking=False)
     ours.release()
@@ -473,7 +472,7 @@ def test_behind_curator(
     path = other.create(f"{root}/_c_{UUID}-{node}", ephemeral=True, sequence=True, makepath=True)
     lock = make(client, root, format="curator")
     acquired = spawn(lock.acquire)
-    queued(client, root, 2)
+    until_children(client, root, 2)
     mine = next(name for name in client.get_children(root) if not path.endswith(name))
     assert mine.startswith("_c_")
     other.delete(path)
@@ -493,7 +492,7 @@ def test_mixed_path_is_refused(client: KazooClient, root: str, format: Format, n
     lock = Lock(client, root, format=format)
     with pytest.raises(MixedContendersError):
         lock.acquire()
-    queued(client, root, 1)
+    until_children(client, root, 1)
     client.delete(path)
     with lock:
         pass
@@ -510,9 +509,9 @@ def test_readers_share_and_writers_do_not(
     for reader in readers[:2]:
         assert reader.acquire(blocking=False)
     written = spawn(writer.acquire)
-    queued(client, root, 3)
+    until_children(client, root, 3)
     late = spawn(readers[2].acquire)
-    queued(client, root, 4)
+    until_children(client, root, 4)
     assert [each.identifier for each in writer.contenders()] == ["r0", "r1", "w", "r2"]
     readers[1].release()
     assert not written.done()

@@ -11,6 +11,7 @@ from tests.recipes.faults import Fault, FaultProxy, Link, When, behind_shut_door
 from tests.recipes.locks.contest import (
     SCENARIOS,
     Contest,
+    Harm,
     Leaseholder,
     MakeContestant,
     Ours,
@@ -21,7 +22,7 @@ from tests.recipes.locks.contest import (
 from zkpy.testing.realserver import RealServer
 
 Pair = tuple[MakeContestant, MakeContestant]
-Stage = Callable[..., Outcome]
+Stage = Callable[..., Outcome[Harm]]
 OTHERS = {
     "writer": (Writer, Writer),
     "reader": (Writer, Reader),
@@ -39,7 +40,7 @@ def stage(server: RealServer, connect: Connect, proxy: FaultProxy, root: str) ->
     places = count()
     rival = connect(proxy.hosts)
 
-    def perform(scenario: str, fault: Fault | None, make: Pair = (Ours, Ours)) -> Outcome:
+    def perform(scenario: str, fault: Fault | None, make: Pair = (Ours, Ours)) -> Outcome[Harm]:
         with FaultProxy(server.port) as proxy:
             victim: KazooClient = connect(proxy.hosts)
             contest = Contest(make, rival, victim, proxy, f"{root}/{next(places)}", fault)

@@ -1,15 +1,10 @@
 """Semaphore: so many at a time, in order, in Curator's layout."""
 
 import pytest
-from kazoo.client import KazooClient
 
 from recipes.locks import Semaphore
 from tests.recipes.conftest import Connect, MakeProxy, Spawn
-from tests.recipes.faults import LIMIT_S, until
-
-
-def count_children(client: KazooClient, path: str, count: int) -> None:
-    until(lambda: len(client.get_children(path)) == count)
+from tests.recipes.faults import LIMIT_S, until_children
 
 
 def test_so_many_at_a_time_in_order(connect: Connect, root: str, spawn: Spawn) -> None:
@@ -19,11 +14,11 @@ def test_so_many_at_a_time_in_order(connect: Connect, root: str, spawn: Spawn) -
     assert leases[1].acquire()
     assert not leases[2].acquire(timeout=0.05)
     assert not leases[2].acquire(blocking=False)
-    count_children(client, f"{root}/locks", 0)
+    until_children(client, f"{root}/locks", 0)
     waiting = []
     for i in (2, 3, 4):
         waiting.append(spawn(leases[i].acquire))
-        count_children(client, f"{root}/locks", i - 1)
+        until_children(client, f"{root}/locks", i - 1)
     leases[0].release()
     assert waiting[0].result(LIMIT_S)
     assert [each.done() for each in waiting[1:]] == [False, False]
@@ -36,7 +31,7 @@ def test_so_many_at_a_time_in_order(connect: Connect, root: str, spawn: Spawn) -
     assert [each.identifier for each in leases[0].contenders()] == ["3", "4"]
     for i in (3, 4):
         leases[i].release()
-    count_children(client, f"{root}/locks", 0)
+    until_children(client, f"{root}/locks", 0)
     assert client.get_children(f"{root}/leases") == []
 
 
@@ -46,12 +41,12 @@ def test_only_the_next_one_watches_the_leases(
     client = connect()
     first = Semaphore(client, root, leases=1)
     first.acquire()
-    count_children(client, f"{root}/locks", 0)
+    until_children(client, f"{root}/locks", 0)
     proxies, waiting = [make_proxy() for _ in range(3)], []
     for number, proxy in enumerate(proxies):
         semaphore = Semaphore(connect(proxy.hosts), root, leases=1)
         waiting.append(spawn(semaphore.acquire))
-        count_children(client, f"{root}/locks", number + 1)
+        until_children(client, f"{root}/locks", number + 1)
     proxies[0].wait_until(lambda seen: any(each.path == f"{root}/leases" for each in seen))
     for proxy in proxies[1:]:
         proxy.wait_until(lambda seen: sum(each.operation == "get" for each in seen) == 2)
