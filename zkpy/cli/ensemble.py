@@ -57,9 +57,14 @@ class Server:
         return self.directory / "data"
 
 
-@click.command()
+@click.command(short_help="Run an ensemble on this machine, to try it.")
 @click.option("--size", type=click.IntRange(1, 9), default=3, help="Voters; 3 if not given.")
-@click.option("--observers", type=click.IntRange(0, 9), default=0, help="Members without a vote.")
+@click.option(
+    "--observers",
+    type=click.IntRange(0, 9),
+    default=0,
+    help="Members without a vote; 0 if not given.",
+)
 @click.option(
     "--port",
     type=click.IntRange(1, 65000),

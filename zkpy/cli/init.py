@@ -19,7 +19,7 @@ Start it. The others start with EMPTY data directories, and a zoo.cfg that names
 fetch everything from it, and have no vote until the set of voters is changed."""
 
 
-@click.command()
+@click.command(short_help="Prepare a data directory for a new ensemble.")
 @click.argument("zoo_cfg", metavar="ZOO.CFG")
 @click.option(
     "--seed",

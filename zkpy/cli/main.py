@@ -48,7 +48,10 @@ class LazyGroup(click.Group):
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="zkpy %(version)s")
 def zkpy() -> None:
-    """A coordination server that speaks the ZooKeeper protocol."""
+    """A coordination server that speaks the ZooKeeper protocol.
+
+    `zkpy COMMAND --help` tells more. `zkpy ZOO.CFG` is short for `zkpy serve ZOO.CFG`.
+    """
 
 
 def run(arguments: list[str]) -> None:

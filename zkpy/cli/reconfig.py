@@ -63,7 +63,7 @@ class Wish:
         return self.joining or None, self.leaving or None, self.members or None
 
 
-@click.command()
+@click.command(short_help="Change the members of an ensemble.")
 @click.option(
     "-s",
     "--server",
@@ -71,8 +71,15 @@ class Wish:
     show_default=True,
     callback=parse_server,
     metavar="HOST:PORT[,...]",
+    help="Whom to ask: any of the ensemble's servers.",
 )
-@click.option("--timeout", type=click.FloatRange(0.1), default=10.0, help="Seconds to connect.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0.1),
+    default=10.0,
+    show_default=True,
+    help="Seconds to wait for a connection.",
+)
 @click.option(
     "--auth",
     "identities",

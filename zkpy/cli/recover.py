@@ -22,7 +22,7 @@ DONE: Final = """\
 Done: this server is the only voter of a new ensemble. Start it, and the others once it serves."""
 
 
-@click.command()
+@click.command(short_help="Let one member go on alone, without a majority.")
 @click.argument("zoo_cfg", metavar="ZOO.CFG")
 @click.option("--accept-loss", is_flag=True, help="Do it. Without this, only look.")
 def recover(zoo_cfg: str, accept_loss: bool) -> None:

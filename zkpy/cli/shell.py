@@ -64,7 +64,10 @@ _REFUSALS: Final[dict[type[Exception], str]] = {
 }
 
 
-@click.command(context_settings={"allow_interspersed_args": False})
+@click.command(
+    context_settings={"allow_interspersed_args": False},
+    short_help="Run the commands of zkCli.sh on a server.",
+)
 @click.option(
     "-s",
     "--server",
@@ -72,11 +75,13 @@ _REFUSALS: Final[dict[type[Exception], str]] = {
     show_default=True,
     callback=parse_server,
     metavar="HOST:PORT[,...][/CHROOT]",
+    help="Whom to ask: one of these. Paths begin at CHROOT.",
 )
 @click.option(
     "--timeout",
     type=click.FloatRange(0.1),
     default=DEFAULT_TIMEOUT_S,
+    show_default=True,
     help="Seconds to wait for a connection.",
 )
 @click.option("-r", "--read-only", is_flag=True, help="A server without a quorum will do.")

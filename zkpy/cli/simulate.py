@@ -42,12 +42,42 @@ IDLE: Final = {
 
 @click.command()
 @click.option("--seed", type=int, metavar="N", help="Run this one seed and show what happened.")
-@click.option("--runs", type=click.IntRange(1), metavar="N", help=f"Seeds to run; default {RUNS}.")
-@click.option("--minutes", type=click.FloatRange(0), metavar="M", help="Run seeds for so long.")
-@click.option("--first", type=int, metavar="N", help="The first seed of many; default 1.")
-@click.option("--members", type=click.IntRange(1, 9), metavar="N", help="Voters; drawn by default.")
-@click.option("--observers", type=click.IntRange(0, 9), metavar="N", help="Drawn by default.")
-@click.option("--seconds", type=click.IntRange(1), metavar="S", help="Virtual time under faults.")
+@click.option(
+    "--runs",
+    type=click.IntRange(1),
+    metavar="N",
+    help=f"Seeds to run; default {RUNS}, or as many as --minutes allows.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0),
+    metavar="M",
+    help="Run seeds for so long; with --runs too, until the first of both is reached.",
+)
+@click.option(
+    "--first",
+    type=int,
+    metavar="N",
+    help="The first seed of many, or of a hunt for a mutant; default 1.",
+)
+@click.option(
+    "--members",
+    type=click.IntRange(1, 9),
+    metavar="N",
+    help="Voters; drawn for each seed by default.",
+)
+@click.option(
+    "--observers",
+    type=click.IntRange(0, 9),
+    metavar="N",
+    help="Members without a vote; drawn by default.",
+)
+@click.option(
+    "--seconds",
+    type=click.IntRange(1),
+    metavar="S",
+    help="Virtual time under faults; drawn by default.",
+)
 @click.option(
     "--oracle-election", is_flag=True, help="Leaders are named at random, several at once."
 )
@@ -55,17 +85,28 @@ IDLE: Final = {
 @click.option(
     "--reconfig/--no-reconfig", default=None, help="The membership changes; drawn by default."
 )
-@click.option("--jobs", type=click.IntRange(1), metavar="N", help="Processes; default: processors.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Processes; default: one for each processor.",
+)
 @click.option(
     "--html", type=click.Path(dir_okay=False), metavar="FILE", help="Draw the run of --seed."
 )
 @click.option(
     "--mutant",
     type=click.Choice([*(mutant.name for mutant in MUTANTS), "all"]),
-    metavar="ID",
-    help="Put an old bug back and see how soon it is found; `all`: one after the other.",
+    help="Put an old bug back, named by its ticket (docs/reliability.md), and see how soon it is "
+    "found; `all`: one after the other.",
 )
-@click.option("--repeat", type=click.IntRange(1), default=1, help="Hunt a mutant so many times.")
+@click.option(
+    "--repeat",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Hunt a mutant so many times.",
+)
 @click.pass_context
 def simulate(
     context: click.Context,
