@@ -10,7 +10,7 @@ from kazoo.client import KazooClient
 from tests.server.members import LIMIT_S, Member, Members, is_told
 from zkpy.cli.main import zkpy
 
-FORBIDDEN = "db.autocreate=false\ntickTime=200"
+FORBIDDEN = "db.autocreate=false\ntickTime=500"
 
 
 @pytest.fixture

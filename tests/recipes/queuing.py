@@ -28,7 +28,7 @@ from recipes.queue import ItemLostError, Queue, UnknownOutcomeError
 from tests.recipes.faults import Fault, FaultProxy, until
 from tests.recipes.locks.contest import Outcome, surely
 
-HANGS_S: Final = 10.0
+HANGS_S: Final = 25.0
 PATIENCE_S: Final = 0.2
 
 

@@ -234,7 +234,7 @@ def test_the_log_says_who_votes_whatever_the_files_say(tmp_path: Path) -> None:
 
 def test_too_few_that_have_their_data_say_so(tmp_path: Path) -> None:
     """D5: two of three have lost their directories; nobody leads, and an operator learns why."""
-    members = Members(tmp_path, 3, more="tickTime=200")
+    members = Members(tmp_path, 3, more="tickTime=500")
     try:
         members.start()
         for each in members.all:
