@@ -33,9 +33,9 @@ Copy it into the dataDir of each ZooKeeper that is to start from it, and nothing
 def import_(
     zoo_cfg: str, source: str, logs_from: str | None, end_sessions: bool, dry_run: bool
 ) -> None:
-    """Take over the data of an Apache ZooKeeper (3.4 to 3.9) that was stopped.
+    """Take over the data of an Apache ZooKeeper.
 
-    It goes into the data directory that ZOO.CFG names, which must be empty. DIR is only read: take
+    Of one (3.4 to 3.9) that was stopped. It goes into the data directory that ZOO.CFG names, which must be empty. DIR is only read: take
     that of the member whose last zxid is the greatest, after all were stopped.
     """
     gc.disable()  # it would look in vain, at millions of objects, for what refers to itself
@@ -61,9 +61,9 @@ def import_(
 @click.argument("zoo_cfg", metavar="ZOO.CFG")
 @click.option("--to", "target", required=True, metavar="DIR", help="Where version-2 is to be made.")
 def export(zoo_cfg: str, target: str) -> None:
-    """Write the data of a server as a snapshot that Apache ZooKeeper (3.5 to 3.9) starts from.
+    """Hand the data back to an Apache ZooKeeper.
 
-    No server may run on the data directory that ZOO.CFG names. Sessions end, and their ephemeral
+    As a snapshot from which ZooKeeper 3.5 to 3.9 starts. No server may run on the data directory that ZOO.CFG names. Sessions end, and their ephemeral
     znodes with them.
     """
     gc.disable()
