@@ -71,8 +71,7 @@ def test_an_ensemble_takes_over_and_hands_back(members: Members, tmp_path: Path)
     kept = {path for path, (_, stat, _) in TREE.items() if not stat[7]} | {"/later"}
     assert set(tree.nodes) == kept
     assert (back / "version-2" / "currentEpoch").read_text() == str(tree.zxid >> 32)
-    again = run("export", other, "--to", str(tmp_path / "again"))
-    assert "may be no majority's" not in again.output, "the only voter is another"
+    assert run("export", other, "--to", str(tmp_path / "again")).exit_code == 0
     assert set(shown(load(str(tmp_path / "again")).tree)) == kept
 
 
