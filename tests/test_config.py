@@ -386,7 +386,13 @@ def test_no_ticks_at_all_are_for_a_server_alone(key: str) -> None:
 @pytest.mark.parametrize(
     ("line", "warning"),
     [
-        ("admin.serverPort=8080", "admin.serverPort has no effect: there is no HTTP server yet"),
+        ("admin.forceHttps=true", "the HTTP server has no TLS yet: THE PROTECTION IT ASKS FOR"),
+        ("metricsProvider.ssl.x=y", "the HTTP server has no TLS yet: THE PROTECTION IT ASKS FOR"),
+        ("admin.snapshot.enabled=true", "the commands snapshot and restore are not there"),
+        ("admin.serverAddress=0.0.0.0", "lets everybody who reaches it see paths, sessions"),
+        ("metricsProvider.className=a.b.C", "has no effect: of such classes org.apache.zookeeper."),
+        ("metricsProvider.className=a.b.C", "is known, and not a.b.C"),
+        ("metricsProvider.httpPort=7001", "has no effect without metricsProvider.className="),
         ("forceSync=no", "forceSync has no effect: a write is on disk before it is answered"),
         ("server.realm=X", "server.realm has no effect: SASL is not supported yet"),
         ("nio.numWorkerThreads=4", "nio.numWorkerThreads has no effect: it concerns"),
@@ -429,6 +435,12 @@ def test_keys_without_effect_are_named_once(line: str, warning: str) -> None:
         "admin.enableServer=no",
         "digest.enabled=yes",
         "tcpKeepAlive=no",
+        "admin.serverPort=8081",
+        "admin.serverAddress=::1",
+        "admin.snapshot.enabled=false",
+        "metricsProvider.exportJvmInfo=true",
+        "metricsProvider.className=org.apache.zookeeper.metrics.impl.DefaultMetricsProvider",
+        f"metricsProvider.className={keys.PROMETHEUS}",
     ],
 )
 def test_keys_that_ask_for_what_is_done_anyway_are_not_named(line: str) -> None:
@@ -461,7 +473,7 @@ def test_keys_of_the_administrators_guide_are_known() -> None:
     emulate353TTLNodes fastleader.maxNotificationInterval fips-mode flushDelay jvm.pause.monitor
     kerberos.removeHostFromPrincipal largeRequestThreshold leader.maxConcurrentSnapSyncs
     learner.asyncSending maxResponseCacheSize
-    messageTracker.Enabled metricsProvider.httpPort multiAddress.enabled
+    messageTracker.Enabled metricsProvider.workerShutdownTimeoutMs multiAddress.enabled
     netty.server.earlyDropSecureConnectionHandshakes nio.numSelectorThreads
     observer.reconnectDelayMs observerMasterPort oraclePath portUnification
     quorum.auth.server.saslLoginContext quorum.cnxn.threads.size
@@ -474,6 +486,29 @@ def test_keys_of_the_administrators_guide_are_known() -> None:
     found = read("".join(f"{key}=other\n" for key in keys))
     assert [said for said in found.warnings if "not a known key" in said] == []
     assert len(found.warnings) == len(keys)
+
+
+def test_where_http_is_served() -> None:
+    found = read("")
+    assert (found.admin, found.admin_line) == (ClientAddress("127.0.0.1", 8080), "")
+    assert (found.admin_path, found.admin_idle_ms, found.metrics) == ("/commands", 30_000, None)
+    found = read("admin.serverPort=81\nadmin.serverAddress=localhost\nadmin.commandURL=/zk/do/\n")
+    assert found.admin == ClientAddress("localhost", 81)
+    assert (found.admin_line, found.admin_path) == ("zoo.cfg:3: admin.serverPort=81", "/zk/do")
+    assert read("admin.enableServer=false\nadmin.serverPort=81").admin is None
+    line = f"metricsProvider.className={keys.PROMETHEUS}"
+    found = read(line)
+    assert found.metrics == ClientAddress("0.0.0.0", 7000)
+    assert found.metrics_line == f"zoo.cfg:3: {line}"
+    found = read(f"{line}\nmetricsProvider.httpHost=::\nmetricsProvider.httpPort=9")
+    assert found.metrics == ClientAddress("", 9)
+    assert found.metrics_line == "zoo.cfg:5: metricsProvider.httpPort=9"
+
+
+@pytest.mark.parametrize("path", ["commands", "/", "/a b", "/<x>", "/a//b", "/a?b"])
+def test_a_path_that_is_none(path: str) -> None:
+    with pytest.raises(ConfigError, match="zoo.cfg:3: admin.commandURL=.*: a path is needed"):
+        read(f"admin.commandURL={path}")
 
 
 # --- the ensemble ---------------------------------------------------------------------

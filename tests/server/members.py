@@ -36,6 +36,7 @@ class Member:
         self.data.mkdir(exist_ok=True)
         (self.data / "myid").write_text(f"{self.number}\n")
         own = f"dataDir={self.data}\nclientPort={self.client_port}\nclientPortAddress=127.0.0.1\n"
+        own += "admin.enableServer=false\n"
         self.config.write_text(own + text)
 
     def command(self) -> list[str]:

@@ -203,7 +203,7 @@ def test_the_kernel_syncs_what_the_loop_wrote(tmp_path: Path) -> None:
     scene = play(Scene(tmp_path, real_kernel()), act)
     assert scene.told == [1, 2, 3]
     assert scene.recorder.ways == ["begin", "finish"] * 3
-    assert scene.metrics.sync.count == 3
+    assert scene.metrics.sync.summary().count == 3
     assert scene.read_back() == scene.history.last
 
 
@@ -216,7 +216,7 @@ def test_without_such_a_kernel_the_thread_does_all(tmp_path: Path) -> None:
     scene = play(Scene(tmp_path, None), act)
     assert scene.told == [1, 2]
     assert scene.recorder.ways == ["execute"] * 2
-    assert scene.metrics.sync.count == 2
+    assert scene.metrics.sync.summary().count == 2
     assert scene.read_back() == scene.history.last
 
 
@@ -363,7 +363,7 @@ def test_slow_log_writes_are_warned_of(
         scene.close()
 
     scene = play(Scene(tmp_path, real_kernel(), warning_ms=warning_ms), act)
-    assert scene.metrics.sync.count == 2
+    assert scene.metrics.sync.summary().count == 2
     assert len(caplog.messages) == warnings
 
 

@@ -20,8 +20,9 @@ import attrs
 from wire.codes import EventType
 from zkpy import __version__
 from zkpy.admin.metrics import Metrics
-from zkpy.config import Config
-from zkpy.replica.status import Details, Status
+from zkpy.config import Config, ServerSpec, parse_server
+from zkpy.config.properties import PREFIX, is_secret
+from zkpy.replica.status import Details, Status, Tables
 from zkpy.summary import Samples, Summary
 
 ZOOKEEPER_VERSION: Final = "3.9.5"
@@ -83,6 +84,11 @@ class ServerView:
     """The same moment on the monotonic clock."""
     details: Callable[[], Details] = Details
     """Walks tables that may be long: called only where it is shown."""
+    tables: Tables | None = None
+    """What may be long, piece by piece; not for four-letter words, whose answer is one piece."""
+    last_image: Callable[[], tuple[int, int]] = lambda: (-1, -1)
+    """The newest one on disk: zxid, and when it was written in s of the wall clock; -1, -1 if
+    there is none."""
     reset_stats: Callable[[], None] = lambda: None
     reset_connections: Callable[[], None] = lambda: None
 
@@ -96,9 +102,12 @@ class ServerView:
 class Command:
     name: str
     word: str
+    """The short name; a four-letter word, but for those in `WITHOUT_WORD`."""
     run: Callable[[ServerView], Answer]
     needs_service: bool = True
     """Refused with one line while the server serves nobody."""
+    changes: bool = False
+    """It does something, and does not only tell."""
 
 
 def are_you_ok(view: ServerView) -> Answer:
@@ -167,7 +176,33 @@ def list_connections(view: ServerView) -> Answer:
     return {"connections": view.connections}
 
 
+@attrs.define(frozen=True)
+class Spread:
+    """A summary among the figures, shown in units of so many."""
+
+    summary: Summary
+    unit: int = 1
+
+
+@attrs.define(frozen=True)
+class Distribution:
+    """Likewise, with percentiles."""
+
+    samples: Samples
+    unit: int = 1
+    median_only: bool = False
+    """And that for Prometheus alone: what ZooKeeper calls a basic summary."""
+
+
 def monitor(view: ServerView) -> Answer:
+    answer: dict[str, object] = {}
+    for name, figure in figures(view).items():
+        answer |= _flatten(name, figure)
+    return answer
+
+
+def figures(view: ServerView) -> Answer:
+    """All figures by ZooKeeper's names: numbers, words, `Spread`s and `Distribution`s."""
     status, metrics = view.status, view.metrics
     return {
         "version": version_text(),
@@ -192,11 +227,11 @@ def monitor(view: ServerView) -> Answer:
         **_watch_events(view),
         "disk_low": int(status.low_space),
         "digest_mismatches_count": status.served.digest_mismatches,
-        **_spread("fsynctime", metrics.sync, NS_PER_MS),
-        **_spread("sync_processor_batch_size", metrics.batch_entries),
-        **_spread("snapshottime", metrics.image, NS_PER_MS),
-        **_spread("dbinittime", metrics.start, NS_PER_MS),
-        **_spread("startup_txns_loaded", metrics.start_entries),
+        "fsynctime": Distribution(metrics.sync, NS_PER_MS, median_only=True),
+        "sync_processor_batch_size": Distribution(metrics.batch_entries, median_only=True),
+        "snapshottime": Distribution(metrics.image, NS_PER_MS, median_only=True),
+        "dbinittime": Distribution(metrics.start, NS_PER_MS, median_only=True),
+        "startup_txns_loaded": Distribution(metrics.start_entries, median_only=True),
         **_distribution("readlatency", metrics.reads, NS_PER_MS),
         **_distribution("updatelatency", metrics.updates, NS_PER_MS),
         **_timings(view),
@@ -322,24 +357,34 @@ def _timings(view: ServerView) -> Answer:
 
 
 def _spread(name: str, summary: Summary, unit: int = 1) -> dict[str, object]:
-    """A summary under the names that ZooKeeper gives its parts, in units of so many."""
+    return {name: Spread(summary, unit)}
+
+
+def _distribution(name: str, samples: Samples, unit: int = 1) -> dict[str, object]:
+    return {name: Distribution(samples, unit)}
+
+
+def _flatten(name: str, figure: object) -> dict[str, object]:
+    """A figure under the names that ZooKeeper gives its parts."""
+    if isinstance(figure, Spread):
+        return _parts(name, figure.summary, figure.unit)
+    if isinstance(figure, Distribution):
+        samples, unit = figure.samples, figure.unit
+        if figure.median_only:
+            return _parts(name, samples.summary(), unit)
+        values = samples.percentiles(tuple(PERCENTILES.values()))
+        shown = {f"{word}_{name}": v // unit for word, v in zip(PERCENTILES, values, strict=True)}
+        return {**_parts(name, samples.summary(), unit), **shown}
+    return {name: figure}
+
+
+def _parts(name: str, summary: Summary, unit: int) -> dict[str, object]:
     return {
         f"avg_{name}": summary.average(unit),
         f"min_{name}": summary.least // unit,
         f"max_{name}": summary.greatest // unit,
         f"cnt_{name}": summary.count,
         f"sum_{name}": summary.total // unit,
-    }
-
-
-def _distribution(name: str, samples: Samples, unit: int = 1) -> dict[str, object]:
-    """Likewise, with percentiles."""
-    values = samples.percentiles(tuple(PERCENTILES.values()))
-    return {
-        **_spread(name, samples.summary(), unit),
-        **{
-            f"{word}_{name}": value // unit for word, value in zip(PERCENTILES, values, strict=True)
-        },
     }
 
 
@@ -355,6 +400,88 @@ def _limit_descriptors() -> int:
     import resource  # POSIX only, and nothing else needs it
 
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+# --- the ensemble -------------------------------------------------------------------
+
+
+def describe_leader(view: ServerView) -> Answer:
+    """Also where nobody leads: `leader_id` is -1 then, as in ZooKeeper."""
+    status = view.status
+    if status.standalone:
+        return {"error": "server is not initialized"}
+    leader = status.leader if status.leader is not None else -1
+    spec = member_specs(view).get(leader)
+    return {
+        "is_leader": leader == status.server_id,
+        "leader_id": leader,
+        "leader_ip": spec.addresses[0].host if spec else "",
+    }
+
+
+def describe_zab(view: ServerView) -> Answer:
+    status = view.status
+    if status.standalone:
+        return {"voting": False, "zabstate": ""}
+    own = member_specs(view).get(status.server_id)
+    peers = own.addresses if own else ()
+    client = own.client if own else None
+    host = (client.host if client else view.config.client.host) or "0.0.0.0"
+    return {
+        "myid": status.server_id,
+        "is_leader": status.leader == status.server_id,
+        "quorum_address": _places([(each.host, each.quorum_port) for each in peers]),
+        "election_address": _places([(each.host, each.election_port) for each in peers]),
+        "client_address": f"{host}:{client.port if client else view.client_port}",
+        "voting": status.votes,
+        "last_zxid": f"{status.zxid:#x}",
+        "zab_epoch": status.zxid >> 32,
+        "zab_counter": status.zxid & 0xFFFFFFFF,
+        "zabstate": status.phase,
+    }
+
+
+def _places(places: Sequence[tuple[str, int]]) -> Answer:
+    shown = [f"{host}:{port}" for host, port in places]
+    return {
+        "empty": not places,
+        "all_addresses": shown,
+        "wildcard_addresses": [f"0.0.0.0:{port}" for _, port in places],
+        "all_ports": [port for _, port in places],
+        "all_host_strings": [host for host, _ in places],
+        "one": shown[0] if shown else None,
+    }
+
+
+def view_voters(view: ServerView) -> Answer:
+    specs = member_specs(view) if not view.status.standalone else {}
+    return {"current_config": {sid: _member(s) for sid, s in specs.items() if not s.observer}}
+
+
+def _member(spec: ServerSpec) -> Answer:
+    client = spec.client
+    return {
+        "server_addresses": [f"{each.host}:{each.quorum_port}" for each in spec.addresses],
+        "election_addresses": [f"{each.host}:{each.election_port}" for each in spec.addresses],
+        "client_address": f"{client.host or '0.0.0.0'}:{client.port}" if client else "",
+        "learner_type": "participant",
+    }
+
+
+def member_specs(view: ServerView) -> dict[int, ServerSpec]:
+    """The members by number, as `conf` has them."""
+    found = {}
+    for line in _members(view):
+        key, _, value = line.partition("=")
+        if key.startswith("server."):
+            sid = int(key.removeprefix("server."))
+            found[sid] = parse_server(sid, value)
+    return dict(sorted(found.items()))
+
+
+def list_observers(view: ServerView) -> Answer:
+    observers = view.status.observers if view.mode == "leader" else ()
+    return {"synced_observers": len(observers), "observers": [{"sid": sid} for sid in observers]}
 
 
 # --- configuration and disk ---------------------------------------------------------
@@ -422,6 +549,27 @@ def _measure(directory: str) -> int:
     return total
 
 
+def show_initial_configuration(view: ServerView) -> Answer:
+    """Of ZooKeeper's text of the file: without its comments, and without secrets."""
+    pairs = _shown_properties(view).items()
+    return {"initial_configuration": "".join(f"{key}={value}\n" for key, value in pairs)}
+
+
+def list_properties(view: ServerView) -> Answer:
+    return {f"{PREFIX}{key}": each for key, each in sorted(_shown_properties(view).items())}
+
+
+def _shown_properties(view: ServerView) -> dict[str, str]:
+    return {
+        key: "***" if is_secret(key) else value for key, value in view.config.properties.items()
+    }
+
+
+def describe_last_image(view: ServerView) -> Answer:
+    zxid, written_s = view.last_image()
+    return {"zxid": f"{zxid & 0xFFFFFFFFFFFFFFFF:x}", "timestamp": written_s}
+
+
 # --- sessions, watches, digests -----------------------------------------------------
 
 
@@ -435,15 +583,15 @@ def dump_sessions(view: ServerView) -> Answer:
         ends_ms = each.expires_ms if each.session else each.opened_ms + limits.handshake_ms
         buckets.setdefault((ends_ms // limits.tick_ms + 1) * limits.tick_ms, []).append(each)
     return {
-        "expiry_time_to_session_ids": _by_wall_time(view, details.deadlines),
-        "expiry_time_to_local_session_ids": _by_wall_time(view, details.local_deadlines),
+        "expiry_time_to_session_ids": by_wall_time(view, details.deadlines),
+        "expiry_time_to_local_session_ids": by_wall_time(view, details.local_deadlines),
         "session_id_to_timeout": dict(sorted(details.timeouts.items())),
         "session_id_to_ephemeral_paths": details.ephemerals,
         "expiry_time_to_connections": dict(sorted(buckets.items())),
     }
 
 
-def _by_wall_time(
+def by_wall_time(
     view: ServerView, deadlines: Mapping[int, list[int]] | None
 ) -> dict[int, list[int]] | None:
     if deadlines is None:
@@ -498,7 +646,7 @@ def trace_mask(view: ServerView) -> Answer:
 COMMANDS: Final = (
     Command("configuration", "conf", describe_configuration),
     Command("connections", "cons", list_connections),
-    Command("connection_stat_reset", "crst", reset_connections),
+    Command("connection_stat_reset", "crst", reset_connections, changes=True),
     Command("dirs", "dirs", measure_directories),
     Command("dump", "dump", dump_sessions),
     Command("environment", "envi", describe_environment, needs_service=False),
@@ -507,7 +655,7 @@ COMMANDS: Final = (
     Command("is_read_only", "isro", is_read_only, needs_service=False),
     Command("monitor", "mntr", monitor),
     Command("ruok", "ruok", are_you_ok, needs_service=False),
-    Command("stat_reset", "srst", reset_stats),
+    Command("stat_reset", "srst", reset_stats, changes=True),
     Command("server_stats", "srvr", describe_server),
     Command("stats", "stat", describe_clients),
     Command("set_trace_mask", "stmk", trace_mask, needs_service=False),
@@ -515,3 +663,14 @@ COMMANDS: Final = (
     Command("watches_by_path", "wchp", list_watches_by_path),
     Command("watch_summary", "wchs", summarise_watches),
 )
+
+WITHOUT_WORD: Final = (
+    Command("initial_configuration", "icfg", show_initial_configuration),
+    Command("last_snapshot", "lsnp", describe_last_image),
+    Command("leader", "lead", describe_leader),
+    Command("observers", "obsr", list_observers),
+    Command("system_properties", "sysp", list_properties, needs_service=False),
+    Command("voting_view", "", view_voters),
+    Command("zabstate", "", describe_zab, needs_service=False),
+)
+"""Those that ZooKeeper has over HTTP alone."""

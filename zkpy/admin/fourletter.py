@@ -172,7 +172,7 @@ def _show_whole(each: ConnectionView) -> str:
     xid = f",lcxid=0x{each.last_xid:x}" if each.last_xid >= 0 else ""
     latency = each.latency
     return (
-        f"{brief[:-1]},sid={_hex(each.session)},lop={_name_operation(each.last_opcode)}"
+        f"{brief[:-1]},sid={_hex(each.session)},lop={name_operation(each.last_opcode)}"
         f",est={each.opened_ms},to={each.timeout_ms}{xid},lzxid={_hex(each.last_zxid)}"
         f",lresp={each.last_response_ms},llat={latency.last // NS_PER_MS}"
         f",minlat={latency.least // NS_PER_MS}"
@@ -181,7 +181,7 @@ def _show_whole(each: ConnectionView) -> str:
     )
 
 
-def _name_operation(opcode: int) -> str:
+def name_operation(opcode: int) -> str:
     """ZooKeeper's short names; NA for what it does not name."""
     return _OPERATIONS.get(opcode, "NA")
 

@@ -22,15 +22,17 @@ class Metrics:
     """Of one answer of each pass, if it answered no write: from the same until then."""
     updates: Samples = field(default_factory=Samples)
     """Likewise, if it answered one."""
-    sync: Summary = field(default_factory=Summary)
+    sync: Samples = field(default_factory=Samples)
     """Writing one batch to the log, until it is durable."""
-    batch_entries: Summary = field(default_factory=Summary)
+    slow_syncs: int = 0
+    """Those that took `fsync.warningthresholdms` or more."""
+    batch_entries: Samples = field(default_factory=Samples)
     """Log entries in such a batch."""
-    image: Summary = field(default_factory=Summary)
+    image: Samples = field(default_factory=Samples)
     """Writing one image of the own state, from its first slice until it is durable."""
-    start: Summary = field(default_factory=Summary)
+    start: Samples = field(default_factory=Samples)
     """Reading image and log, once: when the process began."""
-    start_entries: Summary = field(default_factory=Summary)
+    start_entries: Samples = field(default_factory=Samples)
     """Log entries that were read then."""
     connections_rejected: int = 0
     connections_lost: int = 0
@@ -47,12 +49,12 @@ class Metrics:
 
     def reset(self, packets_received: int, packets_sent: int) -> None:
         """Begin anew, with so many packets counted by the core so far."""
-        for each in (self.latency, self.sync, self.batch_entries, self.image):
-            each.reset()
-        for each in (self.start, self.start_entries):
+        self.latency.reset()
+        for each in (self.sync, self.batch_entries, self.image, self.start, self.start_entries):
             each.reset()
         self.reads.reset()
         self.updates.reset()
+        self.slow_syncs = 0
         self.connections_rejected = self.connections_lost = self.connections_dropped = 0
         self.connections_held = self.bytes_received = self.bytes_sent = 0
         self.packets_received_before = packets_received

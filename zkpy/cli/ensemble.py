@@ -38,6 +38,7 @@ class Server:
     client_port: int
     quorum_port: int
     election_port: int
+    admin_port: int
     observer: bool
 
     @property
@@ -114,9 +115,11 @@ def find_refusal(servers: list[Server]) -> str | None:
 def plan_servers(directory: Path, size: int, observers: int, port: int) -> list[Server]:
     """Client ports count up from `port`; peer ports are whatever is free just now."""
     count = size + observers
-    peers = free_peer_ports(count)
+    peers, admin = free_peer_ports(count), free_admin_ports(count)
     return [
-        Server(i + 1, directory / f"server-{i + 1}", port + i, *peers[i], observer=i >= size)
+        Server(
+            i + 1, directory / f"server-{i + 1}", port + i, *peers[i], admin[i], observer=i >= size
+        )
         for i in range(count)
     ]
 
@@ -134,6 +137,23 @@ def free_peer_ports(count: int) -> list[tuple[int, int]]:
         return [pair for pair in pairs if pair[0] != pair[1]][:count]
 
 
+def free_admin_ports(count: int) -> list[int]:
+    """From the usual one on, where these are free."""
+    found = []
+    with contextlib.ExitStack() as stack:
+        for i in range(count):
+            held = stack.enter_context(socket.socket())
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                held.bind((LOOPBACK, configs.ADMIN_PORT + i))
+                held.listen()
+            except OSError:
+                held = stack.enter_context(socket.socket())
+                held.bind((LOOPBACK, 0))
+            found.append(int(held.getsockname()[1]))
+    return found
+
+
 def write_files(server: Server, servers: list[Server]) -> None:
     data = server.data
     data.mkdir(parents=True, exist_ok=True)
@@ -145,6 +165,7 @@ def write_files(server: Server, servers: list[Server]) -> None:
         "syncLimit=5",
         f"dataDir={data}",
         "4lw.commands.whitelist=*",
+        f"admin.serverPort={server.admin_port}",
         *(each.line for each in servers),
     ]
     server.config.write_text("\n".join([*lines, ""]))
@@ -154,7 +175,8 @@ def describe(server: Server) -> str:
     part = "observer" if server.observer else "voter"
     return (
         f"server {server.number} ({part}): clients {LOOPBACK}:{server.client_port}, "
-        f"quorum {server.quorum_port}, election {server.election_port}/udp, {server.config}"
+        f"quorum {server.quorum_port}, election {server.election_port}/udp, "
+        f"http://{LOOPBACK}:{server.admin_port}/commands, {server.config}"
     )
 
 

@@ -20,11 +20,21 @@ Values never appear in a warning, and those of secrets not even in an error.
     build.py       all of them together -> Config
 """
 
-from zkpy.config.build import CLIENT_PORT, LOOPBACK, Config, load, parse, read_myid, standalone
+from zkpy.config.build import (
+    ADMIN_PORT,
+    CLIENT_PORT,
+    LOOPBACK,
+    Config,
+    load,
+    parse,
+    read_myid,
+    standalone,
+)
 from zkpy.config.properties import Setting, option_setting, read_properties
 from zkpy.membership import ANY_ADDRESS, ClientAddress, PeerAddress, ServerSpec, parse_server
 
 __all__ = [
+    "ADMIN_PORT",
     "ANY_ADDRESS",
     "CLIENT_PORT",
     "LOOPBACK",

@@ -8,17 +8,34 @@ from typing import Final, TypeVar
 import attrs
 
 from zkpy.config.ensemble import MEMBER, Ensemble, is_wildcard
-from zkpy.config.keys import ENSEMBLE_PROVIDER, HONOURED, IGNORED, SNAPSHOTS_RETAINED_MIN, judge
+from zkpy.config.keys import (
+    ELSEWHERE,
+    ENSEMBLE_PROVIDER,
+    HONOURED,
+    IGNORED,
+    PROMETHEUS,
+    SNAPSHOTS_RETAINED_MIN,
+    judge,
+)
 from zkpy.config.properties import Setting, read_properties
 from zkpy.config.values import Corrected, parse_setting
 from zkpy.errors import ConfigError
 from zkpy.limits import ENTRY_BYTES_CEILING, ENTRY_BYTES_LEAST, Limits
-from zkpy.membership import ANY_ADDRESS, SERVER_ID_MAX, ClientAddress, Configuration, ServerSpec
+from zkpy.membership import (
+    ANY_ADDRESS,
+    ANY_IPV4,
+    SERVER_ID_MAX,
+    ClientAddress,
+    Configuration,
+    ServerSpec,
+)
 
 _T = TypeVar("_T")
 
 LOOPBACK: Final = "127.0.0.1"
 CLIENT_PORT: Final = 2181
+ADMIN_PORT: Final = 8080
+METRICS_PORT: Final = 7000
 CHEAP_WORDS: Final = "srvr,ruok,stat,isro,mntr,envi,conf"
 """What a server on loopback answers without being told to: read-only, and short to find out."""
 LOOPBACK_NAMES: Final = frozenset({"localhost", LOOPBACK, "::1"})
@@ -84,6 +101,17 @@ class Config:
     local_sessions: bool = False
     """`localSessionsEnabled`: sessions begin as local ones, if there are other servers."""
     local_sessions_upgrading: bool = False
+    admin: ClientAddress | None = None
+    """Where the admin server listens; None if it does not."""
+    admin_line: str = ""
+    """Where that port was given; "" if it was not, so that it may be another program's."""
+    admin_path: str = "/commands"
+    """`admin.commandURL`, without a slash at its end."""
+    admin_idle_ms: int = 30_000
+    """`admin.idleTimeout`, of the port for metrics too."""
+    metrics: ClientAddress | None = None
+    """Where Prometheus finds `/metrics` on a port of its own."""
+    metrics_line: str = ""
     source: str = "the command line"
     properties: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     """Every key as written, without `zookeeper.`, whether it has an effect or not."""
@@ -180,6 +208,8 @@ def parse(settings: Iterable[Setting], source: str, server_id: int | None = None
         _check_ports(draft, own, client)
     _check_schemes(draft)
     _check_effects(draft)
+    _build_admin(draft)
+    _build_metrics(draft)
     _check_told(draft)
     if draft.values.get("listen_backlog") == -1:
         del draft.values["listen_backlog"]
@@ -347,6 +377,47 @@ def _check_schemes(draft: _Draft) -> None:
                     "enforce.auth.schemes",
                     f"nobody can authenticate by {scheme!r} here, but by {' and '.join(served)}",
                 )
+
+
+def _build_admin(draft: _Draft) -> None:
+    """On loopback, where ZooKeeper's listens on all addresses: it asks nobody who he is."""
+    enabled = draft.take("admin_enabled", bool, True)
+    host = draft.take("admin_host", str, LOOPBACK)
+    port = draft.take("admin_port", int, ADMIN_PORT)
+    if not enabled:
+        return
+    draft.values["admin"] = ClientAddress(host, port)
+    draft.values["admin_line"] = str(draft.latest.get("admin.serverPort", ""))
+    if host.lower() not in LOOPBACK_NAMES and not host.startswith("127."):
+        draft.warnings.append(
+            draft.latest["admin.serverAddress"].warning(
+                "lets everybody who reaches it see paths, sessions, addresses and configuration: "
+                "nobody is asked for a password there"
+            )
+        )
+
+
+def _build_metrics(draft: _Draft) -> None:
+    """A port of its own is there only where ZooKeeper's class for Prometheus is named."""
+    name = draft.take("metrics_class", str, "")
+    host = draft.take("metrics_host", str, ANY_IPV4)
+    port = draft.take("metrics_port", int, METRICS_PORT)
+    draft.values.pop("metrics_of_jvm", None)
+    setting = draft.latest.get("metricsProvider.className")
+    if name == PROMETHEUS:
+        draft.values["metrics"] = ClientAddress(host, port)
+        draft.values["metrics_line"] = str(draft.latest.get("metricsProvider.httpPort", setting))
+    elif setting is not None and name not in ELSEWHERE:
+        draft.warnings.append(
+            setting.warning(f"has no effect: of such classes {PROMETHEUS} is known, and not {name}")
+        )
+    for key in ("metricsProvider.httpHost", "metricsProvider.httpPort"):
+        if name != PROMETHEUS and key in draft.latest:
+            draft.warnings.append(
+                draft.latest[key].warning(
+                    f"has no effect without metricsProvider.className={PROMETHEUS}"
+                )
+            )
 
 
 def _check_effects(draft: _Draft) -> None:

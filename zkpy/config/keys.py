@@ -15,6 +15,7 @@ from zkpy.config.values import (
     parse_flag,
     parse_hash,
     parse_names,
+    parse_path,
     parse_property,
     parse_purge_interval,
     parse_snapshot_size,
@@ -32,6 +33,11 @@ SNAPSHOTS_RETAINED_MIN: Final = 3
 
 HONOURED: Final[dict[str, tuple[str, Parser]]] = {
     "4lw.commands.whitelist": ("four_letter_words", parse_words),
+    "admin.commandURL": ("admin_path", parse_path),
+    "admin.enableServer": ("admin_enabled", parse_property),
+    "admin.idleTimeout": ("admin_idle_ms", ms),
+    "admin.serverAddress": ("admin_host", parse_host),
+    "admin.serverPort": ("admin_port", port),
     "audit.enable": ("audit", parse_property),
     "autopurge.purgeInterval": ("autopurge", parse_purge_interval),
     "autopurge.snapRetainCount": ("snapshots_retained", raised(SNAPSHOTS_RETAINED_MIN)),
@@ -71,6 +77,10 @@ HONOURED: Final[dict[str, tuple[str, Parser]]] = {
     "maxCnxns": ("limits.connections_max", parse_bound),
     "maxSessionTimeout": ("max_session_ms", whole(-1, 2**31 - 1, "milliseconds")),
     "minSessionTimeout": ("min_session_ms", whole(-1, 2**31 - 1, "milliseconds")),
+    "metricsProvider.className": ("metrics_class", parse_text),
+    "metricsProvider.exportJvmInfo": ("metrics_of_jvm", parse_property),
+    "metricsProvider.httpHost": ("metrics_host", parse_host),
+    "metricsProvider.httpPort": ("metrics_port", port),
     "nio.sessionlessCnxnTimeout": ("limits.handshake_ms", ms),
     "peerType": ("observer", parse_role),
     "preAllocSize": ("segment_bytes", kilobytes(64)),
@@ -102,9 +112,14 @@ class Ignored:
 
 TLS: Final = "TLS is not supported yet"
 SASL: Final = "SASL is not supported yet"
-METRICS: Final = "there is no HTTP server for metrics yet; `mntr` has them"
-HTTP: Final = "there is no HTTP server yet; four-letter words answer instead"
+HTTPS: Final = "the HTTP server has no TLS yet"
+BACKUP: Final = "the commands snapshot and restore are not there"
 AUDIT: Final = "the audit log is zkpy's own"
+PROMETHEUS: Final = "org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider"
+ELSEWHERE: Final = tuple(
+    f"org.apache.zookeeper.metrics.impl.{name}MetricsProvider" for name in ("Default", "Null")
+)
+"""Providers of ZooKeeper's that open no port."""
 ENSEMBLE_PROVIDER: Final = "org.apache.zookeeper.server.auth.EnsembleAuthenticationProvider"
 """What `authProvider.N` may name besides classes of one's own: it is here, too."""
 
@@ -123,7 +138,13 @@ _REASONS: Final = {
         quorum.auth.serverRequireSasl=false SASLAuthenticationProvider.superPassword
         server.principal server.realm sessionRequireClientSASLAuth=false superUser
     """,
-    HTTP: "admin.enableServer=false",
+    HTTPS: """
+        admin.forceHttps=false admin.needClientAuth=false admin.portUnification=false
+        metricsProvider.httpsPort
+    """,
+    BACKUP: """
+        admin.rateLimiterIntervalInMS admin.restore.enabled=false admin.snapshot.enabled=false
+    """,
     "ACLs always hold": "skipACL=false",
     "ACLs are checked by the leader alone": "enableEagerACLCheck=false",
     "a client's address is that of its connection": """
@@ -195,13 +216,14 @@ def _ignored() -> dict[str, Ignored]:
 IGNORED: Final = _ignored()
 
 IGNORED_FAMILIES: Final = {
-    "admin.": HTTP,
+    "admin.": JAVA,
     "audit.": AUDIT,
     "authProvider": "providers in Java cannot be loaded",
     "client.certReload": TLS,
     "connection": "a handshake takes one token, and none is dropped at random",
     "kerberos.": SASL,
-    "metricsProvider.": METRICS,
+    "metricsProvider.ssl.": HTTPS,
+    "metricsProvider.": JAVA,
     "multiAddress.": "a member tries all addresses of another one, in turn",
     "observer.": TIMED,
     "pathStats.": "there are no figures by path",
@@ -219,6 +241,10 @@ IGNORED_FAMILIES: Final = {
 """Beginning of a key -> why it has no effect; what is in `IGNORED` or `HONOURED` goes by that."""
 
 PROTECTION: Final = (
+    "admin.forceHttps",
+    "admin.needClientAuth",
+    "metricsProvider.httpsPort",
+    "metricsProvider.ssl.",
     "quorum.auth.",
     "secureClientPort",
     "sessionRequireClientSASLAuth",

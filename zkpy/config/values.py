@@ -99,6 +99,13 @@ def parse_text(text: str) -> str:
     return text
 
 
+def parse_path(text: str) -> str:
+    """Of a URL: what stands before the names of commands."""
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+/?", text):
+        raise ValueError("a path is needed, for example /commands")
+    return text.rstrip("/")
+
+
 def parse_words(text: str) -> tuple[str, ...]:
     """`4lw.commands.whitelist`; srvr is always in it, as in ZooKeeper."""
     words = [word.strip() for word in text.split(",")]

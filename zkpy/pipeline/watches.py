@@ -116,6 +116,28 @@ class WatchTable:
             for path, watchers in self._tables[kind].items():
                 yield kind, path, watchers
 
+    def watched_paths(self) -> list[str]:
+        """Each once, whatever kinds of watches are there."""
+        found: dict[str, None] = {}
+        for table in self._tables:
+            found.update(dict.fromkeys(table))
+        return list(found)
+
+    def watchers(self, path: str) -> list[int]:
+        """Connections that watch it, each once."""
+        found: dict[int, None] = {}
+        for table in self._tables:
+            found.update(table.get(path, {}))
+        return list(found)
+
+    def connections(self) -> list[int]:
+        """Those that watch anything."""
+        return list(self._paths)
+
+    def paths_of(self, connection: int) -> list[str]:
+        """What it watches, each path once."""
+        return list(dict.fromkeys([path for _, path in self._paths.get(connection, ())]))
+
     @property
     def connection_count(self) -> int:
         return len(self._paths)

@@ -11,7 +11,7 @@ import attrs
 from wire.codes import EventType
 from wire.peer import Role
 from zkpy.membership import show
-from zkpy.pipeline.watches import Kind
+from zkpy.pipeline.watches import Kind, WatchTable
 from zkpy.replica.core import Replica, describe_role
 from zkpy.replica.counts import ResponseSizes, ServingCounts
 from zkpy.replica.leading import Leading
@@ -96,6 +96,12 @@ class Status:
     """Why it serves nobody, where that does not end without an operator."""
     local_sessions: int = 0
     """Those that this member alone knows."""
+    leader: int | None = None
+    """Whom it leads or follows; None while it looks for one."""
+    phase: str = "broadcast"
+    """election, discovery, synchronization or broadcast, as ZooKeeper words it."""
+    observers: tuple[int, ...] = ()
+    """Of a leader: those that serve clients without a vote."""
 
 
 @attrs.define(frozen=True)
@@ -116,6 +122,55 @@ class Details:
     """(zxid, digest of the state there), oldest first; the last is the present one."""
 
 
+class Tables:
+    """What may be longest, read piece by piece so that nobody waits for all of it.
+
+    What changes between two pieces is shown as it is then, or not at all."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+
+    @property
+    def _watches(self) -> WatchTable:
+        return self._replica.clients.watches
+
+    @property
+    def _links(self) -> Mapping[int, ClientLink]:
+        return self._replica.clients.links.by_id
+
+    def watched_paths(self) -> list[str]:
+        return self._watches.watched_paths()
+
+    def watchers(self, path: str) -> list[int]:
+        """Sessions, each once."""
+        found = self._watches.watchers(path)
+        return [link.session for each in found if (link := self._links.get(each)) is not None]
+
+    def watching_links(self) -> list[int]:
+        return self._watches.connections()
+
+    def watched_by(self, link: int) -> tuple[int, list[str]]:
+        """Session, and each path once."""
+        known = self._links.get(link)
+        return (known.session, self._watches.paths_of(link)) if known is not None else (0, [])
+
+    def owners(self) -> list[int]:
+        """Sessions with ephemerals."""
+        return list(self._replica.state.lifetimes.ephemerals)
+
+    def owned_by(self, session: int) -> list[str]:
+        return self._replica.state.lifetimes.ephemerals_of(session)
+
+    def deadlines(self) -> dict[int, list[int]]:
+        """Those in `Details.deadlines`; none if another member watches over them."""
+        return self._replica.office.session_deadlines() or {}
+
+    def digests(self) -> list[tuple[int, int]]:
+        """Those in `Details.digests`."""
+        state = self._replica.state
+        return [*self._replica.digests, (state.zxid, state.digest)]
+
+
 _MODES = {
     Role.LEADING: "leader",
     Role.FOLLOWING: "follower",
@@ -131,6 +186,7 @@ def status_of(replica: Replica) -> Status:
     links = list(table.by_id.values())
     zab, office = replica.zab, replica.office
     learners = zab.learners
+    observers = [sid for sid in learners if _serves_without_vote(zab, sid)]
     leading = office if isinstance(office, Leading) else None
     # That a server alone is an ensemble of one is nobody's to know: no election was held.
     others = not replica.options.standalone
@@ -151,7 +207,7 @@ def status_of(replica: Replica) -> Status:
         voters=len(zab.voters.voters()),
         learners=len(learners),
         synced_followers=sum(map(zab.voters.is_voter, learners)),
-        synced_observers=sum(_serves_without_vote(zab, sid) for sid in learners),
+        synced_observers=len(observers),
         leading_since_ms=leading.since if leading else None,
         pending_syncs=leading.pending_syncs if leading else 0,
         epoch=zab.epoch,
@@ -167,7 +223,18 @@ def status_of(replica: Replica) -> Status:
         low_space=replica.low_space,
         why_idle=_why_idle(replica),
         local_sessions=replica.clients.local_sessions,
+        leader=zab.leader,
+        phase=_phase_of(zab),
+        observers=tuple(observers),
     )
+
+
+def _phase_of(zab: Zab) -> str:
+    if zab.role is Role.LOOKING:
+        return "election"
+    if zab.serving or zab.is_left_out:
+        return "broadcast"
+    return "synchronization" if zab.epoch else "discovery"
 
 
 def _serves_without_vote(zab: Zab, sid: int) -> bool:
@@ -224,7 +291,7 @@ def details_of(replica: Replica) -> Details:
         deadlines=replica.office.session_deadlines(),
         timeouts={session: held.timeout_ms for session, held in state.sessions.sessions.items()},
         local_deadlines=replica.clients.local_deadlines(),
-        digests=[*replica.digests, (state.zxid, state.digest)],
+        digests=Tables(replica).digests(),
     )
 
 

@@ -13,6 +13,8 @@ peers.py        links with them, over TCP
 votes.py        election datagrams, over UDP
 complaints.py   one log line for many, about what others do
 sockets.py      bound to the own ports; the addresses that sockets take
+admin_ports.py  the ports that speak HTTP, and when a server goes without
+admin_http.py   connections to them
 dynamic.py      the committed membership as a file beside zoo.cfg
 log_disk.py     makes log batches durable
 disk_thread.py  threads for what may block: log batches, images

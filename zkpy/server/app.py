@@ -14,6 +14,7 @@ without touching the data directory again.
 import asyncio
 import gc
 import logging
+import os
 import resource
 import signal
 import socket
@@ -32,8 +33,9 @@ from zkpy.config import LOOPBACK, ClientAddress, Config
 from zkpy.config.ensemble import is_wildcard
 from zkpy.effects import ImageBegin, ImageStep
 from zkpy.errors import ConfigError
-from zkpy.replica.status import Details, LinkStatus, Status, details_of, status_of
+from zkpy.replica.status import Details, LinkStatus, Status, Tables, details_of, status_of
 from zkpy.server import founding
+from zkpy.server.admin_ports import HttpServer, Port, bind_http
 from zkpy.server.boot import (
     bind_clients,
     build_replica,
@@ -81,6 +83,7 @@ def run(config: Config) -> int:
     with ExitStack() as stack:
         ports = bind_ports(config, stack) if config.is_ensemble else None
         sockets = [stack.enter_context(each) for each in bind_clients(config)]
+        http_ports = bind_http(config, stack)
         space = Space((config.data_dir, config.log_dir), reserve_of(config.segment_bytes))
         begun_ns = monotonic_ns()
         storage, recovered = open_storage(config, space)
@@ -103,6 +106,7 @@ def run(config: Config) -> int:
             server = Server(
                 config, replica, storage, sockets, look, details, space, ensemble, metrics
             )
+            server.open_http(http_ports, Tables(replica), storage.newest_image)
             return await server.run()
 
         runner = stack.enter_context(asyncio.Runner(loop_factory=find_loop_factory()))
@@ -159,6 +163,9 @@ class Server:
         self._ensemble = ensemble
         self._image_behind = False
         self._image_begun_ns = 0
+        self._http: HttpServer | None = None
+        self._tables: Tables | None = None
+        self._newest_image: Callable[[], tuple[int, str] | None] = lambda: None
         self._outcome: asyncio.Future[int] = loop.create_future()
         self.driver = Driver(
             core,
@@ -193,6 +200,17 @@ class Server:
             self.driver, config.limits, self.metrics, keepalive=config.tcp_keepalive
         )
 
+    def open_http(
+        self,
+        ports: list[Port],
+        tables: Tables,
+        newest_image: Callable[[], tuple[int, str] | None],
+    ) -> None:
+        """Before `run`: what is asked for on these ports, it answers."""
+        self._tables = tables
+        self._newest_image = newest_image
+        self._http = HttpServer(ports, self.config, self._view)
+
     async def run(self) -> int:
         """Serve until a signal or a failure."""
         self._loop.set_exception_handler(self._on_loop_error)
@@ -204,6 +222,8 @@ class Server:
         if self._ensemble is not None:
             await self._ensemble.start(self.driver)
         self.driver.start()
+        if self._http is not None:
+            await self._http.listen()
         if self._space is not None:
             self._space.start(self._set_low_space, self._disk.has_next_segment)
         if self._ensemble is not None:
@@ -270,6 +290,8 @@ class Server:
     def _finish(self, code: int) -> None:
         self.clients.stop_listening()
         self.driver.stop()
+        if self._http is not None:
+            self._http.stop()
         if self._ensemble is not None:
             self._ensemble.stop()
         if self._space is not None:
@@ -383,9 +405,20 @@ class Server:
             wall,
             now,
             self._details,
+            self._tables,
+            self._find_last_image,
             self._reset_stats,
             self._reset_connections,
         )
+
+    def _find_last_image(self) -> tuple[int, int]:
+        found = self._newest_image()
+        if found is None:
+            return -1, -1
+        try:
+            return found[0], int(os.stat(found[1]).st_mtime)
+        except FileNotFoundError:  # purged meanwhile: there is a newer one by now
+            return -1, -1
 
     def _reset_stats(self) -> None:
         """The connections' latencies too: the server's is made of them."""

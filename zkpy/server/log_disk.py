@@ -166,6 +166,7 @@ class LogDisk:
         if entries:
             self._metrics.batch_entries.add(entries)
         if duration_ns >= self._warning_ns:
+            self._metrics.slow_syncs += 1
             log.warning("writing a batch to the log took %d ms", duration_ns // NS_PER_MS)
 
 

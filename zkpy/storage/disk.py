@@ -152,6 +152,12 @@ class Storage:
         """Last durable entry of the generation in force."""
         return self._log.last if self._log else NONE
 
+    def newest_image(self) -> tuple[int, str] | None:
+        """(zxid, path) of the newest finished one; for any thread, and it may be purged by then."""
+        directory = self._dirs.images(self._generation)
+        zxids = self._image_zxids(self._generation) if self._generation else []
+        return (zxids[-1], join(directory, image_name(zxids[-1]))) if zxids else None
+
     def execute(self, batch: DiskBatch) -> None:
         """Carry out the steps in order; all are durable on return."""
         self._guard(self._carry_out, batch.steps)

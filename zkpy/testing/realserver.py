@@ -42,6 +42,7 @@ clientPort={port}
 clientPortAddress=127.0.0.1
 maxClientCnxns=0
 4lw.commands.whitelist=*
+admin.enableServer=false
 """
 _CONNECT: Final = struct.pack(">iiqiqi16s?", 45, 0, 0, 10000, 0, 16, b"", False)
 _CLOSE: Final = struct.pack(">iii", 8, 1, -11)
