@@ -189,6 +189,18 @@ def test_watching_twice_counts_once() -> None:
     assert (table.count, table.connection_count) == (4, 2)
 
 
+def test_what_is_watched_is_told_once_for_each_path_and_connection() -> None:
+    table = WatchTable()
+    table.add(Kind.CHILD, "/b", 2)
+    for mode in ("data", "child", "persistent", "recursive"):
+        add_watch(table, mode, "/a", 1)
+    table.add(Kind.DATA, "/a", 2)
+    assert table.watched_paths() == ["/a", "/b"]
+    assert [table.watchers(path) for path in ("/a", "/b", "/c")] == [[1, 2], [2], []]
+    assert table.connections() == [2, 1]
+    assert [table.paths_of(each) for each in (1, 2, 3)] == [["/a"], ["/b", "/a"], []]
+
+
 def test_forget_leaves_nothing_of_a_connection() -> None:
     table = WatchTable()
     for mode in ("data", "child", "persistent", "recursive"):

@@ -13,7 +13,7 @@ from wire.records import OPEN_ACL
 from wire.txn import TxnHeader
 from zkpy.limits import Limits
 from zkpy.replica.learning import FORWARD_BYTES_MAX, Learning
-from zkpy.replica.status import details_of, status_of
+from zkpy.replica.status import Tables, details_of, status_of
 from zkpy.replica.throttle import TokenBucket
 
 HANDSHAKE = Limits().handshake_ms
@@ -337,6 +337,24 @@ def test_details(pair: tuple[World, Client, Raw]) -> None:
     (deadline,) = details.deadlines
     assert 10_000 <= deadline - world.now <= 12_000
     assert details.deadlines[deadline] == [session]
+
+
+def test_tables_are_the_details_piece_by_piece(pair: tuple[World, Client, Raw]) -> None:
+    world, client, _ = pair
+    session = client.granted.session_id
+    tables, details = Tables(world.replica), details_of(world.replica)
+    assert {path: tables.watchers(path) for path in tables.watched_paths()} == {
+        "/": [session],
+        "/e": [session],
+    }
+    (link,) = tables.watching_links()
+    assert tables.watched_by(link) == (session, ["/e", "/"])
+    assert {each: tables.owned_by(each) for each in tables.owners()} == details.ephemerals
+    assert tables.deadlines() == details.deadlines
+    assert tables.digests() == details.digests
+    world.replica.client_down(link, world.now)
+    assert tables.watched_by(link) == (0, []), "gone between two pieces"
+    assert tables.watchers("/e") == []
 
 
 def test_digests_at_round_zxids() -> None:

@@ -1,5 +1,6 @@
 """A real server process: start, serve kazoo, stop, die, come back."""
 
+import json
 import re
 import signal
 import socket
@@ -7,9 +8,12 @@ import struct
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
@@ -20,6 +24,7 @@ from tests.server.figures import keys_of
 from wire.client import encode_frame
 from wire.codes import OpCode
 from wire.records import ConnectRequest, GetDataRequest
+from zkpy.config.keys import PROMETHEUS
 from zkpy.testing.hostile import CONNECT, Case, cases, packet
 from zkpy.testing.realserver import free_ports
 
@@ -246,6 +251,68 @@ def test_four_letter_words(
     )
     assert (mntr["zk_znode_count"], mntr["zk_watch_count"]) == ("6", "1"), "what is there, stays"
     assert re.fullmatch(rf"{client.last_zxid:x}: \d+\n", client.command(b"hash"))
+
+
+def test_http(start: type[Process], connect: type[KazooClient], tmp_path: Path) -> None:
+    server = start(
+        *("serve", "--port", "0", "--data-dir", str(tmp_path / "data")),
+        *("-Dadmin.serverPort=0", "-D4lw.commands.whitelist=srvr,srst"),
+        f"-DmetricsProvider.className={PROMETHEUS}",
+        *("-DmetricsProvider.httpHost=127.0.0.1", "-DmetricsProvider.httpPort=0"),
+        "-DDigestAuthenticationProvider.superDigest=super:D/InIHSb7yEEbrWz8b9l71RjZJU=",
+    )
+    client = connect(server.hosts)
+    session = str(client.client_id[0])
+    client.create("/a", b"12")
+    client.create("/mine", ephemeral=True)
+    client.get("/a", watch=print)
+    client.exists("/b", watch=print)
+    commands, metrics = re.findall(r"(?:admin server|metrics) on (\S+)\n", server.log)
+
+    def ask(name: str, data: bytes | None = None) -> dict[str, Any]:
+        with urllib.request.urlopen(f"{commands}/{name}", data, LIMIT_S) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
+
+    assert ask("ruok") == {"command": "ruok", "error": None}
+    assert ask("dump")["session_id_to_ephemeral_paths"] == {session: ["/mine"]}
+    assert list(ask("dump")["expiry_time_to_session_ids"].values()) == [[client.client_id[0]]]
+    assert ask("watches")["session_id_to_watched_paths"] == {session: ["/a", "/b"]}
+    assert ask("wchp")["path_to_session_ids"]["/b"] == [client.client_id[0]]
+    assert ask("wchs")["num_total_watches"] == 2
+    assert ask("last_snapshot")["zxid"] == "f" * 16
+    assert ask("srvr")["server_stats"]["last_processed_zxid"] == client.last_zxid
+    (connection,) = ask("cons")["connections"]
+    assert connection["session_id"] == client.client_id[0]
+    assert ask("mntr")["cnt_updatelatency"] > 0
+    with urllib.request.urlopen(metrics, timeout=LIMIT_S) as answer:
+        text = answer.read().decode()
+    assert "\nznode_count 6.0\n" in text and "\nephemerals_count 1.0\n" in text
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        ask("srst")
+    with refused.value as error:
+        assert error.code == 405
+    assert ask("srst", b"") == {"command": "stat_reset", "error": None}
+    assert ask("mntr")["cnt_updatelatency"] == 0
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        ask("crst", b"")
+    with refused.value as error:
+        assert error.code == 403
+    assert server.end() == 0
+
+
+def test_a_port_for_http_that_is_taken(start: type[Process], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = serve(
+            start, tmp_path / "data", "-Dadmin.enableServer=true", f"-Dadmin.serverPort={port}"
+        )
+        assert server.wait() == 1
+    assert server.lines[-1] == (
+        f"zkpy: -D: admin.serverPort={port}: cannot listen on 127.0.0.1:{port}: "
+        "Address already in use\n"
+    )
+    assert not (tmp_path / "data").exists()
 
 
 def test_words_that_are_answered_without_being_asked_for(

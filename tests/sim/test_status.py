@@ -41,6 +41,20 @@ def test_what_was_proposed_here_was_received_there() -> None:
         assert status(stage, sid).epoch == 1
 
 
+def test_everybody_knows_the_leader_and_how_far_he_is() -> None:
+    stage = begin(voters=3, observers=1)
+    leader = leader_of(stage).sid
+    for sid in stage.ensemble.members:
+        there = status(stage, sid)
+        assert (there.leader, there.phase) == (leader, "broadcast")
+        assert there.observers == ((4,) if sid == leader else ())
+    play(stage, f"kill {leader}", "run 10ms")
+    left = [sid for sid in stage.ensemble.members if sid != leader]
+    assert {(status(stage, sid).leader, status(stage, sid).phase) for sid in left} == {
+        (None, "election")
+    }
+
+
 def test_counts_outlive_a_leadership() -> None:
     stage = begin(voters=3)
     old = leader_of(stage).sid
