@@ -1,7 +1,7 @@
 """What a request is answered, and who is refused."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import attrs
@@ -27,8 +27,8 @@ colour=red
 
 
 class FakeTables:
-    def watched_paths(self) -> list[str]:
-        return ["/a", "/gone", "/b"]
+    def watched_paths(self) -> Iterator[str]:
+        return iter(["/a", "/gone", "/b"])
 
     def watchers(self, path: str) -> list[int]:
         return {"/a": [SESSION, -1], "/b": [SESSION]}.get(path, [])
@@ -298,8 +298,8 @@ def test_a_table_comes_in_pieces_of_one_size() -> None:
     """Whether many rows are long, or one."""
 
     class Many(FakeTables):
-        def watched_paths(self) -> list[str]:
-            return ["/one", *(f"/{i}" for i in range(20_000))]
+        def watched_paths(self) -> Iterator[str]:
+            return iter(["/one", *(f"/{i}" for i in range(20_000))])
 
         def watchers(self, path: str) -> list[int]:
             return list(range(60_000)) if path == "/one" else [SESSION]
@@ -313,6 +313,7 @@ def test_a_table_comes_in_pieces_of_one_size() -> None:
     found = json.loads(b"".join(pieces))["path_to_session_ids"]
     assert len(found) == 20_001
     assert found["/one"] == list(range(60_000))
+    assert document("watch_summary", view=view)["num_paths"] == 20_001
 
 
 def test_configuration_without_secrets() -> None:

@@ -195,7 +195,7 @@ def test_what_is_watched_is_told_once_for_each_path_and_connection() -> None:
     for mode in ("data", "child", "persistent", "recursive"):
         add_watch(table, mode, "/a", 1)
     table.add(Kind.DATA, "/a", 2)
-    assert table.watched_paths() == ["/a", "/b"]
+    assert list(table.watched_paths()) == ["/a", "/b"]
     assert [table.watchers(path) for path in ("/a", "/b", "/c")] == [[1, 2], [2], []]
     assert table.connections() == [2, 1]
     assert [table.paths_of(each) for each in (1, 2, 3)] == [["/a"], ["/b", "/a"], []]

@@ -34,8 +34,8 @@ class Long:
         self.paths = [f"/{i:0{length}d}" for i in range(paths)]
         self.read = 0
 
-    def watched_paths(self) -> list[str]:
-        return list(self.paths)
+    def watched_paths(self) -> Iterator[str]:
+        return iter(self.paths)
 
     def watchers(self, path: str) -> list[int]:
         self.read += 1

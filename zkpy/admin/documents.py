@@ -26,6 +26,7 @@ from zkpy.replica.status import Tables
 
 PIECE_CHARACTERS: Final = 32 * 1024
 VALUES_PER_TEXT: Final = 500
+STEPS_PER_PART: Final = 5000
 NOT_SERVING: Final = "This ZooKeeper instance is not currently serving requests"
 MORE_NAMES: Final = {"config": "configuration", "env": "environment"}
 """Third names that ZooKeeper has for a command."""
@@ -53,6 +54,13 @@ class Items:
     """The elements of an array, likewise."""
 
     values: Iterator[object]
+
+
+@attrs.define(frozen=True)
+class Count:
+    """A number that is found part by part."""
+
+    parts: Iterator[int]
 
 
 def needs_service(command: Command) -> bool:
@@ -201,9 +209,21 @@ def _watch_summary(view: ServerView) -> Answer:
     links = tables.watching_links()
     return {
         "num_connections": len(links),
-        "num_paths": len(tables.watched_paths()),
-        "num_total_watches": sum(len(tables.watched_by(each)[1]) for each in links),
+        "num_paths": Count(_parts(1 for _ in tables.watched_paths())),
+        "num_total_watches": Count(_parts(len(tables.watched_by(each)[1]) for each in links)),
     }
+
+
+def _parts(numbers: Iterable[int]) -> Iterator[int]:
+    """Their sum, in parts that are about as much work each."""
+    total = steps = 0
+    for number in numbers:
+        total += number
+        steps += 1
+        if total + steps >= STEPS_PER_PART:
+            yield total
+            total = steps = 0
+    yield total
 
 
 def _tables(view: ServerView) -> Tables:
@@ -229,7 +249,8 @@ _SHAPES: Final[dict[str, Callable[[ServerView], Answer]]] = {
 
 
 def encode(document: Mapping[str, object]) -> Iterator[bytes]:
-    """In pieces, laid out as ZooKeeper's: a member on each line, a space before the colon."""
+    """In pieces, laid out as ZooKeeper's: a member on each line, a space before the colon.  Some
+    are empty: a part of the work is done, and there is nothing to show yet."""
     separator = "{\n"
     for key, value in document.items():
         head = f"{separator}  {json.dumps(key)} : "
@@ -238,6 +259,12 @@ def encode(document: Mapping[str, object]) -> Iterator[bytes]:
             yield from _group(head + "{", _show_rows(value.pairs), " }")
         elif isinstance(value, Items):
             yield from _group(head + "[", _show_items(value.values), " ]")
+        elif isinstance(value, Count):
+            total = 0
+            for part in value.parts:
+                total += part
+                yield b""
+            yield f"{head}{total}".encode()
         else:
             yield (head + _show(value)).encode()
     yield b"\n}"

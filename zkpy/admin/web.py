@@ -29,6 +29,7 @@ from zkpy.admin.commands import Command, ServerView
 from zkpy.admin.documents import (
     BY_NAME,
     NOT_SERVING,
+    Count,
     Items,
     Rows,
     document_of,
@@ -186,5 +187,5 @@ def _refuse(status: int, name: str, why: str, allow: str = "") -> Response:
 
 def _show(document: dict[str, object]) -> Response:
     pieces = encode(document)
-    is_long = any(isinstance(value, Rows | Items) for value in document.values())
+    is_long = any(isinstance(value, Rows | Items | Count) for value in document.values())
     return Response(200, JSON, pieces if is_long else b"".join(pieces))

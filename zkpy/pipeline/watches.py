@@ -116,12 +116,12 @@ class WatchTable:
             for path, watchers in self._tables[kind].items():
                 yield kind, path, watchers
 
-    def watched_paths(self) -> list[str]:
-        """Each once, whatever kinds of watches are there."""
-        found: dict[str, None] = {}
-        for table in self._tables:
-            found.update(dict.fromkeys(table))
-        return list(found)
+    def watched_paths(self) -> Iterator[str]:
+        """Each once, whatever kinds of watches are there.  The table may change meanwhile."""
+        for kind in Kind:
+            for path in list(self._tables[kind]):
+                if not any(path in self._tables[before] for before in range(kind)):
+                    yield path
 
     def watchers(self, path: str) -> list[int]:
         """Connections that watch it, each once."""

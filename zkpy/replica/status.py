@@ -4,7 +4,7 @@
 and is for those who want to see them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import attrs
 
@@ -138,7 +138,7 @@ class Tables:
     def _links(self) -> Mapping[int, ClientLink]:
         return self._replica.clients.links.by_id
 
-    def watched_paths(self) -> list[str]:
+    def watched_paths(self) -> Iterator[str]:
         return self._watches.watched_paths()
 
     def watchers(self, path: str) -> list[int]:
