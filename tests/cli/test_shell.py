@@ -30,6 +30,7 @@ LIMIT_S = 30
 def serving(data: Path, port: str = "0") -> Iterator[str]:
     """A server, and where it is."""
     options = ["--port", port, "--data-dir", str(data), "-DextendedTypesEnabled=true"]
+    options.append("-Dadmin.enableServer=false")
     child = subprocess.Popen(
         [sys.executable, "-m", "zkpy", "serve", *options], stderr=subprocess.PIPE, text=True
     )

@@ -30,7 +30,7 @@ PROPERTIES: Final = {
     _CHECK_INTERVAL: "86400000",
 }
 """What both servers are told, as system properties of ZooKeeper."""
-_JAVA_ONLY: Final = {"forceSync": "no", "admin.enableServer": "false"}
+_JAVA_ONLY: Final = {"forceSync": "no"}
 _CONFIG: Final = """\
 tickTime=2000
 initLimit=10
@@ -40,6 +40,7 @@ clientPort={port}
 clientPortAddress=127.0.0.1
 maxClientCnxns=0
 4lw.commands.whitelist=*
+admin.enableServer=false
 """
 
 

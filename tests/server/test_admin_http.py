@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import logging
+import re
 import socket
 import subprocess
 import sys
@@ -184,6 +185,19 @@ def test_an_exception_of_a_command_is_answered_with_500(
             assert (await site.get("/commands/srst", "POST"))[0] == 500
             assert "a bug of a command" in caplog.text
             assert (await site.get("/commands/ruok"))[0] == 200
+
+    play(scene)
+
+
+def test_what_may_change_something_is_logged(play: Play, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def scene() -> None:
+        async with serving() as site:
+            await site.get("/commands/mntr")
+            assert caplog.text == ""
+            await site.get("/commands/srst", "POST")
+            assert re.search(r"HTTP: POST /commands/srst of 127.0.0.1:\d+: 200\n", caplog.text)
 
     play(scene)
 

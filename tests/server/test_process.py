@@ -44,6 +44,7 @@ class Process:
         )
         self.lines: list[str] = []
         self._banner = threading.Event()
+        self._news = threading.Condition()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
@@ -51,7 +52,9 @@ class Process:
         assert self.child.stderr is not None
         with self.child.stderr as stderr:
             for line in stderr:
-                self.lines.append(line)
+                with self._news:
+                    self.lines.append(line)
+                    self._news.notify_all()
                 if "connect with kazoo" in line:
                     self._banner.set()
         self._banner.set()
@@ -67,6 +70,14 @@ class Process:
     @property
     def log(self) -> str:
         return "".join(self.lines)
+
+    def find(self, pattern: str) -> str:
+        """What its first group is in the log, once it is there."""
+        with self._news:
+            assert self._news.wait_for(lambda: re.search(pattern, self.log), LIMIT_S), self.log
+        found = re.search(pattern, self.log)
+        assert found is not None
+        return found[1]
 
     def end(self, number: int = signal.SIGTERM) -> int:
         self.child.send_signal(number)
@@ -267,7 +278,7 @@ def test_http(start: type[Process], connect: type[KazooClient], tmp_path: Path) 
     client.create("/mine", ephemeral=True)
     client.get("/a", watch=print)
     client.exists("/b", watch=print)
-    commands, metrics = re.findall(r"(?:admin server|metrics) on (\S+)\n", server.log)
+    commands, metrics = (server.find(rf"{what} on (\S+)\n") for what in ("server", "metrics"))
 
     def ask(name: str, data: bytes | None = None) -> dict[str, Any]:
         with urllib.request.urlopen(f"{commands}/{name}", data, LIMIT_S) as answer:

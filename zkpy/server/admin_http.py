@@ -120,6 +120,7 @@ class Connection(asyncio.Protocol):
         self._choked = False
         self._in_pump = False
         self._on_loopback = False
+        self._address = ""
         self._over = False
         """The last answer of this connection was given."""
 
@@ -132,6 +133,8 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             return
         self._on_loopback = is_loopback(plain_host(own[0]))
+        peer = transport.get_extra_info("peername")
+        self._address = f"{plain_host(peer[0])}:{peer[1]}" if peer else "nobody"
         self._arm()
 
     def data_received(self, data: bytes) -> None:
@@ -232,6 +235,9 @@ class Connection(asyncio.Protocol):
         self._waits = False
         self._arm()
         response = respond(self._read_request(got), self._site, self._hub.view)
+        if got.method == b"POST":
+            target = got.target.decode("ascii")
+            log.info("HTTP: POST %s of %s: %d", target, self._address, response.status)
         self._send(_head(response))
         if got.method == b"HEAD":
             self._finish()

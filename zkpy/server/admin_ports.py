@@ -125,6 +125,10 @@ class HttpServer:
                     partial(self._welcome, port), sock=each, backlog=BACKLOG
                 )
                 self._servers.append(server)
+
+    def tell(self) -> None:
+        """Where it answers, in the log."""
+        for port in self._ports:
             what = "admin server" if port.commands is not None else "metrics"
             log.info("%s on %s", what, port.url)
 

@@ -261,6 +261,8 @@ class Server:
         await self._listen()
         voters = self._ensemble.voters if self._ensemble is not None else None
         log.info("%s", banner(self.config, self.address, voters))
+        if self._http is not None:
+            self._http.tell()
         self._audit_own("serverStart", "success")
         self.listening.set()
 
