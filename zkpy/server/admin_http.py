@@ -198,8 +198,8 @@ class Connection(asyncio.Protocol):
                 self._end_with(413, f"a body has {BODY_BYTES_MAX} bytes at most")
         elif isinstance(event, h11.EndOfMessage):
             # One at a time: whoever sends many without reading is read no more.
-            if self._transport is not None:
-                self._transport.pause_reading()
+            if (transport := self._open_transport()) is not None:
+                transport.pause_reading()
             self._waits = True
             self._disarm()  # what it waits for is this server
             self._proceed()
@@ -260,10 +260,14 @@ class Connection(asyncio.Protocol):
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             self._close()
             return
-        self._http.start_next_cycle()
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
-        self._read_on()  # what came together with the request that is answered now
+        if (transport := self._open_transport()) is not None:
+            self._http.start_next_cycle()
+            transport.resume_reading()
+            self._read_on()  # what came together with the request that is answered now
+
+    def _open_transport(self) -> asyncio.Transport | None:
+        transport = self._transport
+        return None if transport is None or transport.is_closing() else transport
 
     # --- ends -----------------------------------------------------------------------
 
@@ -273,7 +277,10 @@ class Connection(asyncio.Protocol):
             act(*arguments)
         except Exception:
             log.exception("a request over HTTP could not be answered")
-            self._end_with(500, "an internal error, which is in the log")
+            try:
+                self._end_with(500, "an internal error, which is in the log")
+            except h11.LocalProtocolError:
+                self.abort()
 
     def _end_with(self, status: int, text: str) -> None:
         """The last answer of this connection; none if another one was begun."""
