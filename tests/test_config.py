@@ -21,10 +21,11 @@ from zkpy.config import (
     read_properties,
     standalone,
 )
-from zkpy.config.keys import ENSEMBLE_PROVIDER
 from zkpy.errors import ConfigError
 from zkpy.limits import Limits
 
+ENSEMBLE_PROVIDER = "org.apache.zookeeper.server.auth.EnsembleAuthenticationProvider"
+SASL_PROVIDER = "org.apache.zookeeper.server.auth.SASLAuthenticationProvider"
 BASE = "dataDir=/data\nclientPort=2181\n"
 
 
@@ -394,14 +395,15 @@ def test_no_ticks_at_all_are_for_a_server_alone(key: str) -> None:
         ("metricsProvider.className=a.b.C", "is known, and not a.b.C"),
         ("metricsProvider.httpPort=7001", "has no effect without metricsProvider.className="),
         ("forceSync=no", "forceSync has no effect: a write is on disk before it is answered"),
-        ("server.realm=X", "server.realm has no effect: SASL is not supported yet"),
+        ("server.realm=X", "server.realm has no effect: Kerberos is not supported"),
         ("nio.numWorkerThreads=4", "nio.numWorkerThreads has no effect: it concerns"),
         ("serverCnxnFactory=x", "serverCnxnFactory has no effect: it concerns"),
         (
             "sslQuorum=true",
             "sslQuorum has no effect: TLS is not supported yet: THE PROTECTION IT ASKS FOR",
         ),
-        ("sessionRequireClientSASLAuth=true", "THE PROTECTION IT ASKS FOR IS NOT IN FORCE"),
+        ("quorum.auth.enableSasl=true", "THE PROTECTION IT ASKS FOR IS NOT IN FORCE"),
+        ("letAnySaslUserDoX=me", "a user has the rights that ACLs give to it by name"),
         ("snapcount=1", "snapcount is not a known key (did you mean snapCount?)"),
         ("colour=red", "colour is not a known key; it is kept as a property zookeeper.colour"),
         ("localSessionsEnabled=true", "localSessionsEnabled has no effect: this server is alone"),
@@ -478,9 +480,9 @@ def test_keys_of_the_administrators_guide_are_known() -> None:
     observer.reconnectDelayMs observerMasterPort oraclePath portUnification
     quorum.auth.server.saslLoginContext quorum.cnxn.threads.size
     request_throttler.shutdownTimeout requestThrottleStallTime secureClientPort
-    serializeLastProcessedZxid.enabled sessionRequireClientSASLAuth
+    serializeLastProcessedZxid.enabled
     snapshot.compression.method snapshot.trust.empty ssl.quorum.keyStore.location
-    sslQuorumReloadCertFiles superUser syncEnabled tcpKeepAlive
+    sslQuorumReloadCertFiles syncEnabled tcpKeepAlive
     throttledOpWaitTime txnLogSizeLimitInKb watchManagerName X509AuthenticationProvider.superUser
     """.split()
     found = read("".join(f"{key}=other\n" for key in keys))

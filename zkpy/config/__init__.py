@@ -1,9 +1,9 @@
 """zoo.cfg and command line -> one frozen `Config`.
 
 In: the text of a zoo.cfg (a Java properties file, with the keys of ZooKeeper 3.9),
-settings from the command line, and what lies beside them (`myid`, the file that
-`dynamicConfigFile` names).  Out: a `Config`, valid as a whole, with `Limits` filled
-and a list of warnings for the log.
+settings from the command line, and what lies beside them (`myid`, the files that
+`dynamicConfigFile` and `java.security.auth.login.config` name).  Out: a `Config`, valid as
+a whole, with `Limits` filled and a list of warnings for the log.
 
 Every key of ZooKeeper 3.9 is known.  It is honoured (table `HONOURED`), or one
 warning line names it and says why it has no effect.  Any other key is kept as a
@@ -17,6 +17,8 @@ Values never appear in a warning, and those of secrets not even in an error.
     values.py      text -> value
     keys.py        which key is honoured, and what is said of the others
     ensemble.py    server, group and weight lines
+    jaas.py        JAAS files: sections, login modules, options
+    sasl.py        the users in such a file
     build.py       all of them together -> Config
 """
 

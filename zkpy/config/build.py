@@ -10,10 +10,10 @@ import attrs
 from zkpy.config.ensemble import MEMBER, Ensemble, is_wildcard
 from zkpy.config.keys import (
     ELSEWHERE,
-    ENSEMBLE_PROVIDER,
     HONOURED,
     IGNORED,
     PROMETHEUS,
+    PROVIDERS,
     SNAPSHOTS_RETAINED_MIN,
     judge,
 )
@@ -91,6 +91,19 @@ class Config:
     """`ensembleAuthName`: any, if there are none."""
     required_schemes: tuple[str, ...] = ()
     """`enforce.auth.schemes`, where that is enabled: clients have to authenticate with one."""
+    sasl_scheme: bool = False
+    """The SASLAuthenticationProvider is asked for: ACLs may name users of SASL."""
+    jaas_file: str = ""
+    """`java.security.auth.login.config`: the file with the users; "" if there is none."""
+    jaas_section: str = "Server"
+    """`sasl.serverconfig`"""
+    sasl_users: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    """User -> password, from that file; SASL is served if there are any."""
+    sasl_super_users: tuple[str, ...] = ()
+    """`superUser`, `superUser.N`: these may do everything."""
+    sasl_super_password: str | None = attrs.field(default=None, repr=False)
+    sasl_keeps_failed: bool = False
+    """`allowSaslFailedClients`: who fails to authenticate stays connected."""
     audit: bool = False
     """`audit.enable`: changes that clients ask for are logged, with who asked."""
     extended_types: bool = False
@@ -141,6 +154,8 @@ class _Draft:
     warnings: list[str] = attrs.Factory(list)
     values: dict[str, object] = attrs.Factory(dict)
     ensemble: Ensemble = attrs.Factory(Ensemble)
+    super_users: list[str] = attrs.Factory(list)
+    """Of keys `superUser.N`."""
 
     def add(self, setting: Setting) -> None:
         """Later settings win: options come after the file."""
@@ -157,8 +172,10 @@ class _Draft:
                 self.values[field] = self._plain(setting, parse_setting(setting, parser))
             elif member is not None and key not in IGNORED:
                 self.ensemble.add(setting, member[1], member[2])
-            elif key.startswith("authProvider.") and setting.value == ENSEMBLE_PROVIDER:
-                self.values["ensemble_scheme"] = True
+            elif key.startswith("authProvider.") and setting.value in PROVIDERS:
+                self.values[PROVIDERS[setting.value]] = True
+            elif key.startswith("superUser."):
+                self.super_users.append(setting.value)
             elif (warning := judge(setting)) is not None:
                 self.warnings.append(warning)
         self.ensemble.check()
@@ -207,6 +224,7 @@ def parse(settings: Iterable[Setting], source: str, server_id: int | None = None
     if own is not None:
         _check_ports(draft, own, client)
     _check_schemes(draft)
+    super_users = (draft.take("super_user", str, ""), *draft.super_users)
     _check_effects(draft)
     _build_admin(draft)
     _build_metrics(draft)
@@ -225,6 +243,7 @@ def parse(settings: Iterable[Setting], source: str, server_id: int | None = None
         servers=tuple(draft.ensemble.servers.values()),
         groups=draft.ensemble.groups,
         weights=draft.ensemble.weights,
+        sasl_super_users=tuple(filter(None, super_users)),
         source=source,
         properties={key: setting.value for key, setting in draft.latest.items()},
         warnings=tuple(draft.warnings),
@@ -360,13 +379,25 @@ def _overlap(one: str, other: str) -> bool:
     return one.lower() == other.lower() or {one, other} <= LOOPBACK_NAMES
 
 
+_SASL: Final = next(name for name, field in PROVIDERS.items() if field == "sasl_scheme")
+
+
 def _check_schemes(draft: _Draft) -> None:
     """Who has to authenticate must be able to: a scheme that is not served would shut all out."""
     enabled = draft.take("enforce_auth", bool, False)
     required = draft.values.get("required_schemes", ())
     assert isinstance(required, tuple)
-    served = ["digest", "ip"] if draft.values.get("digest_scheme", True) else ["ip"]
-    if not enabled:
+    is_on = {
+        "digest": draft.values.get("digest_scheme", True),
+        "ip": True,
+        "sasl": draft.values.get("sasl_scheme", False),
+    }
+    served = [scheme for scheme, on in is_on.items() if on]
+    if draft.take("require_sasl", bool, False):
+        if not is_on["sasl"]:
+            raise draft.error("sessionRequireClientSASLAuth", f"needs authProvider.1={_SASL}")
+        draft.values["required_schemes"] = ("sasl",)
+    elif not enabled:
         draft.values.pop("required_schemes", None)
     elif not required:
         raise draft.error("enforce.auth.enabled", "needs enforce.auth.schemes, for example digest")
@@ -474,7 +505,8 @@ def load(path: str, options: Iterable[Setting] = ()) -> Config:
     data_dir = keys.get("dataDir")
     if data_dir is None or not data_dir.value:
         return parse(settings, path)
-    return parse(settings, path, read_myid(data_dir.value, _has_members(settings)))
+    server_id = read_myid(data_dir.value, _has_members(settings))
+    return _with_sasl_users(parse(settings, path, server_id))
 
 
 def standalone(data_dir: str, port: int = CLIENT_PORT, options: Iterable[Setting] = ()) -> Config:
@@ -489,7 +521,24 @@ def standalone(data_dir: str, port: int = CLIENT_PORT, options: Iterable[Setting
     merged = {setting.key: setting for setting in settings} | given
     directory = merged["dataDir"].value
     server_id = read_myid(directory, _has_members(merged.values()))
-    return parse(merged.values(), "the command line", server_id)
+    return _with_sasl_users(parse(merged.values(), "the command line", server_id))
+
+
+def _with_sasl_users(config: Config) -> Config:
+    """With the users in its JAAS file; there must be some if all clients have to be one."""
+    if config.jaas_file:
+        # Here, not above: most servers have no such file.
+        from zkpy.config.sasl import read_users
+
+        found = read_users(config.jaas_file, config.jaas_section, config.sasl_super_password)
+        warnings = (*config.warnings, *found.warnings)
+        config = attrs.evolve(config, sasl_users=found.passwords, warnings=warnings)
+    if config.required_schemes == ("sasl",) and not config.sasl_users:
+        raise ConfigError(
+            f"{config.source}: clients have to authenticate by SASL, and nobody can: "
+            "java.security.auth.login.config has to name a JAAS file with users"
+        )
+    return config
 
 
 def _has_members(settings: Iterable[Setting]) -> bool:

@@ -38,6 +38,7 @@ HONOURED: Final[dict[str, tuple[str, Parser]]] = {
     "admin.idleTimeout": ("admin_idle_ms", ms),
     "admin.serverAddress": ("admin_host", parse_host),
     "admin.serverPort": ("admin_port", port),
+    "allowSaslFailedClients": ("sasl_keeps_failed", parse_property),
     "audit.enable": ("audit", parse_property),
     "autopurge.purgeInterval": ("autopurge", parse_purge_interval),
     "autopurge.snapRetainCount": ("snapshots_retained", raised(SNAPSHOTS_RETAINED_MIN)),
@@ -68,6 +69,7 @@ HONOURED: Final[dict[str, tuple[str, Parser]]] = {
     "fsync.warningthresholdms": ("sync_warning_ms", parse_sync_warning),
     "globalOutstandingLimit": ("limits.outstanding_max", raised(1, "requests")),
     "initLimit": ("limits.init_ticks", whole(0, 2**31 - 1, "ticks")),
+    "java.security.auth.login.config": ("jaas_file", parse_text),
     "jute.maxbuffer": ("limits.frame_bytes_max", whole(1, 2**31 - 1, "bytes")),
     "jute.maxbuffer.extrasize": ("extra_bytes", whole(0, 2**31 - 1, "bytes")),
     "leaderServes": ("leader_serves", parse_property),
@@ -89,9 +91,13 @@ HONOURED: Final[dict[str, tuple[str, Parser]]] = {
     "reconfigEnabled": ("reconfig_enabled", parse_flag),
     "requestThrottleLimit": ("requests_max", parse_bound),
     "request_throttle_max_requests": ("requests_max", parse_bound),
+    "SASLAuthenticationProvider.superPassword": ("sasl_super_password", parse_text),
+    "sasl.serverconfig": ("jaas_section", parse_text),
+    "sessionRequireClientSASLAuth": ("require_sasl", parse_property),
     "snapCount": ("limits.snap_entries", raised(2, "transactions")),
     "snapSizeLimitInKb": ("limits.snap_bytes", parse_snapshot_size),
     "standaloneEnabled": ("standalone_enabled", parse_flag),
+    "superUser": ("super_user", parse_text),
     "syncLimit": ("limits.sync_ticks", whole(0, 2**31 - 1, "ticks")),
     "tickTime": ("limits.tick_ms", ms),
     "znode.container.checkIntervalMs": ("limits.container_check_ms", ms),
@@ -111,7 +117,8 @@ class Ignored:
 
 
 TLS: Final = "TLS is not supported yet"
-SASL: Final = "SASL is not supported yet"
+QUORUM_SASL: Final = "members do not authenticate each other"
+KERBEROS: Final = "Kerberos is not supported"
 HTTPS: Final = "the HTTP server has no TLS yet"
 BACKUP: Final = "the commands snapshot and restore are not there"
 AUDIT: Final = "the audit log is zkpy's own"
@@ -120,8 +127,11 @@ ELSEWHERE: Final = tuple(
     f"org.apache.zookeeper.metrics.impl.{name}MetricsProvider" for name in ("Default", "Null")
 )
 """Providers of ZooKeeper's that open no port."""
-ENSEMBLE_PROVIDER: Final = "org.apache.zookeeper.server.auth.EnsembleAuthenticationProvider"
-"""What `authProvider.N` may name besides classes of one's own: it is here, too."""
+PROVIDERS: Final = {
+    "org.apache.zookeeper.server.auth.EnsembleAuthenticationProvider": "ensemble_scheme",
+    "org.apache.zookeeper.server.auth.SASLAuthenticationProvider": "sasl_scheme",
+}
+"""What `authProvider.N` may name besides classes of one's own: it is here, too.  -> field"""
 
 JAVA: Final = "it concerns ZooKeeper's Java server"
 TIMED: Final = "it follows from tickTime"
@@ -132,11 +142,9 @@ _REASONS: Final = {
         secureClientPort secureClientPortAddress sslQuorum=false sslQuorumReloadCertFiles
         X509AuthenticationProvider.superUser
     """,
-    SASL: """
-        allowSaslFailedClients java.security.auth.login.config letAnySaslUserDoX
+    QUORUM_SASL: """
         quorum.auth.enableSasl=false quorum.auth.learnerRequireSasl=false
-        quorum.auth.serverRequireSasl=false SASLAuthenticationProvider.superPassword
-        server.principal server.realm sessionRequireClientSASLAuth=false superUser
+        quorum.auth.serverRequireSasl=false
     """,
     HTTPS: """
         admin.forceHttps=false admin.needClientAuth=false admin.portUnification=false
@@ -145,6 +153,8 @@ _REASONS: Final = {
     BACKUP: """
         admin.rateLimiterIntervalInMS admin.restore.enabled=false admin.snapshot.enabled=false
     """,
+    KERBEROS: "server.principal server.realm",
+    "a user has the rights that ACLs give to it by name": "letAnySaslUserDoX",
     "ACLs always hold": "skipACL=false",
     "ACLs are checked by the leader alone": "enableEagerACLCheck=false",
     "a client's address is that of its connection": """
@@ -221,15 +231,15 @@ IGNORED_FAMILIES: Final = {
     "authProvider": "providers in Java cannot be loaded",
     "client.certReload": TLS,
     "connection": "a handshake takes one token, and none is dropped at random",
-    "kerberos.": SASL,
+    "kerberos.": KERBEROS,
     "metricsProvider.ssl.": HTTPS,
     "metricsProvider.": JAVA,
     "multiAddress.": "a member tries all addresses of another one, in turn",
     "observer.": TIMED,
     "pathStats.": "there are no figures by path",
-    "quorum.auth.": SASL,
-    "sasl.": SASL,
-    "security.": SASL,
+    "quorum.auth.": QUORUM_SASL,
+    "sasl.": "it concerns ZooKeeper's Java client",
+    "security.": KERBEROS,
     "ssl.": TLS,
 } | dict.fromkeys(
     """
@@ -247,7 +257,6 @@ PROTECTION: Final = (
     "metricsProvider.ssl.",
     "quorum.auth.",
     "secureClientPort",
-    "sessionRequireClientSASLAuth",
     "ssl.clientAuth",
     "ssl.quorum.clientAuth",
     "sslQuorum",
