@@ -22,7 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-FILES = ("lock", "election", "barrier", "counter", "party", "queue", "watchers")
+FILES = ("lock", "election", "barrier", "counter", "party", "queue", "watchers", "sasl")
 PORTS_PER_SERVER = 5
 SECONDS_PER_TEST = 90
 SECONDS_IN_ALL = 600

@@ -9,11 +9,13 @@ from wire.errors import RemoteProtocolError
 from wire.records import ACL, OPEN_ACL
 from zkpy.errors import ZkError
 from zkpy.state import acl as acls_of
-from zkpy.state.acl import AclPool, allowed, fix_up, visible
+from zkpy.state.acl import AclPool, allowed, fix_up, valid_ids, visible
 
 ANN = ("digest", "ann:hash")
 HOST = ("ip", "10.1.2.3")
 ANN_ALL = (ACL(31, "digest", "ann:hash"),)
+BOB_ALL = (ACL(31, "sasl", "bob"),)
+VALID = valid_ids(off=())
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,12 @@ ANN_ALL = (ACL(31, "digest", "ann:hash"),)
         (ANN_ALL, Perm.READ, [HOST], False),
         (ANN_ALL, Perm.READ, [HOST, ANN], True),
         (ANN_ALL, Perm.READ, [("sasl", "ann:hash")], False),
+        (BOB_ALL, Perm.READ, [("sasl", "bob")], True),
+        (BOB_ALL, Perm.READ, [("sasl", "")], False),
+        (BOB_ALL, Perm.READ, [("digest", "bob")], False),
+        (BOB_ALL, Perm.WRITE, [("sasl", "super")], True),
+        (ANN_ALL, Perm.READ, [("sasl", "super")], False),
+        (BOB_ALL, Perm.READ, [("digest", "super")], False),
         ((ACL(1, "digest", "ann:hash"),), Perm.WRITE, [ANN], False),
         (ANN_ALL, Perm.ADMIN, [("super", "")], True),
         ((ACL(31, "world", "nobody"),), Perm.READ, [HOST], False),
@@ -52,17 +60,17 @@ def test_allowed(
 
 def test_fix_up_drops_doubles_and_keeps_order() -> None:
     given_acl = [ACL(1, "world", "anyone"), *ANN_ALL, ACL(1, "world", "anyone")]
-    assert fix_up(given_acl, []) == (ACL(1, "world", "anyone"), *ANN_ALL)
+    assert fix_up(given_acl, [], VALID) == (ACL(1, "world", "anyone"), *ANN_ALL)
 
 
 def test_auth_becomes_every_authenticated_identity() -> None:
     identities = [HOST, ANN, ("sasl", "bob"), ("super", "")]
-    fixed = fix_up([ACL(3, "auth", "")], identities)
+    fixed = fix_up([ACL(3, "auth", "")], identities, VALID)
     assert fixed == (ACL(3, "digest", "ann:hash"), ACL(3, "sasl", "bob"))
 
 
 def test_auth_and_the_same_identity_by_name_make_one_entry() -> None:
-    assert fix_up([ACL(31, "auth", ""), *ANN_ALL], [ANN]) == ANN_ALL
+    assert fix_up([ACL(31, "auth", ""), *ANN_ALL], [ANN], VALID) == ANN_ALL
 
 
 @pytest.mark.parametrize(
@@ -110,7 +118,7 @@ def test_auth_and_the_same_identity_by_name_make_one_entry() -> None:
 )
 def test_fix_up_refuses(acl: list[ACL]) -> None:
     with pytest.raises(ZkError) as caught:
-        fix_up(acl, [HOST])
+        fix_up(acl, [HOST], VALID)
     assert caught.value.code == ErrorCode.INVALID_ACL
 
 
@@ -119,15 +127,37 @@ def test_fix_up_refuses(acl: list[ACL]) -> None:
 def test_a_megabyte_of_segments_is_refused_at_once(name: str) -> None:
     """Put together one by one they took half a minute, in which the server did nothing else."""
     with pytest.raises(ZkError):
-        fix_up([ACL(31, "ip", name)], [])
+        fix_up([ACL(31, "ip", name)], [], VALID)
 
 
 def test_fix_up_without_the_scheme_digest() -> None:
     acl = ACL(31, "digest", "ann:hash")
-    assert fix_up([acl], [HOST]) == (acl,)
+    assert fix_up([acl], [HOST], VALID) == (acl,)
     with pytest.raises(ZkError) as caught:
-        fix_up([*OPEN_ACL, acl], [HOST], digest_scheme=False)
+        fix_up([*OPEN_ACL, acl], [HOST], valid_ids(("digest",)))
     assert caught.value.code == ErrorCode.INVALID_ACL
+
+
+@pytest.mark.parametrize("name", ["bob", "", "a@b", "a/b@c", "a/b/c", "/@", "@", "a b"])
+def test_fix_up_takes_names_of_sasl(name: str) -> None:
+    """All of them are ids to ZooKeeper 3.9.5."""
+    acl = ACL(31, "sasl", name)
+    assert fix_up([acl], [], VALID) == (acl,)
+    with pytest.raises(ZkError):
+        fix_up([acl], [], valid_ids())
+
+
+@pytest.mark.parametrize("name", ["a@b@c", "a/b/c@d"])
+def test_fix_up_refuses_names_that_are_no_principals(name: str) -> None:
+    with pytest.raises(ZkError):
+        fix_up([ACL(31, "sasl", name)], [], VALID)
+
+
+def test_auth_leaves_out_whom_no_acl_may_name() -> None:
+    identities = [ANN, ("sasl", "bob")]
+    assert fix_up([ACL(31, "auth", "")], identities, valid_ids()) == ANN_ALL
+    with pytest.raises(ZkError):
+        fix_up([ACL(31, "auth", "")], identities[1:], valid_ids())
 
 
 ADDRESSES = [
@@ -139,7 +169,7 @@ ADDRESSES = [
 
 @pytest.mark.parametrize("name", ADDRESSES)
 def test_fix_up_takes_addresses(name: str) -> None:
-    assert fix_up([ACL(1, "ip", name)], []) == (ACL(1, "ip", name),)
+    assert fix_up([ACL(1, "ip", name)], [], VALID) == (ACL(1, "ip", name),)
 
 
 def test_hashes_are_shown_to_administrators_only() -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from wire.codes import ErrorCode
 from wire.errors import RemoteProtocolError
 from zkpy.errors import ZkError
+from zkpy.pipeline.digest_md5 import SaslUsers
 from zkpy.pipeline.request import Identities
 
 
@@ -44,6 +45,8 @@ class Authenticator:
     where the scheme is unknown, no names where every name will do."""
     required: tuple[str, ...] = ()
     """`enforce.auth.schemes`: who has no identity of any of them is nobody.  Empty: all may ask."""
+    sasl: SaslUsers | None = None
+    """Who may authenticate by an exchange of SASL tokens; None if that is not served."""
 
     def is_nobody(self, identities: Identities) -> bool:
         """Whether requests of such a connection are refused."""

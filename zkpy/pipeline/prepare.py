@@ -37,7 +37,7 @@ from zkpy.membership import Configuration
 from zkpy.pipeline.pending import NodeView, Pending
 from zkpy.pipeline.request import LEADER, Identities
 from zkpy.state import paths
-from zkpy.state.acl import allowed, fix_up
+from zkpy.state.acl import SCHEMES_OFF, allowed, fix_up, valid_ids
 from zkpy.state.apply import ReplicatedState
 from zkpy.state.lifetimes import CONTAINER_OWNER, TTL_MS_MAX, is_session, owner_of_ttl
 from zkpy.state.znode import COUNTER_MAX, next_version
@@ -61,8 +61,9 @@ class Rules:
     """`extendedTypesEnabled`: TTL znodes may be created."""
     enforce_quota: bool = False
     """`enforceQuota`: hard limits of quotas are held."""
-    digest_scheme: bool = True
-    """`DigestAuthenticationProvider.enabled`: ACLs may name ids of the scheme digest."""
+    schemes_off: tuple[str, ...] = SCHEMES_OFF
+    """Schemes that ACLs may not name: `sasl` without its provider, `digest` by
+    `DigestAuthenticationProvider.enabled`."""
     reconfig_enabled: bool = False
     """`reconfigEnabled`, of a server alone: then a reconfig is Unimplemented, else disabled."""
 
@@ -124,6 +125,7 @@ class Preparer:
         self._pending = pending
         self._quotas = state.quota
         self._rules = rules
+        self._valid_ids = valid_ids(rules.schemes_off)
         self._rng = rng
         self._owner_of = owner_of
         self._ensemble = ensemble
@@ -226,7 +228,7 @@ class Preparer:
         above, slash, _ = path.rpartition("/")
         if not slash or "\0" in path:
             raise ZkError(ErrorCode.BAD_ARGUMENTS)
-        acl = fix_up(body.acl, identities, self._rules.digest_scheme)
+        acl = fix_up(body.acl, identities, self._valid_ids)
         parent_path = above or paths.ROOT
         parent = self._pending.draft(parent_path)
         if parent is None:
@@ -302,7 +304,7 @@ class Preparer:
     ) -> Txn:
         path = body.path
         paths.validate(path)
-        acl = fix_up(body.acl, identities, self._rules.digest_scheme)
+        acl = fix_up(body.acl, identities, self._valid_ids)
         node = self._draft(path)
         self._check(node.acl, Perm.ADMIN, identities)
         node.aversion = _next(node.aversion, body.version)

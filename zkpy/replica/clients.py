@@ -5,6 +5,7 @@ of the present role and come back as committed entries, or through `claimed` and
 `synced`.
 """
 
+import random
 from collections import deque
 from collections.abc import Callable
 from hmac import compare_digest
@@ -13,16 +14,25 @@ from typing import Any, Final
 from wire.client import Event, FourLetterWord, Request, encode_event, encode_reply
 from wire.codes import XID_PING, ErrorCode, EventType, OpCode, Perm
 from wire.errors import RemoteProtocolError
-from wire.records import AuthPacket, ConnectRequest, ConnectResponse, OpenSession, SyncRequest
+from wire.records import (
+    AuthPacket,
+    ConnectRequest,
+    ConnectResponse,
+    OpenSession,
+    SaslRequest,
+    SaslResponse,
+    SyncRequest,
+)
 from wire.txn import TxnHeader
 from zkpy import zxid as zxids
 from zkpy.errors import ZkError
 from zkpy.limits import Limits
 from zkpy.pipeline.auth import Authenticator
+from zkpy.pipeline.digest_md5 import NONCE_BYTES, Exchange, SaslError, SaslUsers
 from zkpy.pipeline.gate import Gate, Waiting
 from zkpy.pipeline.optable import OPS, Op, Work, write_reply
 from zkpy.pipeline.reads import Reads
-from zkpy.pipeline.request import NO_NUMBER
+from zkpy.pipeline.request import NO_NUMBER, Identities
 from zkpy.pipeline.watches import Firing, WatchTable
 from zkpy.replica.audit import Audit
 from zkpy.replica.counts import FRAME_HEAD, ServingCounts
@@ -56,6 +66,7 @@ class Clients:
         limits: Limits,
         authenticator: Authenticator,
         wall_ms: int,
+        rng: random.Random,
         audit: Audit | None = None,
     ) -> None:
         self._server_id = server_id
@@ -64,6 +75,7 @@ class Clients:
         self._bytes_max = limits.outstanding_bytes_max
         """Beyond so many on their way a request waits before it is looked at."""
         self._authenticator = authenticator
+        self._rng = rng
         self.audit = audit
         """None where nobody wants to know."""
         self._session_ids = _SessionIds(server_id, wall_ms)
@@ -370,9 +382,6 @@ class Clients:
         self.links.emit(link, encode_reply(request.xid, -1, ErrorCode.UNIMPLEMENTED))
         self._close(link)
 
-    def _not_served(self, link: ClientLink, request: Request) -> None:
-        self._reply_error(link, request, _NOT_SERVED[request.opcode])
-
     def _ping(self, link: ClientLink, request: Request) -> None:
         self.links.emit(link, encode_reply(XID_PING, self._state.zxid, 0))
 
@@ -389,6 +398,11 @@ class Clients:
         except RemoteProtocolError as error:
             self._refuse(link, error)
             return
+        if self._identify(link, request, earned):
+            self.links.emit(link, encode_reply(request.xid, 0, 0))
+
+    def _identify(self, link: ClientLink, request: Request, earned: Identities) -> bool:
+        """Whether it may have these identities as well; else it is told so, and closed."""
         identities = tuple(dict.fromkeys((*link.identities, *earned)))
         size = sum(len(name.encode()) for _, name in identities)
         limits = self._limits
@@ -396,10 +410,43 @@ class Clients:
             self.links.emit(link, encode_reply(request.xid, 0, ErrorCode.AUTH_FAILED))
             why = f"it has {len(identities)} identities of {size} bytes"
             self._refuse(link, RemoteProtocolError(why))
-            return
+            return False
         link.identities, link.identity_bytes = identities, size
         link.nobody = self._authenticator.is_nobody(identities)
-        self.links.emit(link, encode_reply(request.xid, 0, 0))
+        return True
+
+    def _sasl(self, link: ClientLink, request: Request) -> None:
+        """A connection has one exchange: a token after its end is refused, as in ZooKeeper."""
+        users, body = self._authenticator.sasl, request.body
+        assert isinstance(body, SaslRequest)
+        if users is None:
+            self.links.emit(link, encode_reply(request.xid, 0, ErrorCode.AUTH_FAILED))
+            return
+        if link.sasl is None:
+            link.sasl = Exchange(users.secrets, self._rng.randbytes(NONCE_BYTES))
+            self._reply_token(link, request, link.sasl.challenge())
+            return
+        try:
+            answer = link.sasl.finish(body.token or b"")
+        except SaslError as error:
+            self._fail_sasl(link, request, users, error)
+            return
+        if self._identify(link, request, users.identities(link.sasl.user)):
+            self._reply_token(link, request, answer)
+
+    def _reply_token(self, link: ClientLink, request: Request, token: bytes | None) -> None:
+        self.links.emit(link, encode_reply(request.xid, 0, 0, SaslResponse(token).encode()))
+
+    def _fail_sasl(
+        self, link: ClientLink, request: Request, users: SaslUsers, error: SaslError
+    ) -> None:
+        required = "sasl" in self._authenticator.required
+        if users.keeps_failed and not required:
+            self._reply_token(link, request, None)
+            return
+        code = ErrorCode.SESSION_CLOSED_REQUIRE_SASL_AUTH if required else ErrorCode.AUTH_FAILED
+        self.links.emit(link, encode_reply(request.xid, 0, code))
+        self._refuse(link, RemoteProtocolError(f"it failed to authenticate by SASL: {error}"))
 
     def _refuse_nobody(self, link: ClientLink, request: Request) -> None:
         """As ZooKeeper: told once, then closed, be it a ping.  The session goes by its time-out."""
@@ -682,10 +729,7 @@ _LOCAL: Final[dict[int, Callable[[Clients, ClientLink, Request], None]]] = {
     OpCode.SET_WATCHES: Clients._set_watches,
     OpCode.SET_WATCHES2: Clients._set_watches,
     OpCode.SYNC: Clients._sync,
-    OpCode.SASL: Clients._not_served,
-}
-_NOT_SERVED: Final[dict[int, ErrorCode]] = {
-    OpCode.SASL: ErrorCode.AUTH_FAILED,
+    OpCode.SASL: Clients._sasl,
 }
 _ON_FIRST: Final[dict[type, Callable[[Clients, ClientLink, Any], None]]] = {
     ConnectRequest: Clients._on_connect,

@@ -161,11 +161,12 @@ class Replica:
             options.limits,
             options.authenticator,
             self._wall_clock(),
+            self._rng,
             Audit() if options.audited else None,
         )
         if options.local_sessions is None:
             return Clients(*arguments)
-        return LocalClients(*arguments, rules=options.local_sessions, rng=self._rng)
+        return LocalClients(*arguments, rules=options.local_sessions)
 
     # --- clients ---
 

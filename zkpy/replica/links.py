@@ -8,6 +8,7 @@ from collections import deque
 
 from wire.client import ClientConnection, Request, Role
 from zkpy.pipeline.auth import identities_of_address
+from zkpy.pipeline.digest_md5 import Exchange
 from zkpy.pipeline.gate import Waiting
 from zkpy.pipeline.request import Identities
 from zkpy.replica.counts import ResponseSizes
@@ -38,6 +39,7 @@ class ClientLink:
         "received",
         "relayed_ms",
         "resuming",
+        "sasl",
         "sent",
         "session",
         "timeout_ms",
@@ -58,6 +60,8 @@ class ClientLink:
         self.identities: Identities = identities_of_address(self.host)
         self.identity_bytes = 0
         """Of those that it was given by an auth."""
+        self.sasl: Exchange | None = None
+        """Its attempt to authenticate by SASL: a connection has one."""
         self.nobody = False
         """It has still to authenticate itself: whatever else it asks ends it."""
         self.queue: deque[Waiting] = deque()

@@ -69,17 +69,16 @@ class LocalClients(Clients):
         limits: Limits,
         authenticator: Authenticator,
         wall_ms: int,
+        rng: random.Random,
         audit: Audit | None = None,
         *,
         rules: LocalSessionRules,
-        rng: random.Random,
     ) -> None:
         self._rules = rules
-        self._rng = rng
         self._local: dict[int, _Local] = {}
         self._upgrading: dict[int, _Local] = {}
         """Whose createSession is neither applied here nor known to be lost."""
-        super().__init__(server_id, incarnation, state, limits, authenticator, wall_ms, audit)
+        super().__init__(server_id, incarnation, state, limits, authenticator, wall_ms, rng, audit)
         self._expiry = SessionExpiry(self._limits.tick_ms)
 
     @property

@@ -20,6 +20,7 @@ from zkpy.effects import Recovered
 from zkpy.errors import ConfigError, StorageError
 from zkpy.limits import Limits
 from zkpy.pipeline.auth import Authenticator
+from zkpy.pipeline.digest_md5 import SaslUsers, secret_of
 from zkpy.pipeline.prepare import Rules
 from zkpy.replica.core import Replica, ReplicaOptions
 from zkpy.replica.local import LocalSessionRules
@@ -162,13 +163,21 @@ def build_authenticator(config: Config) -> Authenticator:
         config.digest_hash,
         ensembles,
         config.required_schemes,
+        build_sasl_users(config),
     )
+
+
+def build_sasl_users(config: Config) -> SaslUsers | None:
+    if not config.sasl_users:
+        return None
+    secrets = {user: secret_of(user, password) for user, password in config.sasl_users.items()}
+    return SaslUsers(secrets, config.sasl_super_users, config.sasl_keeps_failed)
 
 
 def find_rules(config: Config) -> Rules:
-    return Rules(
-        config.extended_types, config.enforce_quota, config.digest_scheme, config.reconfig_enabled
-    )
+    schemes = {"digest": config.digest_scheme, "sasl": config.sasl_scheme}
+    off = tuple(scheme for scheme, is_on in schemes.items() if not is_on)
+    return Rules(config.extended_types, config.enforce_quota, off, config.reconfig_enabled)
 
 
 def limits_of(config: Config) -> Limits:

@@ -6,6 +6,7 @@ no, or a list fit for the tree.  The rules are those of ZooKeeper's fixupACL and
 The packed form, for images, digest and sharing, is jute's.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -58,45 +59,55 @@ def _matches(acl: AclList, perm: int, identities: Sequence[Identity]) -> bool:
 def _is_named(entry: ACL, name: str) -> bool:
     if entry.scheme == "ip":
         return _address_within(name, entry.id)
-    return entry.id == name
+    # ZooKeeper's rule: the user `super` of SASL may whatever any user of SASL may.
+    return entry.id == name or (name == _SUPER and entry.scheme == "sasl")
 
 
-def fix_up(
-    acl: Iterable[ACL], identities: Sequence[Identity], digest_scheme: bool = True
-) -> AclList:
+SCHEMES_OFF: Final = ("sasl",)
+"""Of those that an ACL may name, what is off unless it is asked for."""
+
+ValidIds = Mapping[str, Callable[[str], bool]]
+"""Per scheme that an ACL may name, what its ids look like."""
+
+
+def valid_ids(off: Sequence[str] = SCHEMES_OFF) -> ValidIds:
+    """For all schemes but those that are switched `off`."""
+    return {scheme: is_valid for scheme, is_valid in _VALID_ID.items() if scheme not in off}
+
+
+def fix_up(acl: Iterable[ACL], identities: Sequence[Identity], valid: ValidIds) -> AclList:
     """The list that a create or setACL stores, or ZkError(INVALID_ACL).
 
     Doubles go; `auth` becomes every authenticated identity of the connection; the
-    ids of other schemes must be well formed.  Nothing left, or nothing given: refused.
-    So is what would take long to look at, which no sane list does, and an id of the
-    scheme digest where that is switched off.
+    ids of other schemes must be `valid`.  Nothing left, or nothing given: refused.
+    So is what would take long to look at, which no sane list does.
     """
     entries = list(acl)
     if len(entries) * max(1, len(identities)) > EXPANDED_MAX:
         raise ZkError(ErrorCode.INVALID_ACL)
-    if not digest_scheme and "digest" in [entry.scheme for entry in entries]:
-        raise ZkError(ErrorCode.INVALID_ACL)
     fixed: dict[tuple[int, str, str], ACL] = {}
     for entry in entries:
-        for stored in _expand(entry, identities):
+        for stored in _expand(entry, identities, valid):
             fixed.setdefault((stored.perms, stored.scheme, stored.id), stored)
     if not fixed:
         raise ZkError(ErrorCode.INVALID_ACL)
     return tuple(fixed.values())
 
 
-def _expand(entry: ACL, identities: Sequence[Identity]) -> list[ACL]:
+def _expand(entry: ACL, identities: Sequence[Identity], valid: ValidIds) -> list[ACL]:
     if entry.scheme == "auth":
-        return _expand_auth(entry.perms, identities)
-    is_valid = _VALID_ID.get(entry.scheme)
+        return _expand_auth(entry.perms, identities, valid)
+    is_valid = valid.get(entry.scheme)
     if is_valid is None or not is_valid(entry.id):
         raise ZkError(ErrorCode.INVALID_ACL)
     return [entry]
 
 
-def _expand_auth(perms: int, identities: Sequence[Identity]) -> list[ACL]:
+def _expand_auth(perms: int, identities: Sequence[Identity], valid: ValidIds) -> list[ACL]:
     expanded = [
-        ACL(perms, scheme, name) for scheme, name in identities if scheme not in _UNAUTHENTICATED
+        ACL(perms, scheme, name)
+        for scheme, name in identities
+        if scheme in valid and scheme not in _UNAUTHENTICATED
     ]
     if not expanded:
         raise ZkError(ErrorCode.INVALID_ACL)
@@ -233,9 +244,17 @@ def _is_digest_id(name: str) -> bool:
     return bool(colon and hashed) and ":" not in hashed
 
 
-_VALID_ID: Final[Mapping[str, Callable[[str], bool]]] = {
+_PRINCIPAL: Final = re.compile(r"[^/@]*(?:/[^/@]*)?@[^/@]*")
+
+
+def _is_sasl_id(name: str) -> bool:
+    """ZooKeeper's: any name, but where it has an `@` as Kerberos writes it, user/host@realm."""
+    return "@" not in name or _PRINCIPAL.fullmatch(name) is not None
+
+
+_VALID_ID: Final[ValidIds] = {
     "world": lambda name: name == "anyone",
     "ip": _is_ip_id,
     "digest": _is_digest_id,
+    "sasl": _is_sasl_id,
 }
-"""Per scheme that an ACL may name, what its ids look like."""
