@@ -168,6 +168,7 @@ def test_an_unknown_user_costs_what_a_wrong_password_costs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     counted: list[int] = []
+
     def count(one: bytes, other: bytes) -> bool:
         counted[-1] += 1
         return compare_digest(one, other)

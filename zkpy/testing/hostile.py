@@ -54,6 +54,8 @@ from wire.records import (
 )
 from zkpy.effects import Recovered
 from zkpy.limits import Limits
+from zkpy.pipeline.auth import Authenticator
+from zkpy.pipeline.digest_md5 import SaslUsers, secret_of
 from zkpy.pipeline.prepare import Rules
 from zkpy.replica.core import Replica, ReplicaOptions
 from zkpy.zab.member import ZabOptions
@@ -94,6 +96,12 @@ _MULTI_READ: Final[list[tuple[int, Record]]] = [
     (OpCode.GET_CHILDREN, GetChildrenRequest("/", False)),
 ]
 _PATHS: Final = [_A, PLAYGROUND + "/b"]
+_TOKEN: Final = (
+    b'charset=utf-8,username="bob",realm="zk-sasl-md5",nonce="OA6MG9tEQGm2hh",nc=00000001,'
+    b'cnonce="OA6MHXh6VqTrRk",digest-uri="zookeeper/zk-sasl-md5",'
+    b"response=d388dad90d4bbd760a152321f2143af7,qop=auth"
+)
+"""An answer of SASL's DIGEST-MD5, to another challenge."""
 SAMPLES: Final[tuple[tuple[OpCode, Record | None], ...]] = (
     (OpCode.CREATE, _CREATE),
     (OpCode.CREATE, CreateRequest(PLAYGROUND + "/e-", None, [ACL(31, "auth", "")], 3)),
@@ -120,7 +128,7 @@ SAMPLES: Final[tuple[tuple[OpCode, Record | None], ...]] = (
     (OpCode.AUTH, AuthPacket(0, "digest", b"user:password")),
     (OpCode.SET_WATCHES, SetWatches(0, _PATHS, _PATHS, _PATHS)),
     (OpCode.SET_WATCHES2, SetWatches2(1 << 40, _PATHS, _PATHS, _PATHS, _PATHS, _PATHS)),
-    (OpCode.SASL, SaslRequest(b"token")),
+    (OpCode.SASL, SaslRequest(_TOKEN)),
     (OpCode.GET_EPHEMERALS, GetEphemeralsRequest("/")),
     (OpCode.GET_ALL_CHILDREN_NUMBER, GetAllChildrenNumberRequest("/")),
     (OpCode.ADD_WATCH, AddWatchRequest(PLAYGROUND, 1)),
@@ -216,7 +224,23 @@ def _unusual() -> Iterator[Case]:
     again = encode_frame(packet(OpCode.GET_DATA, GetDataRequest(_A, False)))
     yield Case("a multiRead of gigabytes", (data, many), True)
     yield Case("many reads of gigabytes", (data, again * 10_000), True)
+    yield from _sasl()
     yield Case("many identities", tuple(_auth(number) for number in range(300)), True)
+
+
+def _sasl() -> Iterator[Case]:
+    """Second tokens of an exchange."""
+    begun = encode_frame(packet(OpCode.SASL, SaslRequest(b"")))
+    tokens = [_TOKEN[:at] for at in range(len(_TOKEN))]
+    tokens += [_TOKEN.replace(each, b"") for each in (b'"', b",", b"=", b"0")]
+    tokens += [
+        (part * 5000)[:size] for part in (b"\\", b'a="', b", ", b"\xff") for size in (99, 4095)
+    ]
+    tokens += [_TOKEN * 2, bytes(4096), bytes(900_000), b"username=" + b"\xed\xa0\x80" * 1000]
+    for number, token in enumerate(tokens):
+        second = encode_frame(packet(OpCode.SASL, SaslRequest(token), 2))
+        yield Case(f"sasl token {number}", (begun, second), True)
+        yield Case(f"sasl token {number} in one piece", (begun + second * 2,), True)
 
 
 def _auth(number: int) -> bytes:
@@ -308,6 +332,7 @@ class Arena:
                 ZabOptions(VoterSet.of((1,)), window_bytes_max=64 * 1024),
                 limits=Limits(connections_per_address_max=0),
                 rules=Rules(extended_types=True),
+                authenticator=Authenticator(sasl=SaslUsers({"bob": secret_of("bob", "secret")})),
             ),
             BLANK,
             rng=random.Random(f"{seed} arena"),
