@@ -191,7 +191,8 @@ _OUT_OF_BAND: Final = {XID_PING: int(OpCode.PING), XID_AUTH: int(OpCode.AUTH)}
 
 
 def encode_reply(xid: int, zxid: int, error: int, body: bytes = b"") -> bytes:
-    """A whole reply frame; `body` is a reply record's bytes, empty when `error` is not 0."""
+    """A whole reply frame; `body` is a reply record's bytes, empty when `error` is not 0 (but in
+    replies to SASL tokens)."""
     return _pack_reply(16 + len(body), xid, zxid, error) + body
 
 

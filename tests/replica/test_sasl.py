@@ -7,7 +7,7 @@ import pytest
 from tests.pipeline.digest_client import respond
 from tests.replica.harness import Client, World
 from wire import records
-from wire.client import Reply, encode_frame
+from wire.client import Reply, encode_frame, encode_reply
 from wire.codes import XID_AUTH, XID_PING, ErrorCode, OpCode
 from wire.jute import Record
 from wire.records import ACL
@@ -123,6 +123,23 @@ def test_a_failed_exchange_ends_the_connection(client: Client, token: bytes) -> 
     reply = client.ask(OpCode.SASL, records.SaslRequest(token))
     assert (reply.error, reply.zxid, reply.body) == (ErrorCode.AUTH_FAILED, 0, None)
     assert client.closed
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_a_refusal_carries_a_null_token(served: bool) -> None:
+    """ZooKeeper's Java client reads a token before it looks at the error: without one it saw a
+    broken connection instead of a refusal, and came back for ever."""
+    world = build() if served else World()
+    raw = world.raw()
+    world.replica.receive_client(raw.link, encode_frame(CONNECT.encode()), world.now)
+    world.run()
+    token = packet(OpCode.SASL, records.SaslRequest(b"no answer"), 7)
+    for _ in range(2 if served else 1):
+        world.replica.receive_client(raw.link, encode_frame(token), world.now)
+    world.run()
+    refusal = encode_reply(7, 0, ErrorCode.AUTH_FAILED, records.SaslResponse(None).encode())
+    assert raw.data.endswith(refusal)
+    assert raw.closed == served
 
 
 def test_a_wrong_password_ends_the_connection_and_what_was_sent_behind_it(

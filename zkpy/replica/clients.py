@@ -420,7 +420,7 @@ class Clients:
         users, body = self._authenticator.sasl, request.body
         assert isinstance(body, SaslRequest)
         if users is None:
-            self.links.emit(link, encode_reply(request.xid, 0, ErrorCode.AUTH_FAILED))
+            self._reply_token(link, request, None, ErrorCode.AUTH_FAILED)
             return
         if link.sasl is None:
             link.sasl = Exchange(users.secrets, self._rng.randbytes(NONCE_BYTES))
@@ -434,8 +434,14 @@ class Clients:
         if self._identify(link, request, users.identities(link.sasl.user)):
             self._reply_token(link, request, answer)
 
-    def _reply_token(self, link: ClientLink, request: Request, token: bytes | None) -> None:
-        self.links.emit(link, encode_reply(request.xid, 0, 0, SaslResponse(token).encode()))
+    def _reply_token(
+        self, link: ClientLink, request: Request, token: bytes | None, error: int = 0
+    ) -> None:
+        """Other than any other reply, one with an error has its record, too: ZooKeeper's Java
+        client reads it first, and took its absence for a broken connection, to try again for
+        ever."""
+        body = SaslResponse(token).encode()
+        self.links.emit(link, encode_reply(request.xid, 0, error, body))
 
     def _fail_sasl(
         self, link: ClientLink, request: Request, users: SaslUsers, error: SaslError
@@ -445,7 +451,7 @@ class Clients:
             self._reply_token(link, request, None)
             return
         code = ErrorCode.SESSION_CLOSED_REQUIRE_SASL_AUTH if required else ErrorCode.AUTH_FAILED
-        self.links.emit(link, encode_reply(request.xid, 0, code))
+        self._reply_token(link, request, None, code)
         self._refuse(link, RemoteProtocolError(f"it failed to authenticate by SASL: {error}"))
 
     def _refuse_nobody(self, link: ClientLink, request: Request) -> None:
