@@ -254,6 +254,15 @@ def test_what_names_no_server_or_no_identity_is_not_understood(words: tuple[str,
     assert "is needed" in wrong.output
 
 
+def test_sasl_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """kazoo would show a traceback, and the command a full disk."""
+    monkeypatch.setattr("zkpy.cli.options.find_spec", lambda name: None)
+    words = ["reconfig", "-s", "127.0.0.1:1", "--auth", "sasl:jane:x", "--remove", "3"]
+    wrong = CliRunner().invoke(zkpy, words)
+    assert wrong.exit_code == 2
+    assert "sasl needs the package pure-sasl" in wrong.output
+
+
 def test_nobody_there(tmp_path: Path) -> None:
     words = ["reconfig", "-s", "127.0.0.1:1", "--timeout", "0.2", "--remove", "1"]
     result = CliRunner().invoke(zkpy, words)

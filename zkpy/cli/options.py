@@ -1,5 +1,6 @@
 """Options that several commands share: whom to talk to, and as whom."""
 
+from importlib.util import find_spec
 from typing import Final
 
 import click
@@ -25,4 +26,7 @@ def parse_identities(
     parts = [text.partition(":") for text in texts]
     if not all(scheme and colon for scheme, colon, _ in parts):
         raise click.BadParameter("SCHEME:AUTH is needed")
+    # Without it kazoo shows a traceback, and goes on waiting for a connection.
+    if "sasl" in [scheme for scheme, _, _ in parts] and find_spec("puresasl") is None:
+        raise click.BadParameter("sasl needs the package pure-sasl")
     return [(scheme, auth) for scheme, _, auth in parts]
