@@ -162,6 +162,11 @@ def test_an_empty_file_is_fine(jaas: Path) -> None:
     assert (found.sasl_users, found.warnings) == ({}, ())
 
 
+def test_a_provider_without_a_file_is_warned_of(tmp_path: Path) -> None:
+    (said,) = standalone(str(tmp_path), options=[option_setting(PROVIDER)]).warnings
+    assert "nobody can authenticate by SASL" in said
+
+
 def test_another_section(jaas: Path) -> None:
     write(jaas, f'Zk {{ {DIGEST_MODULE} required user_a="b"; }};')
     assert config(jaas, "sasl.serverconfig=Zk").sasl_users == {"a": "b"}

@@ -533,6 +533,13 @@ def _with_sasl_users(config: Config) -> Config:
         found = read_users(config.jaas_file, config.jaas_section, config.sasl_super_password)
         warnings = (*config.warnings, *found.warnings)
         config = attrs.evolve(config, sasl_users=found.passwords, warnings=warnings)
+    elif config.sasl_scheme:
+        # In ZooKeeper's installations the key is often an option of the JVM, and not in zoo.cfg.
+        said = (
+            f"{config.source}: nobody can authenticate by SASL: java.security.auth.login.config, "
+            "in zoo.cfg or as -D, names the file with the users"
+        )
+        config = attrs.evolve(config, warnings=(*config.warnings, said))
     if config.required_schemes == ("sasl",) and not config.sasl_users:
         raise ConfigError(
             f"{config.source}: clients have to authenticate by SASL, and nobody can: "
