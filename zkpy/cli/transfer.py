@@ -35,8 +35,9 @@ def import_(
 ) -> None:
     """Take over the data of an Apache ZooKeeper.
 
-    Of one (3.4 to 3.9) that was stopped. It goes into the data directory that ZOO.CFG names, which must be empty. DIR is only read: take
-    that of the member whose last zxid is the greatest, after all were stopped.
+    Of one (3.4 to 3.9) that was stopped. It goes into the data directory that ZOO.CFG names, which
+    must be empty. DIR is only read: take that of the member whose last zxid is the greatest,
+    after all were stopped.
     """
     gc.disable()  # it would look in vain, at millions of objects, for what refers to itself
     from zkpy.server.transfer import take_over
@@ -63,8 +64,8 @@ def import_(
 def export(zoo_cfg: str, target: str) -> None:
     """Hand the data back to an Apache ZooKeeper.
 
-    As a snapshot from which ZooKeeper 3.5 to 3.9 starts. No server may run on the data directory that ZOO.CFG names. Sessions end, and their ephemeral
-    znodes with them.
+    As a snapshot from which ZooKeeper 3.5 to 3.9 starts. No server may run on the data directory
+    that ZOO.CFG names. Sessions end, and their ephemeral znodes with them.
     """
     gc.disable()
     from zkpy.server.transfer import hand_over
