@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"wire", "zkpy.state", "zkpy.zab", "zkpy.pipeline"},
     "zkpy.admin": {"wire.codes", "zkpy.replica.status", "zkpy.config", "zkpy.summary"},
     "zkpy.server": ALL_BUT_TOP | {"h11", "uvloop"},
+    "zkpy.server.tls": ALL_BUT_TOP | {"zkpy.server", "cryptography"},
     "zkpy.testing": ALL_BUT_TOP,
     "zkpy.testing.realserver": ALL_BUT_TOP | {"zkpy.server", "zkpy.testing", "kazoo"},
     "zkpy.cli": BASE

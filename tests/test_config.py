@@ -257,6 +257,10 @@ def test_schemes_alone_ask_for_nothing(line: str) -> None:
             "DigestAuthenticationProvider.enabled=false",
             "nobody can authenticate by 'digest' here, but by ip",
         ),
+        (
+            "enforce.auth.enabled=true\nenforce.auth.schemes=x509",
+            "nobody can authenticate by 'x509' here, but by digest and ip",
+        ),
     ],
 )
 def test_nobody_is_shut_out_by_mistake(lines: str, why: str) -> None:
@@ -302,7 +306,7 @@ def test_listen_backlog_of_minus_one_is_the_default() -> None:
 
 @pytest.mark.parametrize("text", ["::", "[::]", "*"])
 def test_every_address(text: str) -> None:
-    assert read(f"clientPortAddress={text}").client.host == ANY_ADDRESS
+    assert read(f"clientPortAddress={text}").client == ClientAddress(ANY_ADDRESS, 2181)
 
 
 @pytest.mark.parametrize(
@@ -381,6 +385,97 @@ def test_no_ticks_at_all_are_for_a_server_alone(key: str) -> None:
     )
 
 
+# --- TLS ------------------------------------------------------------------------------
+
+SECURE = """
+secureClientPort=2281
+ssl.keyStore.location=/keys/server.p12
+ssl.keyStore.password=sesame
+ssl.trustStore.location=/keys/trust.jks
+"""
+
+
+def test_a_port_for_tls() -> None:
+    found = read(SECURE)
+    assert (found.client, found.secure) == (
+        ClientAddress(ANY_ADDRESS, 2181),
+        ClientAddress(ANY_ADDRESS, 2281),
+    )
+    assert found.tls is not None and found.tls.trust_store is not None
+    assert (found.tls.key_store.kind, found.tls.trust_store.kind) == ("PKCS12", "JKS")
+    assert (found.tls.client_auth, found.tls.key_store.password) == ("need", "sesame")
+    assert found.warnings == ()
+
+
+def test_tls_alone() -> None:
+    text = f"dataDir=/data{SECURE}secureClientPortAddress=10.0.0.1"
+    found = parse(read_properties(text, "f"), "f")
+    assert (found.client, found.secure) == (None, ClientAddress("10.0.0.1", 2281))
+
+
+def test_one_port_for_both() -> None:
+    found = read(SECURE.replace("secureClientPort=2281", "client.portUnification=true"))
+    assert (found.secure, found.port_unification) == (None, True)
+    assert found.tls is not None
+
+
+def test_a_port_is_needed_still() -> None:
+    with pytest.raises(ConfigError, match="clientPort is not set"):
+        parse(read_properties("dataDir=/data", "f"), "f")
+
+
+def test_no_password_is_in_a_repr() -> None:
+    settings = read_properties(SECURE, "f")
+    assert "sesame" not in repr(settings) + repr(read(SECURE))
+
+
+def test_the_port_for_tls_is_no_members_port() -> None:
+    text = f"dataDir=/data{SECURE}server.1=a:2281:3888;2181"
+    with pytest.raises(ConfigError, match=r"^f:2: secureClientPort=2281: 2281 is the quorum port"):
+        parse(read_properties(text, "f"), "f", 1)
+
+
+def test_clients_may_have_to_show_a_certificate() -> None:
+    lines = "enforce.auth.enabled=true\nenforce.auth.schemes=x509\n"
+    assert read(SECURE + lines).required_schemes == ("x509",)
+    assert "but by digest and ip" in refusal(SECURE + lines + "ssl.clientAuth=none")
+
+
+BETWEEN = """
+ssl.quorum.keyStore.location=/keys/zk1.pem
+ssl.quorum.trustStore.location=/keys/trust.pem
+server.1=a:2888:3888
+server.2=b:2888:3888
+"""
+
+
+@pytest.mark.parametrize("line", ["sslQuorum=true", "portUnification=true"])
+def test_tls_between_members(line: str) -> None:
+    found = read(BETWEEN + line, 1)
+    assert found.tls is None and found.members_tls is not None
+    assert (found.ssl_quorum, found.members_unified) == ("ssl" in line, "port" in line)
+    assert (found.members_tls.client_auth, found.members_tls.hostnames) == ("need", True)
+    assert found.warnings == ()
+    other = read(BETWEEN + line + "\nssl.quorum.hostnameVerification=false", 1)
+    assert other.members_tls is not None and not other.members_tls.hostnames
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("sslQuorum=true", "sslQuorum=true: needs ssl.quorum.keyStore.location"),
+        ("sslQuorum=true\nssl.quorum.keyStore.location=/k.pem", "needs ssl.quorum.trustStore"),
+        ("ssl.quorum.clientAuth=none", "members show each other their certificates, always"),
+        ("ssl.quorum.ocsp=true", "nobody is asked here whether a certificate was revoked"),
+        ("ssl.quorum.protocol=SSLv3", "TLSv1.2 and TLSv1.3 are what there is"),
+    ],
+)
+def test_tls_between_members_is_there_or_is_not(text: str, why: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read(f"{text}\nserver.1=a:2888:3888\nserver.2=b:2888:3888", 1)
+    assert why in str(refused.value)
+
+
 # --- warnings -------------------------------------------------------------------------
 
 
@@ -398,10 +493,18 @@ def test_no_ticks_at_all_are_for_a_server_alone(key: str) -> None:
         ("server.realm=X", "server.realm has no effect: Kerberos is not supported"),
         ("nio.numWorkerThreads=4", "nio.numWorkerThreads has no effect: it concerns"),
         ("serverCnxnFactory=x", "serverCnxnFactory has no effect: it concerns"),
-        (
-            "sslQuorum=true",
-            "sslQuorum has no effect: TLS is not supported yet: THE PROTECTION IT ASKS FOR",
-        ),
+        ("sslQuorum=true", "sslQuorum has no effect: this server is alone"),
+        ("portUnification=true", "portUnification has no effect: this server is alone"),
+        ("ssl.quorum.keyStore.location=/k", "has no effect without sslQuorum=true or portUnific"),
+        ("electionKeyFile=/k", "electionKeyFile has no effect: this server is alone"),
+        ("ssl.clientHostnameVerification=true", "IT ASKS FOR IS NOT IN FORCE"),
+        ("ssl.authProvider=mine", "no Java classes can be loaded, and OpenSSL does the TLS: THE"),
+        ("ssl.sslProvider=OPENSSL", "no Java classes can be loaded, and OpenSSL does the TLS"),
+        ("ssl.keyStore.location=/k", "without secureClientPort or client.portUnification=true"),
+        ("ssl.clientAuth=none", "without secureClientPort or client.portUnification=true"),
+        ("client.certReload=true", "without secureClientPort or client.portUnification=true"),
+        ("secureClientPortAddress=a", "secureClientPortAddress has no effect without secureClient"),
+        ("X509AuthenticationProvider.superUser=CN=a", "no effect: no client shows a certificate"),
         ("quorum.auth.enableSasl=true", "THE PROTECTION IT ASKS FOR IS NOT IN FORCE"),
         ("letAnySaslUserDoX=me", "a user has the rights that ACLs give to it by name"),
         ("snapcount=1", "snapcount is not a known key (did you mean snapCount?)"),
@@ -432,6 +535,10 @@ def test_keys_without_effect_are_named_once(line: str, warning: str) -> None:
         "forceSync=yes",
         "sslQuorum=false",
         "forceSync=true",
+        "ssl.hostnameVerification=true",
+        "ssl.hostnameVerification=false",
+        "ssl.clientHostnameVerification=false",
+        "ssl.authProvider=x509",
         "skipACL=no",
         "admin.enableServer=FALSE",
         "admin.enableServer=no",
@@ -469,7 +576,7 @@ def test_no_key_is_in_two_tables() -> None:
 def test_keys_of_the_administrators_guide_are_known() -> None:
     """A sample of each of its sections; unknown ones would be warned of as such."""
     keys = """
-    advancedFlowControlEnabled audit.impl.class authProvider.sasl client.certReload cnxTimeout
+    advancedFlowControlEnabled audit.impl.class authProvider.sasl cnxTimeout
     commitLogCount commitProcessor.numWorkerThreads connectToLearnerMasterLimit
     connectionDropIncrease digest.enabled
     emulate353TTLNodes fastleader.maxNotificationInterval fips-mode flushDelay jvm.pause.monitor
@@ -477,13 +584,13 @@ def test_keys_of_the_administrators_guide_are_known() -> None:
     learner.asyncSending maxResponseCacheSize
     messageTracker.Enabled metricsProvider.workerShutdownTimeoutMs multiAddress.enabled
     netty.server.earlyDropSecureConnectionHandshakes nio.numSelectorThreads
-    observer.reconnectDelayMs observerMasterPort oraclePath portUnification
+    observer.reconnectDelayMs observerMasterPort oraclePath
+    ssl.quorum.handshakeDetectionTimeoutMillis
     quorum.auth.server.saslLoginContext quorum.cnxn.threads.size
-    request_throttler.shutdownTimeout requestThrottleStallTime secureClientPort
+    request_throttler.shutdownTimeout requestThrottleStallTime ssl.clientHostnameVerification
     serializeLastProcessedZxid.enabled
-    snapshot.compression.method snapshot.trust.empty ssl.quorum.keyStore.location
-    sslQuorumReloadCertFiles syncEnabled tcpKeepAlive
-    throttledOpWaitTime txnLogSizeLimitInKb watchManagerName X509AuthenticationProvider.superUser
+    snapshot.compression.method snapshot.trust.empty ssl.quorum.clientHostnameVerification
+    syncEnabled tcpKeepAlive throttledOpWaitTime txnLogSizeLimitInKb watchManagerName
     """.split()
     found = read("".join(f"{key}=other\n" for key in keys))
     assert [said for said in found.warnings if "not a known key" in said] == []
@@ -735,7 +842,7 @@ def test_missing_file() -> None:
 
 def test_latin_comment_is_no_obstacle(zoo: Path) -> None:
     zoo.write_bytes("# für uns\n".encode("latin-1") + zoo.read_bytes())
-    assert load(str(zoo)).client.port == 2181
+    assert load(str(zoo)).client == ClientAddress(ANY_ADDRESS, 2181)
 
 
 def test_dynamic_file(zoo: Path) -> None:
@@ -756,7 +863,7 @@ def test_options_win_over_the_file(zoo: Path) -> None:
     found = load(
         str(zoo), [option_setting("zookeeper.clientPort=9"), option_setting("snapCount=8")]
     )
-    assert (found.client.port, found.limits.snap_entries) == (9, 8)
+    assert (found.client, found.limits.snap_entries) == (ClientAddress(ANY_ADDRESS, 9), 8)
     assert found.warnings == (f"-D: clientPort replaces the value given at {zoo}:2",)
 
 

@@ -32,6 +32,11 @@ class Limits:
     connections_max: int = 0
     handshake_ms: int = 10_000
     """`nio.sessionlessCnxnTimeout`: how long a connection may go without a ConnectRequest."""
+    tls_handshakes_max: int = 250
+    """`netty.server.outstandingHandshake.limit`: TLS handshakes under way at a time; 0: any."""
+    tls_detection_ms: int = 5000
+    """`ssl.handshakeDetectionTimeoutMillis`: how long a connection may say nothing where it is
+    not known yet whether it will speak TLS."""
     connect_tokens_max: int = 0
     """`connectionMaxTokens`: handshakes let in at once; 0 means no bound."""
     connect_fill_ms: int = 1

@@ -108,3 +108,25 @@ def test_refused(scheme: str, auth: bytes | None) -> None:
     with pytest.raises(ZkError) as refused:
         Authenticator(super_digest=ADMIN).authenticate(scheme, auth, ADDRESS)
     assert refused.value.code == ErrorCode.AUTH_FAILED
+
+
+def test_a_certificate_is_its_subject() -> None:
+    assert Authenticator().certified("CN=ann") == (("x509", "CN=ann"),)
+    found = Authenticator(x509_super="CN=ann")
+    assert found.certified("CN=ann") == (("super", ""), ("x509", "CN=ann"))
+    assert found.certified("CN=bob") == (("x509", "CN=bob"),)
+
+
+def test_an_auth_packet_shows_no_certificate() -> None:
+    """It may say that one was shown: then it earns what the connection has."""
+    held = (("ip", ADDRESS), ("x509", "CN=ann"))
+    assert Authenticator().authenticate("x509", b"CN=bob", ADDRESS, held) == held
+    with pytest.raises(ZkError) as refused:
+        Authenticator().authenticate("x509", b"CN=bob", ADDRESS, held[:1])
+    assert refused.value.code == ErrorCode.AUTH_FAILED
+
+
+def test_who_has_to_show_a_certificate() -> None:
+    authenticator = Authenticator(required=("x509",))
+    assert authenticator.is_nobody((("ip", ADDRESS), ("digest", ADMIN)))
+    assert not authenticator.is_nobody((("ip", ADDRESS), ("x509", "CN=ann")))

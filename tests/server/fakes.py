@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from wire.peer import Notification
 from zkpy.config import ClientAddress, Config
@@ -12,6 +12,7 @@ from zkpy.limits import Limits
 from zkpy.replica.status import Status
 from zkpy.server.app import Server
 from zkpy.server.sockets import bind
+from zkpy.server.tls import Certificates
 
 T = TypeVar("T")
 LIMIT_S = 20
@@ -66,8 +67,8 @@ class FakeCore:
         self.calls.append(call)
         self.changed.set()
 
-    def client_up(self, link: int, address: str, now: int) -> None:
-        self._note("up", link, address)
+    def client_up(self, link: int, address: str, now: int, subject: str | None = None) -> None:
+        self._note("up", link, address, *([] if subject is None else [subject]))
 
     def choke_client(self, link: int, choked: bool, now: int) -> None:
         self._note("choke", link, choked)
@@ -216,17 +217,29 @@ class Bench:
         assert isinstance(limits, Limits)
         self.core = FakeCore()
         self.disk = FakeDisk()
+        address = ClientAddress("127.0.0.1", 0)
+        client = settings.pop("client", address)
+        assert client is None or isinstance(client, ClientAddress)
         self.config = Config(
             "/nowhere",
             "/nowhere",
-            ClientAddress("127.0.0.1", 0),
+            client,
             limits,
             **settings,  # type: ignore[arg-type]
         )
-        self.server = Server(self.config, self.core, self.disk, bind(self.config.client), look)
+        tls, secure = self.config.tls, self.config.secure
+        self.server = Server(
+            self.config,
+            self.core,
+            self.disk,
+            bind(client) if client is not None else [],
+            look,
+            certificates=Certificates(tls) if tls is not None else None,
+            secure=bind(secure) if secure is not None else [],
+        )
         self._writers: list[Writer] = []
 
-    async def __aenter__(self) -> "Bench":
+    async def __aenter__(self) -> Self:
         self.running = asyncio.create_task(self.server.run())
         await self.server.listening.wait()
         return self

@@ -22,6 +22,7 @@ from zkpy.server.boot import (
 from zkpy.zab.quorum import VoterSet
 
 ALONE = "dataDir=/data\nclientPort=2181"
+SECURE = "secureClientPort=1\nssl.clientAuth=none\nssl.keyStore.location=/k.pem"
 MEMBER = f"{ALONE}\nreconfigEnabled=true\nserver.1=a:2888:3888"
 MEMBERS = f"{MEMBER}\nserver.2=b:2888:3888\nserver.3=c:2888:3888"
 
@@ -53,7 +54,9 @@ def test_a_first_start_without_room_for_a_log_file_names_bytes_and_key() -> None
 
 def test_a_port_that_this_user_may_not_have_is_not_said_to_be_taken() -> None:
     config = parse(read_properties("dataDir=/data\nclientPort=81", "zoo.cfg"), "zoo.cfg", 1)
-    said = cannot_listen(config, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    assert config.client is not None
+    why = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    said = cannot_listen(config, config.client, why)
     assert said.startswith("cannot listen on *:81: Permission denied; ports below 1024")
     assert "is a server running there" not in said
 
@@ -70,12 +73,19 @@ def test_a_port_that_this_user_may_not_have_is_not_said_to_be_taken() -> None:
     [
         (f"{ALONE}\nclientPortAddress=256.1.1.1", "zoo.cfg:3: clientPortAddress=256.1.1.1: "),
         ("dataDir=/data\nserver.1=a:1:2;256.1.1.1:3", "zoo.cfg:2: server.1=a:1:2;256.1.1.1:3: "),
+        (
+            f"{ALONE}\n{SECURE}\nsecureClientPortAddress=256.1.1.1",
+            "zoo.cfg:6: secureClientPortAddress=256.1.1.1: ",
+        ),
     ],
 )
 def test_an_address_that_is_not_ours_is_named_with_file_line_and_key(
     text: str, line: str, why: OSError, reason: str
 ) -> None:
-    said = cannot_listen(parse(read_properties(text, "zoo.cfg"), "zoo.cfg", 1), why)
+    config = parse(read_properties(text, "zoo.cfg"), "zoo.cfg", 1)
+    address = config.secure or config.client
+    assert address is not None
+    said = cannot_listen(config, address, why)
     assert said.startswith(line) and reason in said and said.endswith("0.0.0.0 for all of them")
 
 

@@ -63,7 +63,7 @@ class Process:
     def hosts(self) -> str:
         """What the banner says to connect to."""
         assert self._banner.wait(LIMIT_S)
-        found = re.search(r'KazooClient\("(.+)"\)', self.log)
+        found = re.search(r'KazooClient\("([^"]+)"', self.log)
         assert found is not None, self.log
         return found[1]
 

@@ -35,8 +35,11 @@ class Booth:
     news: asyncio.Event = attrs.Factory(asyncio.Event)
     now: int = 1000
 
-    def votes(self) -> Votes:
-        return Votes([self.own], self.directory, self.hear, lambda: self.now)
+    def votes(self, *keys: bytes, takes_unsigned: bool = False) -> Votes:
+        now = lambda: self.now  # noqa: E731
+        return Votes(
+            [self.own], self.directory, self.hear, now, keys=keys, takes_unsigned=takes_unsigned
+        )
 
     def hear(self, sid: int, notification: Notification) -> None:
         self.heard.append((sid, notification))
@@ -324,3 +327,55 @@ def test_own_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     wild = bind_everywhere("0.0.0.0", 0, socket.SOCK_DGRAM)
     assert wild[0].getsockname()[0] == "0.0.0.0"
     close_all(wild)
+
+
+KEY, OLD_KEY = b"k" * 32, b"o" * 32
+
+
+@pytest.mark.parametrize("key", [KEY, OLD_KEY])
+def test_with_keys_a_datagram_has_to_be_signed_with_one(
+    play: Play[object], booth: Booth, caplog: pytest.LogCaptureFixture, key: bytes
+) -> None:
+    """While a key is changed there are two, and the first signs."""
+
+    async def act() -> None:
+        votes = booth.votes(KEY, OLD_KEY)
+        votes.start()
+        booth.tell(encode_notification(vote(2)))
+        booth.tell(encode_notification(vote(2), b"x" * 32))
+        booth.tell(encode_notification(vote(2, 3), key))
+        await booth.until(1)
+        assert booth.heard == [(2, vote(2, 3))]
+        votes.send(2, vote(1))
+        assert booth.other.recv(1000) == encode_notification(vote(1), KEY)
+        votes.stop()
+
+    play(act)
+    assert "datagram without a valid signature" in caplog.text
+
+
+def test_keys_come_by_and_by(play: Play[object], booth: Booth) -> None:
+    """With `portUnification` unsigned ones are taken, too; what is sent is signed."""
+
+    async def act() -> None:
+        votes = booth.votes(KEY, takes_unsigned=True)
+        votes.start()
+        booth.tell(encode_notification(vote(2)))
+        booth.tell(encode_notification(vote(2, 2), KEY))
+        await booth.until(2)
+        votes.send(2, vote(1))
+        assert booth.other.recv(1000) == encode_notification(vote(1), KEY)
+        votes.stop()
+
+    play(act)
+
+
+def test_a_signature_is_nothing_to_who_has_no_key(play: Play[object], booth: Booth) -> None:
+    async def act() -> None:
+        votes = booth.votes()
+        votes.start()
+        booth.tell(encode_notification(vote(2), KEY))
+        await booth.until(1)
+        votes.stop()
+
+    play(act)

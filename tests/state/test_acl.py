@@ -112,7 +112,6 @@ def test_auth_and_the_same_identity_by_name_make_one_entry() -> None:
         [ACL(31, "ip", "::0xf")],
         [ACL(31, "ip", "::-0X1")],
         [ACL(31, "ip", "1:2:3:4:5:6:7:8::")],
-        [ACL(31, "x509", "")],
         [*OPEN_ACL, ACL(31, "digest", "ann")],
     ],
 )
@@ -197,3 +196,96 @@ def test_pool_shares_and_forgets() -> None:
     assert len(pool._shared) == 1
     pool.drop(packed)
     assert len(pool._shared) == 0
+
+
+NAMES = [
+    "",
+    "CN=localhost",
+    " CN = a , o=b",
+    "CN=a;O=b",
+    "CN=a+UID=b",
+    "EMAILADDRESS=a@b",
+    "1.2.840.113549.1.9.1=#16056140622e63",
+    "OID.2.999.3=a",
+    "CN=",
+    'CN="a,b" ',
+    r"CN=a\,b\41\ ,OU=\#",
+    "CN=a=b#c",
+    "C=Ü",
+]
+NO_NAMES = [
+    " ",
+    "a",
+    "=a",
+    "E=a",
+    "foo=a",
+    ",CN=a",
+    "CN=a,",
+    "CN=a,,O=b",
+    "CN=a+",
+    "CN=a+b",
+    'CN="a',
+    'CN="a"b',
+    'CN=a"b',
+    "CN=a<b",
+    "CN=a\\",
+    r"CN=a\4",
+    r"CN=a\q",
+    "CN=#",
+    "CN=#0",
+    "1=a",
+    "3.1=a",
+    "1.40=a",
+    "1.2..3=a",
+]
+"""As Java's `X500Principal` sees them, which ZooKeeper asks."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_certificates(name: str) -> None:
+    acl = ACL(31, "x509", name)
+    assert fix_up([acl], [HOST], VALID) == (acl,)
+    with pytest.raises(ZkError) as caught:
+        fix_up([acl], [HOST], valid_ids())
+    assert caught.value.code == ErrorCode.INVALID_ACL
+
+
+@pytest.mark.parametrize("name", NO_NAMES)
+def test_what_no_certificate_can_be_named(name: str) -> None:
+    with pytest.raises(ZkError):
+        fix_up([ACL(31, "x509", name)], [HOST], VALID)
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize(
+    "name",
+    ["CN=" + " " * 1_000_000, "CN=" + "a" * 1_000_000, "1." + "1." * 500_000 + "=a"],
+)
+def test_a_megabyte_of_name_is_refused_at_once(name: str) -> None:
+    with pytest.raises(ZkError):
+        fix_up([ACL(31, "x509", name)], [HOST], VALID)
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CN=" + " " * 16_000 + '"',
+        "CN=" + "a,CN=" * 3_200 + "<",
+        'CN="' + "\\a" * 8_000,
+        "CN=" + r"\41" * 5_000 + "<",
+        "2." + "1" * 16_000,
+        " " * 16_000 + "x",
+    ],
+)
+def test_a_name_is_looked_at_once(name: str) -> None:
+    for _ in range(20):
+        with pytest.raises(ZkError):
+            fix_up([ACL(31, "x509", name)], [HOST], VALID)
+
+
+def test_a_certificate_is_compared_as_a_whole() -> None:
+    acl = (ACL(31, "x509", "CN=ann,O=Example"),)
+    assert allowed(acl, Perm.READ, [HOST, ("x509", "CN=ann,O=Example")])
+    for other in ("CN=ann", "cn=ann,O=Example", "CN=ann, O=Example", ""):
+        assert not allowed(acl, Perm.READ, [HOST, ("x509", other)])

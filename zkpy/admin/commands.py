@@ -31,6 +31,7 @@ RELEASED: Final = "2026-11-24 00:00 UTC"
 """ZooKeeper has the time of the build here; this is the day of this version."""
 
 NS_PER_MS: Final = 1_000_000
+_ANY: Final = "0.0.0.0"
 PERCENTILES: Final = {"p50": 500, "p95": 950, "p99": 990, "p999": 999}
 """Name -> so many in a thousand."""
 
@@ -64,6 +65,8 @@ class ConnectionView:
     last_zxid: int = 0
     last_response_ms: int = 0
     latency: Summary = attrs.field(factory=Summary)
+    secure: bool = False
+    """Over TLS."""
 
 
 @attrs.define(frozen=True)
@@ -78,7 +81,7 @@ class ServerView:
     latency: Summary = attrs.field(factory=Summary)
     """Of all connections, the open ones included."""
     client_port: int = 0
-    """The real one, if any free one was asked for."""
+    """The real one, if any free one was asked for; -1 without one."""
     wall_ms: int = 0
     now_ms: int = 0
     """The same moment on the monotonic clock."""
@@ -91,6 +94,10 @@ class ServerView:
     there is none."""
     reset_stats: Callable[[], None] = lambda: None
     reset_connections: Callable[[], None] = lambda: None
+    secure_port: int | None = None
+    """Where TLS alone is spoken; None if nowhere."""
+    handshakes: int = 0
+    """Of TLS, under way."""
 
     @property
     def mode(self) -> str:
@@ -246,6 +253,9 @@ def _connections(view: ServerView) -> Answer:
         "connection_rejected": metrics.connections_rejected + served.connections_throttled,
         "connection_revalidate_count": served.connections_resumed,
         "revalidate_count": served.claims,
+        "tls_handshake_exceeded": metrics.handshakes_exceeded,
+        "unsuccessful_handshake": metrics.handshakes_failed,
+        "outstanding_tls_handshake": view.handshakes,
         "connection_drop_count": metrics.connections_lost,
         "connection_dropped": metrics.connections_dropped,
         "cnxn_closed_without_zk_server_running": served.connections_without_service,
@@ -419,20 +429,26 @@ def describe_leader(view: ServerView) -> Answer:
     }
 
 
+def _client_place(view: ServerView, own: ServerSpec | None) -> str:
+    """Empty for a server that all clients reach by TLS."""
+    if own is not None and own.client is not None:
+        return f"{own.client.host or _ANY}:{own.client.port}"
+    configured = view.config.client
+    return f"{configured.host or _ANY}:{view.client_port}" if configured is not None else ""
+
+
 def describe_zab(view: ServerView) -> Answer:
     status = view.status
     if status.standalone:
         return {"voting": False, "zabstate": ""}
     own = member_specs(view).get(status.server_id)
     peers = own.addresses if own else ()
-    client = own.client if own else None
-    host = (client.host if client else view.config.client.host) or "0.0.0.0"
     return {
         "myid": status.server_id,
         "is_leader": status.leader == status.server_id,
         "quorum_address": _places([(each.host, each.quorum_port) for each in peers]),
         "election_address": _places([(each.host, each.election_port) for each in peers]),
-        "client_address": f"{host}:{client.port if client else view.client_port}",
+        "client_address": _client_place(view, own),
         "voting": status.votes,
         "last_zxid": f"{status.zxid:#x}",
         "zab_epoch": status.zxid >> 32,
@@ -491,7 +507,7 @@ def describe_configuration(view: ServerView) -> Answer:
     config, limits = view.config, view.config.limits
     return {
         "clientPort": view.client_port,
-        "secureClientPort": -1,
+        "secureClientPort": -1 if view.secure_port is None else view.secure_port,
         "dataDir": config.data_dir,
         "dataDirSize": _measure(config.data_dir),
         "dataLogDir": config.log_dir,

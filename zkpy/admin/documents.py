@@ -99,7 +99,13 @@ def _configuration(view: ServerView) -> Answer:
 
 
 def _connections(view: ServerView) -> Answer:
-    return {"connections": Items(map(_connection, view.connections)), "secure_connections": []}
+    return _both_kinds(view, _connection)
+
+
+def _both_kinds(view: ServerView, show: Callable[[ConnectionView], Answer]) -> Answer:
+    plain = (each for each in view.connections if not each.secure)
+    secure = (each for each in view.connections if each.secure)
+    return {"connections": Items(map(show, plain)), "secure_connections": Items(map(show, secure))}
 
 
 def _connection(each: ConnectionView) -> Answer:
@@ -163,8 +169,7 @@ def _buffer_sizes(last: int, least: int, greatest: int) -> Answer:
 
 
 def _clients(view: ServerView) -> Answer:
-    brief = Items(map(_brief_connection, view.connections))
-    return {**_server(view), "connections": brief, "secure_connections": []}
+    return {**_server(view), **_both_kinds(view, _brief_connection)}
 
 
 def _by_name(name: str, view: ServerView) -> Answer:

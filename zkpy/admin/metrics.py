@@ -39,6 +39,10 @@ class Metrics:
     """Their clients ended them, without the end of the session that makes the server do it."""
     connections_dropped: int = 0
     """Clients that did not read what was sent to them."""
+    handshakes_failed: int = 0
+    """Of TLS."""
+    handshakes_exceeded: int = 0
+    """Connections closed since too many such handshakes were under way."""
     connections_held: int = 0
     """Times that a client was not read from, since too much was on its way."""
     bytes_received: int = 0
@@ -56,6 +60,7 @@ class Metrics:
         self.updates.reset()
         self.slow_syncs = 0
         self.connections_rejected = self.connections_lost = self.connections_dropped = 0
+        self.handshakes_failed = self.handshakes_exceeded = 0
         self.connections_held = self.bytes_received = self.bytes_sent = 0
         self.packets_received_before = packets_received
         self.packets_sent_before = packets_sent

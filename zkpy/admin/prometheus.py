@@ -28,7 +28,7 @@ COUNTERS: Final = frozenset(
     connection_revalidate_count diff_count digest_mismatches_count learner_commit_received_count
     learner_proposal_received_count looking_count proposal_count request_throttle_wait_count
     response_bytes revalidate_count sessionless_connections_expired snap_count
-    stale_sessions_expired throttled_ops watch_bytes
+    stale_sessions_expired throttled_ops tls_handshake_exceeded unsuccessful_handshake watch_bytes
     """.split()
 )
 """All other numbers are gauges."""

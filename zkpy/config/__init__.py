@@ -19,6 +19,7 @@ Values never appear in a warning, and those of secrets not even in an error.
     ensemble.py    server, group and weight lines
     jaas.py        JAAS files: sections, login modules, options
     sasl.py        the users in such a file
+    tls.py         what is said of TLS, together
     build.py       all of them together -> Config
 """
 

@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 
 import attrs
 
+from zkpy.config import tls
 from zkpy.config.ensemble import MEMBER, Ensemble, is_wildcard
 from zkpy.config.keys import (
     ELSEWHERE,
@@ -18,6 +19,7 @@ from zkpy.config.keys import (
     judge,
 )
 from zkpy.config.properties import Setting, read_properties
+from zkpy.config.tls import CLIENTS, MEMBERS, Tls
 from zkpy.config.values import Corrected, parse_setting
 from zkpy.errors import ConfigError
 from zkpy.limits import ENTRY_BYTES_CEILING, ENTRY_BYTES_LEAST, Limits
@@ -46,10 +48,28 @@ class Config:
     data_dir: str
     log_dir: str
     """Where the log lies: `dataLogDir`, or the data directory."""
-    client: ClientAddress
+    client: ClientAddress | None
+    """None: clients are served over TLS alone."""
     limits: Limits
     client_line: str = ""
     """Where the host of `client` was given, as errors name it; "" if it was not."""
+    secure: ClientAddress | None = None
+    """`secureClientPort`: where TLS is spoken."""
+    secure_line: str = ""
+    """Where its host was given."""
+    port_unification: bool = False
+    """`client.portUnification`: the other port takes TLS, too."""
+    tls: Tls | None = None
+    """None: TLS is spoken nowhere."""
+    members_tls: Tls | None = None
+    """Between members; None: without."""
+    ssl_quorum: bool = False
+    """`sslQuorum`: links with other members begin with TLS."""
+    members_unified: bool = False
+    """`portUnification`: the others' need not, for the time of a change."""
+    election_key_file: str | None = None
+    """`electionKeyFile`: keys by which members know each other's election datagrams."""
+    election_key_line: str = ""
     server_id: int | None = None
     """What `myid` says; None without one, which only a server alone may be."""
     servers: tuple[ServerSpec, ...] = ()
@@ -106,6 +126,8 @@ class Config:
     """`allowSaslFailedClients`: who fails to authenticate stays connected."""
     audit: bool = False
     """`audit.enable`: changes that clients ask for are logged, with who asked."""
+    x509_super: str | None = None
+    """`X509AuthenticationProvider.superUser`: the subject that may do everything."""
     extended_types: bool = False
     enforce_quota: bool = False
     read_only_mode: bool = False
@@ -220,10 +242,13 @@ def parse(settings: Iterable[Setting], source: str, server_id: int | None = None
     limits = _build_limits(draft)
     data_dir, log_dir = _build_dirs(draft)
     own = _find_self(draft, server_id)
-    client = _build_client(draft, own)
+    secure = _build_secure(draft)
+    client = _build_client(draft, own, secure)
     if own is not None:
-        _check_ports(draft, own, client)
-    _check_schemes(draft)
+        _check_ports(draft, own, client, secure)
+    secured = _build_clients_tls(draft, secure)
+    members_tls = _build_members_tls(draft)
+    _check_schemes(draft, secured)
     super_users = (draft.take("super_user", str, ""), *draft.super_users)
     _check_effects(draft)
     _build_admin(draft)
@@ -238,6 +263,11 @@ def parse(settings: Iterable[Setting], source: str, server_id: int | None = None
         log_dir=log_dir,
         client=client,
         limits=limits,
+        secure=secure,
+        secure_line=str(draft.latest.get("secureClientPortAddress") or ""),
+        tls=secured,
+        members_tls=members_tls,
+        election_key_line=str(draft.latest.get("electionKeyFile") or ""),
         client_line=_find_client_line(draft, own),
         server_id=server_id,
         servers=tuple(draft.ensemble.servers.values()),
@@ -334,7 +364,56 @@ def _find_self(draft: _Draft, server_id: int | None) -> ServerSpec | None:
     return own
 
 
-def _build_client(draft: _Draft, own: ServerSpec | None) -> ClientAddress:
+def _build_secure(draft: _Draft) -> ClientAddress | None:
+    number = draft.take("secure_port", int, -1)
+    host = draft.take("secure_host", str, ANY_ADDRESS)
+    if number == -1 and host:
+        setting = draft.latest["secureClientPortAddress"]
+        draft.warnings.append(setting.warning("has no effect without secureClientPort"))
+    return ClientAddress(host, number) if number != -1 else None
+
+
+def _build_clients_tls(draft: _Draft, secure: ClientAddress | None) -> Tls | None:
+    unified = draft.values.get("port_unification", False)
+    asked_by = "secureClientPort" if secure else "client.portUnification" if unified else None
+    return _build_tls(
+        draft, CLIENTS, asked_by, "without secureClientPort or client.portUnification=true"
+    )
+
+
+def _build_members_tls(draft: _Draft) -> Tls | None:
+    """What takes TLS only must be able to; a server alone has nobody to speak it with."""
+    switches = {"sslQuorum": "ssl_quorum", "portUnification": "members_unified"}
+    asked = [key for key, field in switches.items() if draft.values.get(field)]
+    alone = not _is_ensemble(len(draft.ensemble.servers), draft.values.get("reconfig_enabled"))
+    keyed = ["electionKeyFile"] if "election_key_file" in draft.values else []
+    for key in asked + keyed if alone else ():
+        draft.warnings.append(draft.latest[key].warning("has no effect: this server is alone"))
+    why = "without sslQuorum=true or portUnification=true, or on a server alone"
+    return _build_tls(draft, MEMBERS, None if alone or not asked else asked[0], why)
+
+
+def _build_tls(draft: _Draft, prefix: str, asked_by: str | None, unless: str) -> Tls | None:
+    """None where nothing asks for it; then its settings are each worth a warning."""
+    keys = [key for key in draft.latest if _prefix_of(key) == prefix]
+    fields = {HONOURED[key][0].removeprefix(prefix): key for key in keys}
+    values = {field: draft.values.pop(HONOURED[key][0]) for field, key in fields.items()}
+    if asked_by is not None:
+        return tls.build(prefix, values.get, draft.latest, draft.source, asked_by)
+    for key in keys:
+        draft.warnings.append(draft.latest[key].warning(f"has no effect {unless}"))
+    return None
+
+
+def _prefix_of(key: str) -> str | None:
+    """`ssl.` or `ssl.quorum.`, of a key that is one of those settings."""
+    field = HONOURED.get(key, ("",))[0]
+    return next((prefix for prefix in (MEMBERS, CLIENTS) if field.startswith(prefix)), None)
+
+
+def _build_client(
+    draft: _Draft, own: ServerSpec | None, secure: ClientAddress | None
+) -> ClientAddress | None:
     """The server's own line counts; clientPort may repeat it, but not contradict it."""
     number = draft.take("client_port", int, -1)
     host = draft.take("client_host", str, ANY_ADDRESS)
@@ -345,9 +424,9 @@ def _build_client(draft: _Draft, own: ServerSpec | None) -> ClientAddress:
                 "clientPort", f"server.{own.server_id if own else ''} says {listed} instead"
             )
         return listed
-    if number == -1:
+    if number == -1 and secure is None:
         raise draft.lacks("clientPort", "2181")
-    return ClientAddress(host, number)
+    return ClientAddress(host, number) if number != -1 else None
 
 
 def _find_client_line(draft: _Draft, own: ServerSpec | None) -> str:
@@ -357,19 +436,28 @@ def _find_client_line(draft: _Draft, own: ServerSpec | None) -> str:
     return str(setting or "")
 
 
-def _check_ports(draft: _Draft, own: ServerSpec, client: ClientAddress) -> None:
-    """As ZooKeeper, where all three are TCP, needs it as well."""
+def _check_ports(
+    draft: _Draft, own: ServerSpec, client: ClientAddress | None, secure: ClientAddress | None
+) -> None:
+    """As ZooKeeper, where all are TCP, needs it as well."""
     everywhere = draft.values.get("quorum_on_all_addresses", False)
-    setting = draft.ensemble.lines[own.server_id] if own.client else draft.latest["clientPort"]
-    for address in own.addresses:
-        if not everywhere and not _overlap(client.host, address.host):
+    lines = {
+        "clientPort": draft.ensemble.lines[own.server_id] if own.client else None,
+        "secureClientPort": None,
+    }
+    for key, taken in (("clientPort", client), ("secureClientPort", secure)):
+        if taken is None:
             continue
-        for use, port in (("quorum", address.quorum_port), ("election", address.election_port)):
-            if client.port == port:
-                raise setting.error(
-                    f"{port} is the {use} port of server.{own.server_id}, too: clients need a "
-                    "port of their own"
-                )
+        setting = lines[key] or draft.latest[key]
+        for address in own.addresses:
+            if not everywhere and not _overlap(taken.host, address.host):
+                continue
+            for use, port in (("quorum", address.quorum_port), ("election", address.election_port)):
+                if taken.port == port:
+                    raise setting.error(
+                        f"{port} is the {use} port of server.{own.server_id}, too: clients need a "
+                        "port of their own"
+                    )
 
 
 def _overlap(one: str, other: str) -> bool:
@@ -382,7 +470,7 @@ def _overlap(one: str, other: str) -> bool:
 _SASL: Final = next(name for name, field in PROVIDERS.items() if field == "sasl_scheme")
 
 
-def _check_schemes(draft: _Draft) -> None:
+def _check_schemes(draft: _Draft, secured: Tls | None) -> None:
     """Who has to authenticate must be able to: a scheme that is not served would shut all out."""
     enabled = draft.take("enforce_auth", bool, False)
     required = draft.values.get("required_schemes", ())
@@ -391,7 +479,11 @@ def _check_schemes(draft: _Draft) -> None:
         "digest": draft.values.get("digest_scheme", True),
         "ip": True,
         "sasl": draft.values.get("sasl_scheme", False),
+        "x509": secured is not None and secured.client_auth != "none",
     }
+    if draft.values.get("x509_super") and not is_on["x509"]:
+        setting = draft.latest["X509AuthenticationProvider.superUser"]
+        draft.warnings.append(setting.warning("has no effect: no client shows a certificate"))
     served = [scheme for scheme, on in is_on.items() if on]
     if draft.take("require_sasl", bool, False):
         if not is_on["sasl"]:

@@ -5,6 +5,15 @@ from typing import Final
 import attrs
 
 from zkpy.config.properties import PREFIX, Setting
+from zkpy.config.tls import (
+    parse_client_auth,
+    parse_kind,
+    parse_need,
+    parse_ocsp,
+    parse_password,
+    parse_protocol,
+    parse_protocols,
+)
 from zkpy.config.values import (
     Parser,
     count,
@@ -42,6 +51,8 @@ HONOURED: Final[dict[str, tuple[str, Parser]]] = {
     "audit.enable": ("audit", parse_property),
     "autopurge.purgeInterval": ("autopurge", parse_purge_interval),
     "autopurge.snapRetainCount": ("snapshots_retained", raised(SNAPSHOTS_RETAINED_MIN)),
+    "client.certReload": ("ssl.reload", parse_property),
+    "client.portUnification": ("port_unification", parse_property),
     "clientPort": ("client_port", port),
     "clientPortAddress": ("client_host", parse_host),
     "clientPortListenBacklog": ("listen_backlog", whole(-1, 2**31 - 1)),
@@ -61,6 +72,7 @@ HONOURED: Final[dict[str, tuple[str, Parser]]] = {
     "DigestAuthenticationProvider.superDigest": ("super_digest", parse_text),
     "dynamicConfigFile": ("dynamic_file", parse_text),
     "electionAlg": ("election", parse_election),
+    "electionKeyFile": ("election_key_file", parse_text),
     "enforce.auth.enabled": ("enforce_auth", parse_property),
     "enforce.auth.schemes": ("required_schemes", parse_names),
     "enforceQuota": ("enforce_quota", parse_property),
@@ -83,8 +95,11 @@ HONOURED: Final[dict[str, tuple[str, Parser]]] = {
     "metricsProvider.exportJvmInfo": ("metrics_of_jvm", parse_property),
     "metricsProvider.httpHost": ("metrics_host", parse_host),
     "metricsProvider.httpPort": ("metrics_port", port),
+    "netty.server.outstandingHandshake.limit": ("limits.tls_handshakes_max", parse_bound),
     "nio.sessionlessCnxnTimeout": ("limits.handshake_ms", ms),
+    "outstandingHandshake.limit": ("limits.tls_handshakes_max", parse_bound),
     "peerType": ("observer", parse_role),
+    "portUnification": ("members_unified", parse_flag),
     "preAllocSize": ("segment_bytes", kilobytes(64)),
     "quorumListenOnAllIPs": ("quorum_on_all_addresses", parse_flag),
     "readonlymode.enabled": ("read_only_mode", parse_property),
@@ -93,13 +108,48 @@ HONOURED: Final[dict[str, tuple[str, Parser]]] = {
     "request_throttle_max_requests": ("requests_max", parse_bound),
     "SASLAuthenticationProvider.superPassword": ("sasl_super_password", parse_text),
     "sasl.serverconfig": ("jaas_section", parse_text),
+    "secureClientPort": ("secure_port", port),
+    "secureClientPortAddress": ("secure_host", parse_host),
     "sessionRequireClientSASLAuth": ("require_sasl", parse_property),
     "snapCount": ("limits.snap_entries", raised(2, "transactions")),
     "snapSizeLimitInKb": ("limits.snap_bytes", parse_snapshot_size),
+    "ssl.ciphersuites": ("ssl.ciphers", parse_names),
+    "ssl.clientAuth": ("ssl.client_auth", parse_client_auth),
+    "ssl.crl": ("ssl.crl", parse_property),
+    "ssl.enabledProtocols": ("ssl.enabled_protocols", parse_protocols),
+    "ssl.handshakeDetectionTimeoutMillis": ("limits.tls_detection_ms", ms),
+    "ssl.keyStore.location": ("ssl.key_store.location", parse_text),
+    "ssl.keyStore.password": ("ssl.key_store.password", parse_password),
+    "ssl.keyStore.passwordPath": ("ssl.key_store.password_path", parse_text),
+    "ssl.keyStore.type": ("ssl.key_store.type", parse_kind),
+    "ssl.ocsp": ("ssl.ocsp", parse_ocsp),
+    "ssl.protocol": ("ssl.protocol", parse_protocol),
+    "ssl.quorum.ciphersuites": ("ssl.quorum.ciphers", parse_names),
+    "ssl.quorum.clientAuth": ("ssl.quorum.client_auth", parse_need),
+    "ssl.quorum.crl": ("ssl.quorum.crl", parse_property),
+    "ssl.quorum.enabledProtocols": ("ssl.quorum.enabled_protocols", parse_protocols),
+    "ssl.quorum.hostnameVerification": ("ssl.quorum.hostnames", parse_property),
+    "ssl.quorum.keyStore.location": ("ssl.quorum.key_store.location", parse_text),
+    "ssl.quorum.keyStore.password": ("ssl.quorum.key_store.password", parse_password),
+    "ssl.quorum.keyStore.passwordPath": ("ssl.quorum.key_store.password_path", parse_text),
+    "ssl.quorum.keyStore.type": ("ssl.quorum.key_store.type", parse_kind),
+    "ssl.quorum.ocsp": ("ssl.quorum.ocsp", parse_ocsp),
+    "ssl.quorum.protocol": ("ssl.quorum.protocol", parse_protocol),
+    "ssl.quorum.trustStore.location": ("ssl.quorum.trust_store.location", parse_text),
+    "ssl.quorum.trustStore.password": ("ssl.quorum.trust_store.password", parse_password),
+    "ssl.quorum.trustStore.passwordPath": ("ssl.quorum.trust_store.password_path", parse_text),
+    "ssl.quorum.trustStore.type": ("ssl.quorum.trust_store.type", parse_kind),
+    "ssl.trustStore.location": ("ssl.trust_store.location", parse_text),
+    "ssl.trustStore.password": ("ssl.trust_store.password", parse_password),
+    "ssl.trustStore.passwordPath": ("ssl.trust_store.password_path", parse_text),
+    "ssl.trustStore.type": ("ssl.trust_store.type", parse_kind),
+    "sslQuorum": ("ssl_quorum", parse_flag),
+    "sslQuorumReloadCertFiles": ("ssl.quorum.reload", parse_flag),
     "standaloneEnabled": ("standalone_enabled", parse_flag),
     "superUser": ("super_user", parse_text),
     "syncLimit": ("limits.sync_ticks", whole(0, 2**31 - 1, "ticks")),
     "tickTime": ("limits.tick_ms", ms),
+    "X509AuthenticationProvider.superUser": ("x509_super", parse_text),
     "znode.container.checkIntervalMs": ("limits.container_check_ms", ms),
     "znode.container.maxNeverUsedIntervalMs": ("limits.container_never_used_ms", parse_bound),
     "znode.container.maxPerMinute": ("limits.container_removals_max", whole(1, 2**31 - 1)),
@@ -116,7 +166,6 @@ class Ignored:
     harmless: str | None = None
 
 
-TLS: Final = "TLS is not supported yet"
 QUORUM_SASL: Final = "members do not authenticate each other"
 KERBEROS: Final = "Kerberos is not supported"
 HTTPS: Final = "the HTTP server has no TLS yet"
@@ -137,10 +186,19 @@ JAVA: Final = "it concerns ZooKeeper's Java server"
 TIMED: Final = "it follows from tickTime"
 
 _REASONS: Final = {
-    TLS: """
-        client.portUnification=false outstandingHandshake.limit portUnification=false
-        secureClientPort secureClientPortAddress sslQuorum=false sslQuorumReloadCertFiles
-        X509AuthenticationProvider.superUser
+    "a client is known by its certificate, not by a name of its address": """
+        ssl.clientHostnameVerification=false
+    """,
+    "both ends of a link go by ssl.quorum.hostnameVerification": """
+        ssl.quorum.clientHostnameVerification=true
+    """,
+    "a member has two seconds to show who it is": "ssl.quorum.handshakeDetectionTimeoutMillis",
+    "clients look at the server's name, it looks at none": """
+        ssl.hostnameVerification=true ssl.hostnameVerification=false
+    """,
+    "no Java classes can be loaded, and OpenSSL does the TLS": """
+        ssl.authProvider=x509 ssl.context.supplier.class ssl.sslProvider
+        ssl.quorum.context.supplier.class
     """,
     QUORUM_SASL: """
         quorum.auth.enableSasl=false quorum.auth.learnerRequireSasl=false
@@ -229,7 +287,6 @@ IGNORED_FAMILIES: Final = {
     "admin.": JAVA,
     "audit.": AUDIT,
     "authProvider": "providers in Java cannot be loaded",
-    "client.certReload": TLS,
     "connection": "a handshake takes one token, and none is dropped at random",
     "kerberos.": KERBEROS,
     "metricsProvider.ssl.": HTTPS,
@@ -240,7 +297,7 @@ IGNORED_FAMILIES: Final = {
     "quorum.auth.": QUORUM_SASL,
     "sasl.": "it concerns ZooKeeper's Java client",
     "security.": KERBEROS,
-    "ssl.": TLS,
+    "ssl.": "there is no such key in ZooKeeper 3.9",
 } | dict.fromkeys(
     """
     commitProcessor. com.sun. file. java. javax. jdk. jmx. jvm. log4j logback messageTracker.
@@ -256,10 +313,11 @@ PROTECTION: Final = (
     "metricsProvider.httpsPort",
     "metricsProvider.ssl.",
     "quorum.auth.",
-    "secureClientPort",
-    "ssl.clientAuth",
-    "ssl.quorum.clientAuth",
-    "sslQuorum",
+    "ssl.authProvider",
+    "ssl.clientHostnameVerification",
+    "ssl.context.supplier.class",
+    "ssl.quorum.clientHostnameVerification",
+    "ssl.quorum.context.supplier.class",
 )
 """Keys that an operator sets for safety: ignoring them deserves a louder word."""
 

@@ -31,6 +31,10 @@ class Setting:
         shown = self.key if is_secret(self.key) else f"{self.key}={self.value}"
         return f"{self.where}: {shown}"
 
+    def __repr__(self) -> str:
+        """Without the value of a secret."""
+        return f"Setting({str(self)!r})"
+
     def warning(self, text: str) -> str:
         return f"{self.where}: {self.key} {text}"
 

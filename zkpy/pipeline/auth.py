@@ -47,13 +47,24 @@ class Authenticator:
     """`enforce.auth.schemes`: who has no identity of any of them is nobody.  Empty: all may ask."""
     sasl: SaslUsers | None = None
     """Who may authenticate by an exchange of SASL tokens; None if that is not served."""
+    x509_super: str | None = None
+    """`X509AuthenticationProvider.superUser`: the subject that may do everything."""
 
     def is_nobody(self, identities: Identities) -> bool:
         """Whether requests of such a connection are refused."""
         return bool(self.required) and not any(scheme in self.required for scheme, _ in identities)
 
-    def authenticate(self, scheme: str, auth: bytes | None, address: str) -> Identities:
+    def certified(self, subject: str) -> Identities:
+        """What a connection is by its client's certificate, as ZooKeeper orders it."""
+        named = (("x509", subject),)
+        return (("super", ""), *named) if subject == self.x509_super else named
+
+    def authenticate(
+        self, scheme: str, auth: bytes | None, address: str, held: Identities = ()
+    ) -> Identities:
         """The identities that an auth packet earns, or ZkError(AUTH_FAILED).
+
+        `held` are those that the connection has: a certificate was shown before, or never.
 
         RemoteProtocolError closes the connection without an answer: the client is to try
         another server, and would give up if it were told anything."""
@@ -61,6 +72,8 @@ class Authenticator:
             return self._digest(auth)
         if scheme == "ip":
             return identities_of_address(address)
+        if scheme == "x509" and any(each == "x509" for each, _ in held):
+            return held
         if scheme == "ensemble" and self.ensembles is not None:
             return self._look_for(auth or b"", self.ensembles)
         raise ZkError(ErrorCode.AUTH_FAILED)

@@ -62,8 +62,8 @@ class Rules:
     enforce_quota: bool = False
     """`enforceQuota`: hard limits of quotas are held."""
     schemes_off: tuple[str, ...] = SCHEMES_OFF
-    """Schemes that ACLs may not name: `sasl` without its provider, `digest` by
-    `DigestAuthenticationProvider.enabled`."""
+    """Schemes that ACLs may not name: `sasl` without its provider, `x509` where no client shows
+    a certificate, `digest` by `DigestAuthenticationProvider.enabled`."""
     reconfig_enabled: bool = False
     """`reconfigEnabled`, of a server alone: then a reconfig is Unimplemented, else disabled."""
 

@@ -126,8 +126,11 @@ class Clients:
         """Whether only those are served who asked for no more than reads."""
         return self._read_only
 
-    def up(self, link: int, address: str, now: int) -> None:
+    def up(self, link: int, address: str, now: int, subject: str | None = None) -> None:
         opened = self._unnamed[link] = self.links.open(link, address, now)
+        if subject is not None:
+            opened.identities += self._authenticator.certified(subject)
+            opened.identity_bytes = sum(len(name.encode()) for _, name in opened.identities)
         opened.nobody = self._authenticator.is_nobody(opened.identities)
 
     def deadline(self) -> int | None:
@@ -390,7 +393,9 @@ class Clients:
         body = request.body
         assert isinstance(body, AuthPacket)
         try:
-            earned = self._authenticator.authenticate(body.scheme, body.auth, link.host)
+            earned = self._authenticator.authenticate(
+                body.scheme, body.auth, link.host, link.identities
+            )
         except ZkError as refusal:
             self.links.emit(link, encode_reply(request.xid, 0, refusal.code))
             self._close(link)

@@ -170,10 +170,13 @@ class Replica:
 
     # --- clients ---
 
-    def client_up(self, link: int, address: str, now: int) -> None:
-        """A client connected from `host:port`; `link` names the connection, once."""
+    def client_up(self, link: int, address: str, now: int, subject: str | None = None) -> None:
+        """A client connected from `host:port`; `link` names the connection, once.
+
+        `subject` is the name in the certificate that it has shown, verified, if it has one.
+        """
         self._advance(now)
-        self.clients.up(link, address, now)
+        self.clients.up(link, address, now, subject)
 
     def receive_client(self, link: int, data: bytes, now: int) -> bool:
         """Bytes from a client.  Replies come with the next `ready`.

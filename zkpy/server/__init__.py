@@ -7,9 +7,15 @@ recover.py      one member goes on alone, when the majority is lost for good
 transfer.py     a ZooKeeper's data taken over, and handed back
 driver.py       inputs -> core; once per pass of the loop its outputs -> the world
 clients.py      client connections: limits, back-pressure
+secure.py       those over TLS: who may have one
+sealed.py       a TLS connection between a socket and what speaks over it
+tls.py          contexts for TLS, from zoo.cfg and its files
+keystore.py     Java's key stores
+certificates.py what a certificate says of itself
 ensemble.py     the ties to the other members, as one thing
 addresses.py    where these are: names looked up again and again
 peers.py        links with them, over TCP
+peer_tls.py     these links over TLS: which certificate is which member's
 votes.py        election datagrams, over UDP
 complaints.py   one log line for many, about what others do
 sockets.py      bound to the own ports; the addresses that sockets take

@@ -22,7 +22,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import zkpy
 from zkpy.admin import fourletter
@@ -31,6 +31,7 @@ from zkpy.admin.metrics import Metrics
 from zkpy.compiled import COMPILED
 from zkpy.config import LOOPBACK, ClientAddress, Config
 from zkpy.config.ensemble import is_wildcard
+from zkpy.config.tls import Tls
 from zkpy.effects import ImageBegin, ImageStep
 from zkpy.errors import ConfigError
 from zkpy.replica.status import Details, LinkStatus, Status, Tables, details_of, status_of
@@ -38,9 +39,11 @@ from zkpy.server import founding
 from zkpy.server.admin_ports import HttpServer, Port, bind_http
 from zkpy.server.boot import (
     bind_clients,
+    bind_secure,
     build_replica,
     cannot_listen,
     open_storage,
+    read_election_keys,
     refuse_hopeless,
     refuse_without_room,
 )
@@ -54,6 +57,10 @@ from zkpy.server.log_disk import LogDisk
 from zkpy.server.space import Space, reserve_of
 from zkpy.storage.uring import KernelSync
 from zkpy.zab.quorum import VoterSet
+
+if TYPE_CHECKING:
+    from zkpy.server.secure import Gate
+    from zkpy.server.tls import Certificates
 
 log = logging.getLogger("zkpy.server")
 audit_log = logging.getLogger("zkpy.audit")
@@ -80,9 +87,12 @@ def run(config: Config) -> int:
     for warning in config.warnings:
         log.warning("%s", warning)
     raise_descriptor_limit()
+    certificates, members = map(read_certificates, (config.tls, config.members_tls))
+    keys = read_election_keys(config)
     with ExitStack() as stack:
         ports = bind_ports(config, stack) if config.is_ensemble else None
         sockets = [stack.enter_context(each) for each in bind_clients(config)]
+        secure = [stack.enter_context(each) for each in bind_secure(config)]
         http_ports = bind_http(config, stack)
         space = Space((config.data_dir, config.log_dir), reserve_of(config.segment_bytes))
         begun_ns = monotonic_ns()
@@ -102,15 +112,45 @@ def run(config: Config) -> int:
         async def serve() -> int:
             look = partial(status_of, replica)
             details = partial(details_of, replica)
-            ensemble = Ensemble(config, ports, replica) if ports is not None else None
+            ensemble = None
+            if ports is not None:
+                ensemble = Ensemble(config, ports, replica, members, keys)
             server = Server(
-                config, replica, storage, sockets, look, details, space, ensemble, metrics
+                config,
+                replica,
+                storage,
+                sockets,
+                look,
+                details,
+                space,
+                ensemble,
+                metrics,
+                certificates,
+                secure,
             )
             server.open_http(http_ports, Tables(replica), storage.newest_image)
             return await server.run()
 
         runner = stack.enter_context(asyncio.Runner(loop_factory=find_loop_factory()))
         return runner.run(serve())
+
+
+def read_certificates(tls: Tls | None) -> "Certificates | None":
+    """Imported here, as all about TLS: who speaks none is the smaller without."""
+    if tls is None:
+        return None
+    from zkpy.server.tls import Certificates
+
+    return Certificates(tls)
+
+
+def open_gate(clients: Clients, certificates: "Certificates | None") -> "Gate | None":
+    """Likewise."""
+    if certificates is None:
+        return None
+    from zkpy.server.secure import Gate
+
+    return Gate(clients, certificates)
 
 
 def find_loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -147,7 +187,10 @@ class Server:
         space: Space | None = None,
         ensemble: Ensemble | None = None,
         metrics: Metrics | None = None,
+        certificates: "Certificates | None" = None,
+        secure: list[socket.socket] | None = None,
     ) -> None:
+        """`sockets` are for plain connections, `secure` for those over TLS."""
         loop = asyncio.get_running_loop()
         self.config = config
         self.core = core
@@ -157,6 +200,7 @@ class Server:
         self._loop = loop
         self._disk = disk
         self._sockets = sockets
+        self._secure = secure or []
         self._look = look
         self._details = details
         self._space = space
@@ -199,6 +243,8 @@ class Server:
         self.clients = Clients(
             self.driver, config.limits, self.metrics, keepalive=config.tcp_keepalive
         )
+        self._certificates = certificates
+        self.gate = open_gate(self.clients, certificates)
 
     def open_http(
         self,
@@ -260,7 +306,7 @@ class Server:
     async def _welcome(self) -> None:
         await self._listen()
         voters = self._ensemble.voters if self._ensemble is not None else None
-        log.info("%s", banner(self.config, self.address, voters))
+        log.info("%s", banner(self.config, self.address, voters, self.secure_port))
         if self._http is not None:
             self._http.tell()
         self._audit_own("serverStart", "success")
@@ -271,15 +317,41 @@ class Server:
             self.driver.audit(f"user={find_user()}\toperation={operation}\tresult={result}")
 
     async def _listen(self) -> None:
+        """On the port for TLS first: it is the one that may be the only one."""
+        config, gate = self.config, self.gate
+        if config.secure is not None:
+            await self._listen_on(self._secure, config.secure, gate, may_be_plain=False)
+        if config.client is not None:
+            unified = gate if config.port_unification else None
+            await self._listen_on(self._sockets, config.client, unified, may_be_plain=True)
+        if self._certificates is not None:
+            self._certificates.start()
+
+    async def _listen_on(
+        self,
+        sockets: list[socket.socket],
+        address: ClientAddress,
+        gate: "Gate | None",
+        *,
+        may_be_plain: bool,
+    ) -> None:
+        enter = None if gate is None else partial(gate.enter, may_be_plain=may_be_plain)
         try:
-            await self.clients.listen(self._sockets, self.config.listen_backlog)
+            await self.clients.listen(sockets, self.config.listen_backlog, enter)
         except OSError as why:
-            raise ConfigError(cannot_listen(self.config, why)) from None
+            raise ConfigError(cannot_listen(self.config, address, why)) from None
 
     @property
     def address(self) -> ClientAddress:
         """Where clients connect: the port is the real one, if any free one was asked for."""
-        return ClientAddress(self.config.client.host, self._sockets[0].getsockname()[1])
+        address = self.config.client or self.config.secure
+        assert address is not None, "clients have a port"
+        return ClientAddress(address.host, (self._sockets or self._secure)[0].getsockname()[1])
+
+    @property
+    def secure_port(self) -> int | None:
+        """Likewise, of the port for TLS."""
+        return self._secure[0].getsockname()[1] if self._secure else None
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """End in order.  From here on a second signal has its usual, immediate effect."""
@@ -298,6 +370,8 @@ class Server:
             self._ensemble.stop()
         if self._space is not None:
             self._space.stop()
+        if self._certificates is not None:
+            self._certificates.stop()
         if not self._outcome.done():
             self._outcome.set_result(code)
 
@@ -403,7 +477,7 @@ class Server:
             self.config,
             connections,
             self.clients.latency(),
-            self.address.port,
+            self.address.port if self._sockets else -1,
             wall,
             now,
             self._details,
@@ -411,6 +485,8 @@ class Server:
             self._find_last_image,
             self._reset_stats,
             self._reset_connections,
+            self.secure_port,
+            self.gate.handshakes if self.gate is not None else 0,
         )
 
     def _find_last_image(self) -> tuple[int, int]:
@@ -454,17 +530,22 @@ def show_connection(link: ClientLink, known: LinkStatus, to_wall_ms: int) -> Con
         known.last_zxid,
         link.answered_ns // NS_PER_MS + to_wall_ms,
         link.latency,
+        link.secure,
     )
 
 
-def banner(config: Config, address: ClientAddress, voters: VoterSet | None) -> str:
+def banner(
+    config: Config, address: ClientAddress, voters: VoterSet | None, secure_port: int | None = None
+) -> str:
     host = LOOPBACK if is_wildcard(address.host) else address.host
     hosts = ClientAddress(host, address.port)
+    also = f", with TLS on port {secure_port}" if secure_port not in (None, address.port) else ""
+    how = ", use_ssl=True" if config.client is None else ""
     version = zkpy.__version__ + (" (compiled)" if COMPILED else "")
     return (
-        f"zkpy {version} {describe_place(config.server_id, voters)} {address}, "
+        f"zkpy {version} {describe_place(config.server_id, voters)} {address}{also}, "
         f"data in {config.data_dir}; "
-        f'connect with kazoo: KazooClient("{hosts}")'
+        f'connect with kazoo: KazooClient("{hosts}"{how})'
     )
 
 

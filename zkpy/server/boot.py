@@ -15,7 +15,7 @@ from typing import Final
 
 import attrs
 
-from zkpy.config import Config
+from zkpy.config import ClientAddress, Config
 from zkpy.effects import Recovered
 from zkpy.errors import ConfigError, StorageError
 from zkpy.limits import Limits
@@ -43,27 +43,66 @@ _OWN_ADDRESS: Final = "a name or an address of this machine is needed, or 0.0.0.
 
 
 def bind_clients(config: Config) -> list[socket.socket]:
+    """For plain connections, if there are any, or for both kinds."""
+    return [] if config.client is None else _bind(config, config.client)
+
+
+def bind_secure(config: Config) -> list[socket.socket]:
+    """For TLS alone, if there is any."""
+    return [] if config.secure is None else _bind(config, config.secure)
+
+
+def _bind(config: Config, address: ClientAddress) -> list[socket.socket]:
     try:
-        return bind(config.client)
+        return bind(address)
     except OSError as why:
-        raise ConfigError(cannot_listen(config, why)) from None
+        raise ConfigError(cannot_listen(config, address, why)) from None
 
 
-def cannot_listen(config: Config, why: OSError) -> str:
+def cannot_listen(config: Config, address: ClientAddress, why: OSError) -> str:
     reason = why.strerror or str(why)
+    line, key = config.client_line, "--port or clientPort"
+    if address is config.secure:
+        line, key = config.secure_line, "secureClientPort"
     if isinstance(why, socket.gaierror):
-        return f"{config.client_line}: the name does not resolve ({reason}): {_OWN_ADDRESS}"
+        return f"{line}: the name does not resolve ({reason}): {_OWN_ADDRESS}"
     if why.errno == errno.EADDRNOTAVAIL:
-        return f"{config.client_line}: this machine has no such address: {_OWN_ADDRESS}"
+        return f"{line}: this machine has no such address: {_OWN_ADDRESS}"
     if why.errno == errno.EACCES:
         return (
-            f"cannot listen on {config.client}: {reason}; ports below 1024 are for root, unless "
+            f"cannot listen on {address}: {reason}; ports below 1024 are for root, unless "
             "the system allows this user to have them (CAP_NET_BIND_SERVICE)"
         )
     return (
-        f"cannot listen on {config.client}: {reason}; "
-        "is a server running there? Another port is chosen with --port or clientPort"
+        f"cannot listen on {address}: {reason}; "
+        f"is a server running there? Another port is chosen with {key}"
     )
+
+
+ELECTION_KEY_BYTES_MIN: Final = 16
+
+
+def read_election_keys(config: Config) -> tuple[bytes, ...]:
+    """The lines of `electionKeyFile`: the first signs, and any of them will do for what comes, so
+    that a key can be changed by and by."""
+    if config.election_key_file is None or not config.is_ensemble:
+        return ()
+    try:
+        with open(config.election_key_file, "rb") as file:
+            keys = tuple(line.strip() for line in file if line.strip())
+            shared = os.fstat(file.fileno()).st_mode & 0o007
+    except OSError as why:
+        raise ConfigError(
+            f"{config.election_key_line}: it cannot be read: {why.strerror}"
+        ) from None
+    if not keys or min(map(len, keys)) < ELECTION_KEY_BYTES_MIN:
+        raise ConfigError(
+            f"{config.election_key_line}: lines of at least {ELECTION_KEY_BYTES_MIN} bytes are "
+            "needed, one key each (openssl rand -hex 32)"
+        )
+    if shared:
+        log.warning("%s: everybody on this machine can read the key", config.election_key_file)
+    return keys
 
 
 def open_storage(config: Config, space: Space | None = None) -> tuple[Storage, Recovered]:
@@ -164,6 +203,7 @@ def build_authenticator(config: Config) -> Authenticator:
         ensembles,
         config.required_schemes,
         build_sasl_users(config),
+        config.x509_super,
     )
 
 
@@ -175,7 +215,8 @@ def build_sasl_users(config: Config) -> SaslUsers | None:
 
 
 def find_rules(config: Config) -> Rules:
-    schemes = {"digest": config.digest_scheme, "sasl": config.sasl_scheme}
+    shown = config.tls is not None and config.tls.client_auth != "none"
+    schemes = {"digest": config.digest_scheme, "sasl": config.sasl_scheme, "x509": shown}
     off = tuple(scheme for scheme, is_on in schemes.items() if not is_on)
     return Rules(config.extended_types, config.enforce_quota, off, config.reconfig_enabled)
 

@@ -13,6 +13,7 @@ with too much outstanding stops reading from those who send, through `hold` and
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from typing import Final, cast
 
 from zkpy.admin.metrics import Metrics
@@ -44,24 +45,35 @@ class Clients:
         self._by_host: dict[str, int] = {}
         self._warned: dict[str | None, None] = {}
         """Addresses that have all they may; None: there is no room for anybody."""
+        self.entering: set[asyncio.Transport] = set()
+        """Connections that are admitted, and not yet among `links`: they speak of TLS first."""
         self._servers: list[asyncio.Server] = []
 
-    async def listen(self, sockets: list[socket.socket], backlog: int) -> None:
+    async def listen(
+        self,
+        sockets: list[socket.socket],
+        backlog: int,
+        enter: Callable[[], asyncio.Protocol] | None = None,
+    ) -> None:
+        """`enter` makes what a new connection meets; a `ClientLink`, if it is not given."""
         loop = asyncio.get_running_loop()
+        factory = enter or (lambda: ClientLink(self))
         for each in sockets:
             # Two may be bound to one port; here the second fails, which uvloop keeps to itself.
             each.listen(backlog)
-            server = await loop.create_server(lambda: ClientLink(self), sock=each, backlog=backlog)
+            server = await loop.create_server(factory, sock=each, backlog=backlog)
             self._servers.append(server)
 
     def stop_listening(self) -> None:
         for server in self._servers:
             server.close()
+        for connection in list(self.entering):
+            connection.abort()
 
     def admit(self, host: str) -> bool:
         """Whether one more connection from `host` fits; it counts if so."""
         limits = self.limits
-        if 0 < limits.connections_max <= len(self.links):
+        if 0 < limits.connections_max <= len(self.links) + len(self.entering):
             self._refuse(None, f"refusing connections: maxCnxns is {limits.connections_max}")
             return False
         if 0 < limits.connections_per_address_max <= self._by_host.get(host, 0):
@@ -116,7 +128,9 @@ class ClientLink(asyncio.Protocol):
         "number",
         "reading",
         "received_before",
+        "secure",
         "sent_before",
+        "subject",
         "waiting_since",
     )
 
@@ -132,6 +146,9 @@ class ClientLink(asyncio.Protocol):
         self.host = ""
         self.address = ""
         """`host:port`"""
+        self.secure = False
+        """Whether it speaks over TLS."""
+        self.subject: str | None = None
         self.reading = True
         self.waiting_since = 0
         self.answered_ns = 0
@@ -151,9 +168,17 @@ class ClientLink(asyncio.Protocol):
         if not self._clients.admit(host):
             self._transport.abort()
             return
+        self.begin(self._transport, host, peer[1])
+
+    def begin(
+        self, transport: asyncio.Transport, host: str, port: int, subject: str | None = None
+    ) -> None:
+        """Of a connection that is admitted."""
+        self._transport = transport
         self.host = host
-        self.address = f"{host}:{peer[1]}"
-        self._transport.set_write_buffer_limits(WRITE_HIGH_BYTES, WRITE_LOW_BYTES)
+        self.address = f"{host}:{port}"
+        self.subject = subject
+        transport.set_write_buffer_limits(WRITE_HIGH_BYTES, WRITE_LOW_BYTES)
         if self._clients.keepalive:
             keep_alive(transport.get_extra_info("socket"))
         self.number = self._driver.up(self)

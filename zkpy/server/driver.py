@@ -42,7 +42,7 @@ class Core(Protocol):
     def overloaded(self, link: int) -> bool:
         """Too much is outstanding, in all or of this client: read no more from it for now."""
 
-    def client_up(self, link: int, address: str, now: int) -> None: ...
+    def client_up(self, link: int, address: str, now: int, subject: str | None) -> None: ...
     def receive_client(self, link: int, data: bytes, now: int) -> bool:
         """Whether this client is overloaded now."""
 
@@ -72,6 +72,8 @@ class Link(Protocol):
     number: int
     address: str
     """`host:port`"""
+    subject: str | None
+    """The name in its certificate; None if it has shown none."""
     waiting_since: int
     """When the first bytes that were not answered yet arrived, in ns; 0 if there are none."""
     answered_ns: int
@@ -147,7 +149,8 @@ class Driver:
         """A new connection; its number."""
         self._last_number += 1
         self._links[self._last_number] = link
-        self._guard(self._core.client_up, self._last_number, link.address, monotonic_ms())
+        now = monotonic_ms()
+        self._guard(self._core.client_up, self._last_number, link.address, now, link.subject)
         return self._last_number
 
     def receive(self, link: Link, data: bytes) -> None:

@@ -12,12 +12,13 @@ What is committed is written to a file as well (`dynamic`), for people and for a
 Who counts is always what the log says: files that name others, or other roles, are warned of.
 """
 
+import asyncio
 import logging
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
 
@@ -29,10 +30,13 @@ from zkpy.replica.membership import known_to, members_of
 from zkpy.server import dynamic
 from zkpy.server.addresses import Directory
 from zkpy.server.driver import Driver
-from zkpy.server.peers import Peers
+from zkpy.server.peers import PeerLink, Peers
 from zkpy.server.sockets import bind_everywhere, is_loopback
 from zkpy.server.votes import Votes
 from zkpy.zab.quorum import Members, Voter, VoterSet
+
+if TYPE_CHECKING:
+    from zkpy.server.tls import Certificates
 
 log = logging.getLogger("zkpy.server")
 
@@ -63,7 +67,15 @@ class Ports:
 class Ensemble:
     """The others, from one server's point of view."""
 
-    def __init__(self, config: Config, ports: Ports, facts: Facts) -> None:
+    def __init__(
+        self,
+        config: Config,
+        ports: Ports,
+        facts: Facts,
+        certificates: "Certificates | None" = None,
+        election_keys: Sequence[bytes] = (),
+    ) -> None:
+        """`certificates` are for links with the others."""
         own = own_line(config)
         self.own = own
         self._config = config
@@ -72,6 +84,8 @@ class Ensemble:
         self._directory = Directory(
             config.servers, own.server_id, hosts_guests=config.reconfig_enabled
         )
+        self._certificates = certificates
+        self._election_keys = election_keys
         self._followed: tuple[VoterSet, VoterSet] | None = None
         self._compared = 0
         """Version of the set that the files were last compared with."""
@@ -81,7 +95,7 @@ class Ensemble:
         self._votes: Votes | None = None
 
     async def start(self, driver: Driver) -> None:
-        warn_of_strangers(self.own)
+        warn_of_strangers(self._config, self.own)
         self._follow_membership()
         await self._directory.start(NAMES_PATIENCE_S)
         warn_of_loopback(self.own, self._ports, self._directory)
@@ -91,13 +105,35 @@ class Ensemble:
             self._config.limits,
             dial=lambda: self._facts.dial,
             greeting=self._facts.hello,
+            enter=self._secure(),
         )
-        self._votes = Votes(self._ports.election, self._directory, driver.receive_vote)
+        self._votes = Votes(
+            self._ports.election,
+            self._directory,
+            driver.receive_vote,
+            keys=self._election_keys,
+            takes_unsigned=self._config.members_unified,
+        )
         await self._peers.listen(self._ports.quorum)
         self._votes.start()
         driver.ensemble = self
 
+    def _secure(self) -> Callable[[Peers, PeerLink], asyncio.Protocol] | None:
+        if self._certificates is None:
+            return None
+        from zkpy.server.peer_tls import PeerSecurity  # who speaks no TLS is the smaller without
+
+        self._certificates.start()
+        return PeerSecurity(
+            self._certificates,
+            self._directory,
+            dials_tls=self._config.ssl_quorum,
+            takes_plain=self._config.members_unified,
+        ).enter
+
     def stop(self) -> None:
+        if self._certificates is not None:
+            self._certificates.stop()
         self._directory.stop()
         self._writer.shutdown(wait=False)
         if self._votes is not None:
@@ -234,14 +270,25 @@ _PORTS: Final[dict[int, tuple[str, str]]] = {
 }
 
 
-def warn_of_strangers(own: ServerSpec) -> None:
+def warn_of_strangers(config: Config, own: ServerSpec) -> None:
+    """What is not protected is said at each start, so that nobody thinks that it is."""
     where = ", ".join(f"{a.host}:{a.quorum_port}/{a.election_port}" for a in own.addresses)
-    log.warning(
-        "PEERS ARE NOT AUTHENTICATED: whoever can reach the quorum and election ports (%s) can "
-        "join this ensemble, read all of it and change all of it. Let only its own servers reach "
-        "them.",
-        where,
-    )
+    tls, keyed = config.ssl_quorum, config.election_key_file is not None
+    if not tls or config.members_unified:
+        how = " (portUnification takes links without TLS)" if config.members_tls else ""
+        log.warning(
+            "PEERS ARE NOT AUTHENTICATED%s: whoever can reach the quorum and election ports (%s) "
+            "can join this ensemble, read all of it and change all of it. Let only its own servers "
+            "reach them.",
+            *(how, where),
+        )
+    elif not keyed:
+        log.warning(
+            "ELECTION DATAGRAMS ARE NOT AUTHENTICATED (sslQuorum covers the links alone): whoever "
+            "is on the way to the election ports (%s) can keep this ensemble from electing a "
+            "leader. Let only its own servers reach them, or set electionKeyFile.",
+            where,
+        )
 
 
 def warn_of_loopback(own: ServerSpec, ports: Ports, directory: Directory) -> None:

@@ -22,6 +22,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final, Protocol, cast
 
 from wire.errors import RemoteProtocolError
@@ -64,7 +65,9 @@ class Peers:
         *,
         dial: Callable[[], int | None],
         greeting: Callable[[], Hello],
+        enter: Callable[["Peers", "PeerLink"], asyncio.Protocol] | None = None,
     ) -> None:
+        """`enter` gives what the connection of a new link meets first: the link, without it."""
         self.driver = driver
         self.directory = directory
         self.limits = limits
@@ -73,6 +76,9 @@ class Peers:
         """Links that the core knows of, by server id."""
         self.strangers: dict[PeerLink, None] = {}
         """Accepted, but without a Hello yet."""
+        self.entering: set[asyncio.Transport] = set()
+        """Connections of links that speak of TLS first."""
+        self._enter = enter or (lambda peers, link: link)
         self._dial = dial
         self._target: int | None = None
         self._dialling: asyncio.Task[None] | None = None
@@ -83,7 +89,9 @@ class Peers:
     async def listen(self, sockets: Iterable[socket.socket]) -> None:
         loop = asyncio.get_running_loop()
         for each in sockets:
-            server = await loop.create_server(lambda: PeerLink(self, Side.LEADER), sock=each)
+            server = await loop.create_server(
+                lambda: self._enter(self, PeerLink(self, Side.LEADER)), sock=each
+            )
             self._servers.append(server)
 
     def stop(self) -> None:
@@ -94,6 +102,8 @@ class Peers:
             server.close()
         for link in (*self.up.values(), *self.strangers):
             link.abort()
+        for connection in list(self.entering):
+            connection.abort()
 
     # --- from the driver --------------------------------------------------------
 
@@ -157,9 +167,8 @@ class Peers:
         for place in self.directory.quorum(sid):
             opened = await self._open(place)
             if opened is not None:
-                _, link = await loop.create_connection(
-                    lambda: PeerLink(self, Side.LEARNER, sid), sock=opened
-                )
+                link = PeerLink(self, Side.LEARNER, sid)
+                await loop.create_connection(partial(self._enter, self, link), sock=opened)
                 return link
         self.directory.look_again()
         return None
@@ -213,6 +222,8 @@ class Peers:
             return f"it says that it is server {hello.sid}, which is this one; is a myid wrong?"
         if not self.directory.admits(hello.sid):
             return f"there is no server.{hello.sid} in the configuration"
+        if link.proves is not None and not link.proves(hello.sid):
+            return f"its certificate names no host of server {hello.sid}"
         return None
 
     def drop(self, link: "PeerLink") -> None:
@@ -238,6 +249,7 @@ class PeerLink(asyncio.Protocol):
         "_transport",
         "gone",
         "host",
+        "proves",
         "sid",
         "wire",
     )
@@ -253,6 +265,12 @@ class PeerLink(asyncio.Protocol):
         self.sid = sid
         """Of the other side; None until an accepted link has said so."""
         self.host = ""
+        self.proves: Callable[[int], bool] | None = None
+        """Whether its certificate may be that server's; None without one."""
+
+    def await_transport(self, transport: asyncio.Transport) -> None:
+        """There will be a connection once that one is secured; it can be given up before."""
+        self._transport = transport
 
     async def settle(self) -> bool:
         """Wait for the greeting; whether the link came up.  Given up, it is closed."""

@@ -11,7 +11,8 @@ Whatever the kernel cannot send at once is dropped, as on the way; votes are rep
 A datagram counts if it comes from a configured address of the member that it names, or
 if that is none of the members, and guests are welcome (see `addresses`).
 That is no authentication (an address can be forged): the echo of our incarnation in it
-(see `wire.peer`) is what a stranger who sees no traffic cannot have.
+(see `wire.peer`) is what a stranger who sees no traffic cannot have.  With keys
+(`electionKeyFile`) it has to be signed as well.
 """
 
 import asyncio
@@ -58,12 +59,18 @@ class Votes:
         directory: Directory,
         receive: Callable[[int, Notification], object],
         clock: Callable[[], int] = monotonic_ms,
+        keys: Sequence[bytes] = (),
+        takes_unsigned: bool = False,
     ) -> None:
+        """What is sent is signed with the first of `keys`, and what comes must be with one of them,
+        if there are any, and unless `takes_unsigned`."""
         self._sockets = list(sockets)
         self._directory = directory
         self._receive = receive
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._key = keys[0] if keys else None
+        self._keys = () if takes_unsigned else keys
         self._searches: dict[int, _Search] = {}
         self._complain = Complaints(clock).add
 
@@ -91,7 +98,7 @@ class Votes:
     def _take(self, data: bytes, family: int, sender: Any) -> None:
         host = plain_host(sender[0])
         try:
-            notification = decode_notification(data)
+            notification = decode_notification(data, self._keys)
         except RemoteProtocolError as why:
             self._complain(f"ignoring datagrams from {host}: {why}")
             return
@@ -113,7 +120,7 @@ class Votes:
     def send(self, sid: int, notification: Notification) -> None:
         if notification.role == Role.LOOKING and sid in self._directory:  # no guest is missed
             self._search(sid)
-        data = encode_notification(notification)
+        data = encode_notification(notification, self._key)
         for index, place in enumerate(self._directory.election(sid)):
             self._send_to(index, place, data)
 

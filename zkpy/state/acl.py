@@ -15,6 +15,7 @@ from typing import Final
 from wire.codes import ErrorCode, Perm
 from wire.records import ACL
 from zkpy.errors import ZkError
+from zkpy.state.x500 import is_name
 
 AclList = tuple[ACL, ...]
 Identity = tuple[str, str]
@@ -63,7 +64,7 @@ def _is_named(entry: ACL, name: str) -> bool:
     return entry.id == name or (name == _SUPER and entry.scheme == "sasl")
 
 
-SCHEMES_OFF: Final = ("sasl",)
+SCHEMES_OFF: Final = ("sasl", "x509")
 """Of those that an ACL may name, what is off unless it is asked for."""
 
 ValidIds = Mapping[str, Callable[[str], bool]]
@@ -257,4 +258,5 @@ _VALID_ID: Final[ValidIds] = {
     "ip": _is_ip_id,
     "digest": _is_digest_id,
     "sasl": _is_sasl_id,
+    "x509": is_name,
 }
