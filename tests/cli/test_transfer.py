@@ -12,10 +12,14 @@ from click.testing import CliRunner, Result
 from kazoo.client import KazooClient
 
 from tests.server.members import LIMIT_S, Member, Members
+from tests.zookeeper.histories import History, founded
 from tests.zookeeper.test_golden import PASSWORD, SESSION, TESTDATA
-from tests.zookeeper.test_tree import shown
 from zkpy.cli.main import zkpy
+from zkpy.state.lifetimes import is_ttl
 from zkpy.zookeeper.directory import load
+from zkpy.zookeeper.files import write_snapshot
+from zkpy.zookeeper.records import StoredEntry, acl_of
+from zkpy.zookeeper.tree import Node, Tree
 
 TREE = json.loads((TESTDATA / "tree.json").read_text())
 EPHEMERALS = [path for path, (_, stat, _) in TREE.items() if stat[7] == SESSION]
@@ -37,7 +41,7 @@ def run(command: str, member: Member, *words: str) -> Result:
 def test_an_ensemble_takes_over_and_hands_back(members: Members, tmp_path: Path) -> None:
     seed, other, _ = members.all
     looked = run("import", seed, "--from", str(TESTDATA), "--dry-run")
-    assert looked.exit_code == 0 and looked.output.endswith("6 sessions, last zxid 0x81\n")
+    assert looked.exit_code == 0 and looked.output.endswith("6 sessions, epoch 0, last zxid 0x81\n")
     done = run("import", seed, "--from", str(TESTDATA))
     assert done.exit_code == 0, done.output
     assert "snapshot.47 and 58 transactions behind it" in done.output
@@ -66,13 +70,14 @@ def test_an_ensemble_takes_over_and_hands_back(members: Members, tmp_path: Path)
     back = tmp_path / "back"
     done = run("export", seed, "--to", str(back))
     assert done.exit_code == 0, done.output
-    tree = load(str(back)).tree
+    tree = load(str(back), without_logs=True).tree
     assert not tree.sessions
     kept = {path for path, (_, stat, _) in TREE.items() if not stat[7]} | {"/later"}
     assert set(tree.nodes) == kept
     assert (back / "version-2" / "currentEpoch").read_text() == str(tree.zxid >> 32)
     assert run("export", other, "--to", str(tmp_path / "again")).exit_code == 0
-    assert set(shown(load(str(tmp_path / "again")).tree)) == kept
+    again = load(str(tmp_path / "again"), without_logs=True)
+    assert set(again.tree.nodes) == kept
 
 
 def test_sessions_may_end_with_the_old_server(members: Members) -> None:
@@ -117,3 +122,81 @@ def test_a_data_directory_of_zookeeper_names_the_way(members: Members) -> None:
     shutil.copytree(TESTDATA / "version-2", member.data / "version-2")
     refused = run("import", member, "--from", str(TESTDATA))
     assert refused.exit_code == 1 and "`zkpy import` takes over" in refused.output
+
+
+def test_what_zookeeper_promised_is_kept(members: Members, tmp_path: Path) -> None:
+    """The next epoch is greater than any that it may have begun; so is that of an export."""
+    source = tmp_path / "source"
+    shutil.copytree(TESTDATA / "version-2", source / "version-2")
+    (source / "version-2" / "acceptedEpoch").write_text("5")
+    member = members.all[0]
+    assert run("import", member, "--from", str(source)).exit_code == 0
+    back = tmp_path / "back"
+    assert run("export", member, "--to", str(back)).exit_code == 0
+    for name in ("acceptedEpoch", "currentEpoch"):
+        assert (back / "version-2" / name).read_text() == "5"
+    member.start()
+    member.until_serving()
+    client = members.connect(member.hosts)
+    client.create("/later")
+    assert client.get("/later")[1].czxid >> 32 == 6
+
+
+def test_a_half_imported_directory_is_no_empty_server(members: Members) -> None:
+    member = members.all[0]
+    (member.data / "importing").touch()
+    member.start()
+    member.until(lambda lines: lines and not lines[-1])
+    assert any("`zkpy import` was begun and did not end" in line for line in member.lines)
+    assert member.end() == 1
+    assert run("import", member, "--from", str(TESTDATA)).exit_code == 0
+    assert not (member.data / "importing").exists()
+    member.start()
+    member.until_serving()
+
+
+def test_a_failed_export_can_be_repeated(members: Members, tmp_path: Path) -> None:
+    member, back = members.all[0], tmp_path / "back"
+    run("import", member, "--from", str(TESTDATA))
+    (back / "version-2.tmp").mkdir(parents=True)
+    (back / "version-2.tmp" / "snapshot.1").touch()
+    assert run("export", member, "--to", str(back)).exit_code == 0
+    assert [path.name for path in back.iterdir()] == ["version-2"]
+    found = sorted(path.name for path in (back / "version-2").iterdir())
+    assert found == ["acceptedEpoch", "currentEpoch", "snapshot.81"]
+
+
+def test_ttl_znodes_are_pointed_out(members: Members, tmp_path: Path) -> None:
+    history = History(5)
+    while not any(is_ttl(node.owner) for node in history.tree.nodes.values()):
+        history.grow(10)
+    member = members.all[0]
+    done = run("import", member, "--from", write(tmp_path, history.tree), "--without-logs")
+    assert done.exit_code == 0, done.output
+    done = run("export", member, "--to", str(tmp_path / "back"))
+    assert "TTL znodes: ZooKeeper deletes them unless it has zookeeper.extended" in done.output
+
+
+def test_more_lists_than_one_write_takes_pieces(members: Members, tmp_path: Path) -> None:
+    tree = founded()
+    tree.zxid = 1
+    for number in range(1500):
+        acl = acl_of([StoredEntry(31, "digest", b"u%d:x" % number)])
+        tree.add(f"/n{number}", Node(b"", acl, 1, 1, 1, 1, 0, 0, 0, 0, 1))
+    member = members.all[0]
+    source = write(tmp_path, tree)
+    assert run("import", member, "--from", source, "--without-logs").exit_code == 0
+    done = run("export", member, "--to", str(tmp_path / "back"))
+    assert done.exit_code == 0, done.output
+    back = load(str(tmp_path / "back"), without_logs=True).tree
+    assert {path: back.nodes[path].acl for path in tree.nodes} == {
+        path: node.acl for path, node in tree.nodes.items()
+    }
+
+
+def write(tmp_path: Path, tree: Tree) -> str:
+    """A directory with this tree as a snapshot."""
+    version = tmp_path / "source" / "version-2"
+    version.mkdir(parents=True)
+    (version / f"snapshot.{tree.zxid:x}").write_bytes(b"".join(write_snapshot(tree)))
+    return str(version.parent)

@@ -7,8 +7,10 @@ from typing import Final
 
 from wire.codes import OpCode
 from wire.jute import Record
-from wire.records import ACL, OPEN_ACL
+from wire.records import OPEN_ACL
 from zkpy.zookeeper.records import (
+    OPEN_ENTRIES,
+    PARTS,
     Check,
     CloseSession,
     Create,
@@ -22,11 +24,18 @@ from zkpy.zookeeper.records import (
     Part,
     SetAcl,
     SetData,
+    StoredEntry,
 )
 from zkpy.zookeeper.tree import Node, Tree
 
 Logged = tuple[LogHeader, bytes]
-ACLS: Final = (list(OPEN_ACL), [ACL(31, "digest", "ann:x")], [ACL(1, "world", "anyone")])
+ACLS: Final = (
+    OPEN_ENTRIES,
+    [StoredEntry(31, "digest", b"ann:x")],
+    [StoredEntry(1, "world", b"anyone")],
+    [StoredEntry(31, "digest", b"bob:x")],
+    [StoredEntry(31, "ip", b"10.0.0.0/8")],
+)
 NAMES: Final = "abcd"
 
 
@@ -77,6 +86,8 @@ class History:
         scratch, parts = copy.deepcopy(self.tree), []
         for _ in range(self.rng.randrange(1, 4)):
             kind, record = self._operation(scratch)
+            if kind not in PARTS:
+                continue
             header = LogHeader(session, 0, scratch.zxid + 1, 0, kind)
             scratch.replay(header, record.encode())
             parts.append(Part(kind, record.encode()))
@@ -116,12 +127,14 @@ class History:
 def fuzzy_snapshot(logged: Sequence[Logged], begun: int, rng: random.Random) -> Tree:
     """What a snapshot holds that is begun behind `begun` transactions, while the others come in.
 
-    As ZooKeeper writes it: the sessions first, then each znode with the names below it, parents
-    first; a name whose znode is gone by then is passed over.
+    As ZooKeeper writes it: the sessions first, and the access lists that are in use; then each
+    znode with the names below it, parents first.  A name whose znode is gone by then is passed over,
+    and a list that came into use meanwhile is missing.
     """
     live = founded()
     replay(live, logged[:begun])
     snapshot = Tree(sessions=dict(live.sessions), zxid=live.zxid)
+    known = {OPEN_ACL, *(node.acl for node in live.nodes.values())}
     rest = list(logged[begun:])
 
     def pass_time() -> None:
@@ -133,7 +146,9 @@ def fuzzy_snapshot(logged: Sequence[Logged], begun: int, rng: random.Random) -> 
         node = live.nodes.get(path)
         if node is None:
             return
-        snapshot.add(path, copy.copy(node))
+        written = copy.copy(node)
+        written.acl = node.acl if node.acl in known else None
+        snapshot.add(path, written)
         names = [p for p in live.nodes if p != "/" and (p.rpartition("/")[0] or "/") == path]
         for name in names:
             pass_time()

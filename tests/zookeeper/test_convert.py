@@ -11,6 +11,7 @@ from zkpy.state.apply import ReplicatedState
 from zkpy.state.image import ImageWriter
 from zkpy.state.lifetimes import is_session
 from zkpy.zookeeper.convert import from_state, password_of, to_state
+from zkpy.zookeeper.records import acl_of
 from zkpy.zookeeper.tree import Tree
 
 
@@ -62,14 +63,14 @@ def test_what_a_client_sees() -> None:
     tree = founded()
     root = tree.nodes["/"]
     root.counter, root.pzxid, root.version = 9, 12, 4
-    root.data, root.acl = None, tuple(ACLS[1])
+    root.data, root.acl = None, acl_of(ACLS[1])
     tree.zxid = 20
     state = to_state(tree)
     stat = stat_of(state, "/")
     assert (stat.num_children, stat.cversion, stat.data_length) == (1, 17, 0)
     assert (stat.version, stat.pzxid) == (4, 12)
     assert zn.data_of(state.tree.nodes["/"]) is None
-    assert state.tree.acl_of("/") == tuple(ACLS[1])
+    assert state.tree.acl_of("/") == acl_of(ACLS[1])
     assert state.zxid == 20
 
 

@@ -1,6 +1,7 @@
 """Which files of a data directory count."""
 
 import gzip
+import struct
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from zkpy.errors import CorruptionError, StorageError
 from zkpy.zookeeper import directory
 from zkpy.zookeeper.directory import load
 from zkpy.zookeeper.records import FILE_VERSION, LOG_MAGIC, FileHeader
-from zkpy.zookeeper.tree import Tree
+from zkpy.zookeeper.tree import Tree, digest_of
 
 COUNT = 60
 
@@ -57,12 +58,13 @@ def test_the_newest_snapshot_and_the_log_behind_it(data_dir: Path, history: Hist
     check_whole(loaded.tree, history)
     assert loaded.snapshot == str(data_dir / "version-2" / "snapshot.28")
     assert (loaded.replayed, loaded.notes, loaded.epoch) == (20, [], 0)
+    assert str(loaded).endswith(f"sessions, epoch 0, last zxid {COUNT:#x}")
     check_whole(load(str(data_dir / "version-2")).tree, history)
 
 
 def test_a_damaged_snapshot_is_passed_over_and_told(data_dir: Path, history: History) -> None:
     newest = data_dir / "version-2" / "snapshot.28"
-    newest.write_bytes(newest.read_bytes()[:-1])
+    newest.write_bytes(newest.read_bytes()[:-40])
     loaded = load(str(data_dir))
     check_whole(loaded.tree, history)
     assert loaded.replayed == 40
@@ -105,10 +107,43 @@ def test_damage_in_a_log_names_the_file(data_dir: Path) -> None:
 def test_epochs_that_were_promised_count(data_dir: Path) -> None:
     (data_dir / "version-2" / "acceptedEpoch").write_text("7\n")
     (data_dir / "version-2" / "currentEpoch").write_text("6")
-    assert load(str(data_dir)).epoch == 7
-    (data_dir / "version-2" / "currentEpoch").write_text("six")
-    with pytest.raises(CorruptionError, match="'six' is no epoch"):
+    loaded = load(str(data_dir))
+    assert (loaded.epoch, loaded.current_epoch) == (7, 6)
+    for text in ("six", "", "-1", str(1 << 31), "9" * 5000):
+        (data_dir / "version-2" / "currentEpoch").write_text(text)
+        with pytest.raises(CorruptionError, match="is no epoch"):
+            load(str(data_dir))
+
+
+def test_no_log_at_all_has_to_be_meant(data_dir: Path, history: History) -> None:
+    for log in data_dir.glob("version-2/log.*"):
+        log.unlink()
+    with pytest.raises(StorageError, match="there is no log; --logs-from names it"):
         load(str(data_dir))
+    assert load(str(data_dir), without_logs=True).tree.zxid == 40
+    exact = data_dir / "version-2" / "snapshot.28"
+    exact.rename(data_dir / "version-2" / "snapshot.27")  # as if it had been begun one earlier
+    with pytest.raises(CorruptionError, match="up to zxid 0x28, and the log ends at 0x27"):
+        load(str(data_dir), without_logs=True)
+
+
+def test_an_entry_that_was_cut_off_is_told(data_dir: Path) -> None:
+    log = data_dir / "version-2" / "log.29"
+    log.write_bytes(log.read_bytes().rstrip(b"\0")[:-1])
+    loaded = load(str(data_dir))
+    assert loaded.tree.zxid == COUNT - 1
+    assert f"{log}: the last entry was cut off" in loaded.notes[0]
+
+
+def test_a_tree_that_is_not_what_the_log_says_is_told(data_dir: Path, history: History) -> None:
+    log = data_dir / "version-2" / "log.29"
+    last, body = history.logged[-1]
+    for digest, notes in ((digest_of(history.tree), 0), (7, 1)):
+        logged = [*history.logged[40:-1], (last, body + struct.pack(">iq", 2, digest))]
+        log.write_bytes(log_file(logged))
+        loaded = load(str(data_dir))
+        assert len(loaded.notes) == notes
+        assert all("another digest than ZooKeeper logged" in note for note in loaded.notes)
 
 
 def test_no_data_is_an_error(tmp_path: Path) -> None:

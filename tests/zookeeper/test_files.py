@@ -9,7 +9,7 @@ from tests.zookeeper.histories import History
 from tests.zookeeper.test_tree import shown
 from wire.codes import OpCode
 from zkpy.errors import CorruptionError
-from zkpy.zookeeper.files import read_log, read_snapshot, unpack, write_snapshot
+from zkpy.zookeeper.files import LogFile, read_snapshot, unpack, write_snapshot
 from zkpy.zookeeper.records import (
     FILE_VERSION,
     LOG_MAGIC,
@@ -43,7 +43,7 @@ def log_of(*zxids: int) -> bytes:
 
 
 def zxids_of(data: bytes) -> list[int]:
-    return [header.zxid for header, _ in read_log(data)]
+    return [header.zxid for header, _ in LogFile(data)]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -55,19 +55,26 @@ def test_a_snapshot_reads_as_it_was_written(seed: int) -> None:
     assert len({node.acl for node in tree.nodes.values()}) > 1
 
 
-def test_what_newer_releases_put_behind_the_seal_does_not_matter() -> None:
-    assert shown(read_snapshot(written(grown()) + b"digest")) == shown(grown())
+def test_what_stands_behind_the_seal() -> None:
+    tree, seal = grown(), 13
+    data = written(tree)
+    assert read_snapshot(data).reaches == tree.zxid
+    older = data[: -20 - seal]  # of ZooKeeper before 3.6
+    assert shown(read_snapshot(older)) == shown(tree)
+    assert read_snapshot(older).reaches == 0
+    newer = data + bytes(8 + seal)  # of 3.9
+    assert read_snapshot(newer).reaches == tree.zxid
 
 
 def test_a_snapshot_that_is_cut_off_anywhere_is_refused() -> None:
-    data = written(grown())
+    data = written(grown())[:-33]
     for end in range(len(data)):
         with pytest.raises(CorruptionError):
             read_snapshot(data[:end])
 
 
 def test_a_snapshot_with_any_byte_changed_is_refused() -> None:
-    data = written(grown())
+    data = written(grown())[:-33]
     for at in range(len(data)):
         with pytest.raises(CorruptionError):
             read_snapshot(data[:at] + bytes([data[at] ^ 0x41]) + data[at + 1 :])
@@ -99,18 +106,19 @@ def test_a_log_ends_where_zeros_begin() -> None:
 def test_a_last_entry_that_was_cut_off_ends_the_log() -> None:
     whole, before = log_of(1, 2), log_of(1)
     for end in range(len(before), len(whole)):
-        assert zxids_of(whole[:end]) == [1]
+        for padding in (b"", bytes(100)):
+            file = LogFile(whole[:end] + padding)
+            assert [header.zxid for header, _ in file] == [1]
+            assert file.cut_off == len(whole[len(before) : end].rstrip(b"\0"))
 
 
-def test_an_entry_with_any_byte_changed_is_refused_or_ends_the_log() -> None:
-    before, data = len(log_of(1)), log_of(1, 2)
-    for at in range(before, len(data)):
-        changed = data[:at] + bytes([data[at] ^ 0x41]) + data[at + 1 :]
-        try:
-            assert zxids_of(changed) == [1]
-        except CorruptionError:
-            continue
-        assert before + 8 <= at < before + 12, "only a length may look as if it were cut off"
+def test_an_entry_with_any_byte_changed_is_refused() -> None:
+    """Also where it looks as if it had been cut off: there is another one behind it."""
+    before, after, data = len(log_of(1)), len(log_of(1, 2)), log_of(1, 2, 3)
+    for at in range(before, after):
+        for bit in (1, 0x41, 0x80):
+            with pytest.raises(CorruptionError):
+                zxids_of(data[:at] + bytes([data[at] ^ bit]) + data[at + 1 :])
 
 
 def test_damage_names_the_place() -> None:

@@ -101,6 +101,7 @@ def run(config: Config) -> int:
             log.warning("%s: %s", config.data_dir, note)
         refuse_hopeless(config, recovered)
         refuse_without_room(config, recovered)
+        founding.refuse_half_imported(config, recovered)
         founding.refuse_standalone_past(config, recovered)
         founding.forget(config, recovered)
         replica = build_replica(config, recovered)

@@ -27,6 +27,9 @@ from zkpy.zxid import show
 
 MARK: Final = "initialize"
 SEED: Final = "seed"
+IMPORTING: Final = "importing"
+"""Lies in a directory while `zkpy import` fills it: what was not brought to its end is no empty
+server, which might found an ensemble without the data."""
 
 
 def is_allowed(config: Config) -> bool:
@@ -44,12 +47,8 @@ def forget(config: Config, recovered: Recovered) -> None:
     if identity is None or identity.founding:
         return
     voters = VoterSet.decode(identity.voters).voters()
-    fs = OsFileSystem()
     for name in (MARK,) if voters == [identity.server_id] else (MARK, SEED):
-        path = join(config.data_dir, name)
-        if os.path.exists(path):
-            fs.unlink(path)
-            fs.sync_dir(config.data_dir)
+        unmark(config, name)
 
 
 def allow(config: Config, recovered: Recovered) -> str:
@@ -63,11 +62,30 @@ def allow(config: Config, recovered: Recovered) -> str:
     )
 
 
-def mark_seed(config: Config) -> None:
-    """This directory is meant to be that of the only voter, whoever else zoo.cfg names."""
-    path = join(config.data_dir, SEED)
+def mark(config: Config, name: str) -> None:
+    path = join(config.data_dir, name)
     if not os.path.exists(path):
         write_new(OsFileSystem(), path, (b"",))
+
+
+def unmark(config: Config, name: str) -> None:
+    path, fs = join(config.data_dir, name), OsFileSystem()
+    if os.path.exists(path):
+        fs.unlink(path)
+        fs.sync_dir(config.data_dir)
+
+
+def refuse_half_imported(config: Config, recovered: Recovered) -> None:
+    if recovered.identity is None and has_mark(config, IMPORTING):
+        raise ConfigError(
+            f"{config.data_dir}: `zkpy import` was begun and did not end; repeat it (or remove the "
+            f"file {IMPORTING}, for an empty server)"
+        )
+
+
+def mark_seed(config: Config) -> None:
+    """This directory is meant to be that of the only voter, whoever else zoo.cfg names."""
+    mark(config, SEED)
 
 
 def refuse_standalone_past(config: Config, recovered: Recovered) -> None:

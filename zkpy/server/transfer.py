@@ -28,20 +28,22 @@ from zkpy.effects import (
 from zkpy.errors import StorageError
 from zkpy.replica.images import load_state
 from zkpy.server.boot import find_server_id, open_storage, propose_voters
-from zkpy.server.founding import describe, mark_seed, narrow
+from zkpy.server.founding import IMPORTING, describe, mark, mark_seed, narrow, unmark
 from zkpy.server.recover import look, sound_identity
 from zkpy.state.apply import ReplicatedState
 from zkpy.state.image import ImageWriter
 from zkpy.storage import OsFileSystem, Storage
-from zkpy.storage.fs import join, make_dirs, write_new
+from zkpy.storage.fs import TEMP_SUFFIX, join, make_dirs, parent, remove_tree, write_new
 from zkpy.zab.quorum import VoterSet
 from zkpy.zookeeper.convert import from_state, to_state
 from zkpy.zookeeper.directory import VERSION_DIR, Loaded
 from zkpy.zookeeper.files import write_snapshot
+from zkpy.zookeeper.tree import Tree
 from zkpy.zxid import epoch_of, show
 
 GENERATION: Final = 1
 CHUNK_NODES: Final = 4096
+TTL_WARNING: Final = "ZooKeeper deletes them unless it has zookeeper.extendedTypesEnabled=true"
 
 
 @attrs.define(frozen=True)
@@ -56,14 +58,17 @@ class Moved:
     place: str
     uncertain: int = 0
     """Transactions not known to be committed, which are among it."""
+    ttls: int = 0
+    """TTL znodes that are handed to a ZooKeeper."""
 
     def __str__(self) -> str:
         kept = f", {self.sessions} sessions" if self.sessions else ""
         gone = f"; {self.ended} ephemeral znodes ended with their sessions" if self.ended else ""
         doubt = f"; the last {self.uncertain} transactions may be no majority's"
+        ttls = f"; {self.ttls} TTL znodes: {TTL_WARNING}" if self.ttls else ""
         return (
             f"{self.place}: {self.znodes} znodes{kept}, as of zxid {show(self.zxid)}{gone}"
-            f"{doubt if self.uncertain else ''}"
+            f"{doubt if self.uncertain else ''}{ttls}"
         )
 
 
@@ -76,6 +81,7 @@ def take_over(config: Config, loaded: Loaded, keep_sessions: bool, cluster_id: b
     try:
         if recovered.identity is not None or recovered.suspect is not None:
             raise StorageError(f"{config.data_dir}: {describe(recovered)}; nothing was changed")
+        mark(config, IMPORTING)
         server_id = find_server_id(config, recovered)
         ended = loaded.tree.end_sessions(keep_sessions)
         state = to_state(loaded.tree)
@@ -84,6 +90,7 @@ def take_over(config: Config, loaded: Loaded, keep_sessions: bool, cluster_id: b
         identity = Identity(cluster_id, server_id, False, epoch, voters, voters, GENERATION)
         _write(storage, state, identity)
         mark_seed(config)
+        unmark(config, IMPORTING)
     finally:
         storage.close()
     return Moved(state.zxid, state.node_count, len(state.sessions), ended, config.data_dir)
@@ -128,17 +135,35 @@ def hand_over(config: Config, target: str) -> Moved:
         znodes = state.node_count
         tree = from_state(state)
         epoch = max(identity.accepted_epoch, epoch_of(state.zxid))
-        fs = OsFileSystem()
-        make_dirs(fs, place)
-        write_new(fs, join(place, f"snapshot.{state.zxid:x}"), list(write_snapshot(tree)))
-        for name in ("acceptedEpoch", "currentEpoch"):
-            write_new(fs, join(place, name), (str(epoch).encode(),))
+        _write_directory(place, tree, epoch)
     finally:
         storage.close()
     alone = VoterSet.decode(identity.proposed_voters).alone(identity.server_id)
     uncertain = 0 if alone else look(identity, recovered).uncertain
     ended = znodes - len(tree.nodes)
-    return Moved(state.zxid, len(tree.nodes), 0, ended, place, uncertain)
+    ttls = len(state.lifetimes.ttls)
+    return Moved(state.zxid, len(tree.nodes), 0, ended, place, uncertain, ttls)
+
+
+def _write_directory(place: str, tree: Tree, epoch: int) -> None:
+    """Whole or not at all."""
+    fs, made = OsFileSystem(), place + TEMP_SUFFIX
+    if fs.exists(made):  # an earlier try did not end
+        remove_tree(fs, made)
+    make_dirs(fs, made)
+    for name in ("acceptedEpoch", "currentEpoch"):
+        write_new(fs, join(made, name), (str(epoch).encode(),))
+    file, offset = fs.open(join(made, f"snapshot.{tree.zxid:x}"), create=True), 0
+    try:
+        for piece in write_snapshot(tree):
+            file.write(offset, (piece,))
+            offset += len(piece)
+        file.sync()
+    finally:
+        file.close()
+    fs.sync_dir(made)
+    fs.rename(made, place)
+    fs.sync_dir(parent(place))
 
 
 def replayed(recovered: Recovered) -> ReplicatedState:

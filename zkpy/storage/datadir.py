@@ -41,7 +41,7 @@ _OWN: Final = re.compile(
 )
 _TOLERATED: Final = re.compile(
     # What ZooKeeper's operators keep beside the data, what file systems and editors leave.
-    r"myid|initialize|seed|lost\+found|\..*|.*\.(cfg|conf|properties|pid)|.*\.cfg\..*|logback.*\.xml"
+    r"myid|initialize|seed|importing|lost\+found|\..*|.*\.(cfg|conf|properties|pid)|.*\.cfg\..*|logback.*\.xml"
 )
 _ZOOKEEPER: Final = re.compile(r"version-\d+")
 

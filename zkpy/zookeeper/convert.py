@@ -43,7 +43,7 @@ def to_state(tree: Tree) -> ReplicatedState:
     state.quota.tell_all(state.tree)
     state.count_nodes(list(state.tree.nodes), list(state.tree.nodes.values()))
     state.restore(
-        {path: node.acl for path, node in ordered if node.acl != OPEN_ACL},
+        {path: node.acl or () for path, node in ordered if node.acl != OPEN_ACL},
         {path: node.owner for path, node in ordered if _is_noted(node.owner)},
     )
     for session, timeout_ms in tree.sessions.items():

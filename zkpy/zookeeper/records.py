@@ -7,7 +7,7 @@ from typing import Final
 
 from wire.codes import OpCode
 from wire.jute import Record, boolean, buffer, int32, int64, record, ustring, vector
-from wire.records import ACL
+from wire.records import ACL, OPEN_ACL
 
 SNAPSHOT_MAGIC: Final = int.from_bytes(b"ZKSN", "big")
 LOG_MAGIC: Final = int.from_bytes(b"ZKLG", "big")
@@ -21,6 +21,34 @@ class FileHeader(Record):
     magic: int32
     version: int32
     dbid: int64
+
+
+@record
+class StoredEntry(Record):
+    """Of an access list.  The id as bytes: Java writes what is outside the BMP as two surrogates of
+    three bytes each, which is not UTF-8."""
+
+    perms: int32
+    scheme: ustring
+    id: buffer
+
+
+OPEN_ENTRIES: Final = [StoredEntry(OPEN_ACL[0].perms, "world", b"anyone")]
+
+
+def acl_of(entries: list[StoredEntry]) -> tuple[ACL, ...]:
+    if entries == OPEN_ENTRIES:
+        return OPEN_ACL
+    return tuple([ACL(each.perms, each.scheme, _text(each.id or b"")) for each in entries])
+
+
+def _text(data: bytes) -> str:
+    paired = data.decode("utf-8", "surrogatepass").encode("utf-16-le", "surrogatepass")
+    return paired.decode("utf-16-le", "replace")
+
+
+def entries_of(acl: tuple[ACL, ...]) -> list[StoredEntry]:
+    return [StoredEntry(each.perms, each.scheme, each.id.encode()) for each in acl]
 
 
 @record
@@ -52,7 +80,7 @@ class StoredNode(Record):
 @record
 class StoredAcl(Record):
     number: int64
-    acl: vector[ACL]
+    acl: vector[StoredEntry]
 
 
 @record
@@ -77,7 +105,7 @@ class LogHeader(Record):
 class Create(Record):
     path: ustring
     data: buffer
-    acl: vector[ACL]
+    acl: vector[StoredEntry]
     ephemeral: boolean
     parent_counter: int32
 
@@ -88,7 +116,7 @@ class OldCreate(Record):
 
     path: ustring
     data: buffer
-    acl: vector[ACL]
+    acl: vector[StoredEntry]
     ephemeral: boolean
 
 
@@ -96,7 +124,7 @@ class OldCreate(Record):
 class CreateContainer(Record):
     path: ustring
     data: buffer
-    acl: vector[ACL]
+    acl: vector[StoredEntry]
     parent_counter: int32
 
 
@@ -104,7 +132,7 @@ class CreateContainer(Record):
 class CreateTtl(Record):
     path: ustring
     data: buffer
-    acl: vector[ACL]
+    acl: vector[StoredEntry]
     parent_counter: int32
     ttl_ms: int64
 
@@ -124,7 +152,7 @@ class SetData(Record):
 @record
 class SetAcl(Record):
     path: ustring
-    acl: vector[ACL]
+    acl: vector[StoredEntry]
     version: int32
 
 
@@ -179,3 +207,7 @@ RECORDS: Final[dict[int, type[Record]]] = {
     OpCode.MULTI: Multi,
 }
 """Kind of a transaction -> its record."""
+PARTS: Final = frozenset(RECORDS) - {
+    *(OpCode.MULTI, OpCode.CREATE_SESSION, OpCode.CLOSE_SESSION, OpCode.SET_ACL, OpCode.RECONFIG)
+}
+"""Kinds that a multi may hold."""

@@ -7,6 +7,8 @@ what is gone already is passed over, and counters and zxids only grow (`DataTree
 `processTxn` there; tickets 1269 and 3249 have the reasons).
 """
 
+import struct
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -14,10 +16,11 @@ from typing import Any, Final
 from wire.codes import OpCode
 from wire.errors import RemoteProtocolError
 from wire.jute import Record
-from wire.records import ACL, OPEN_ACL
+from wire.records import ACL
 from zkpy.errors import CorruptionError
-from zkpy.state.lifetimes import CONTAINER_OWNER, is_session, owner_of_ttl
+from zkpy.state.lifetimes import CONTAINER_OWNER, TTL_MS_MAX, is_session, owner_of_ttl
 from zkpy.zookeeper.records import (
+    PARTS,
     RECORDS,
     Check,
     CloseSession,
@@ -32,6 +35,7 @@ from zkpy.zookeeper.records import (
     OldCreate,
     SetAcl,
     SetData,
+    acl_of,
 )
 
 NEXT_COUNTER: Final = -1
@@ -41,7 +45,9 @@ NEXT_COUNTER: Final = -1
 @dataclass(eq=False, slots=True)
 class Node:
     data: bytes | None
-    acl: tuple[ACL, ...]
+    acl: tuple[ACL, ...] | None
+    """None until the log tells: the list came into use while the snapshot was written, whose
+    table of lists comes first."""
     czxid: int
     mzxid: int
     ctime: int
@@ -62,6 +68,11 @@ class Tree:
     nodes: dict[str, Node] = field(default_factory=dict)
     sessions: dict[int, int] = field(default_factory=dict)
     zxid: int = 0
+    reaches: int = 0
+    """Of a fuzzy snapshot: the zxid of the last transaction of which it may hold something; 0 if
+    that is not known."""
+    logged_digest: int | None = None
+    """What the log says of the tree behind the last transaction, if it does (see `digest_of`)."""
     _ephemerals: dict[int, dict[str, None]] = field(default_factory=dict)
 
     def add(self, path: str, node: Node) -> None:
@@ -71,9 +82,10 @@ class Tree:
 
     def replay(self, header: LogHeader, body: bytes) -> None:
         """Carry out one transaction of the log; CorruptionError if it cannot be read."""
-        self._carry_out(header, header.kind, body)
-        if header.kind == OpCode.CREATE_SESSION:
-            self.sessions[header.session] = _decode(CreateSession, body).timeout_ms
+        record, rest = _read(header.kind, body)
+        self._carry_out(header, record)
+        if type(record) is not Error:  # which has none, and changes nothing
+            self.logged_digest = _take_digest(record, rest)
         self.zxid = header.zxid
 
     def close_session(self, session: int, zxid: int) -> None:
@@ -90,8 +102,11 @@ class Tree:
             parent_counter = parent.counter + 1
         if parent_counter > parent.counter:
             parent.counter, parent.pzxid = parent_counter, node.czxid
-        if path not in self.nodes:
+        there = self.nodes.get(path)
+        if there is None:
             self.add(path, node)
+        else:
+            there.acl = node.acl
 
     def delete(self, path: str, zxid: int) -> None:
         parent = self.nodes.get(_parent(path))
@@ -113,70 +128,100 @@ class Tree:
         return before - len(self.nodes)
 
     def check(self) -> None:
-        """CorruptionError if a znode lacks its parent."""
+        """CorruptionError if a znode lacks its parent or its ACL."""
         if "/" not in self.nodes:
             raise CorruptionError("there is no root")
-        for path in self.nodes:
+        for path, node in self.nodes.items():
             if path != "/" and _parent(path) not in self.nodes:
                 raise CorruptionError(f"{path} has no parent")
+            if node.acl is None:
+                raise CorruptionError(f"{path} has an ACL that is nowhere")
 
-    def _carry_out(self, header: LogHeader, kind: int, body: bytes) -> None:
-        if kind == OpCode.MULTI:
-            self._carry_out_parts(header, _decode(Multi, body))
-            return
-        found = RECORDS.get(kind)
-        if found is None:
-            raise CorruptionError(f"a transaction of the unknown type {kind}")
-        if kind == OpCode.CLOSE_SESSION:
-            self._end_session(header, body)
-        else:
-            record = _decode_create(body) if found is Create else _decode(found, body)
-            _HANDLERS[found](self, header, record)
+    def _carry_out(self, header: LogHeader, record: Record) -> None:
+        _HANDLERS[type(record)](self, header, record)
 
-    def _carry_out_parts(self, header: LogHeader, multi: Multi) -> None:
-        """All, or none if one of them is an error."""
-        if any(part.kind == OpCode.ERROR for part in multi.parts):
-            return
-        for part in multi.parts:
-            self._carry_out(header, part.kind, part.data or b"")
 
-    def _end_session(self, header: LogHeader, body: bytes) -> None:
-        """ZooKeeper 3.6 and later name the znodes to be deleted.  What is a record of another
-        time is none: there was nothing but the header then."""
-        try:
-            paths = _decode(CloseSession, body).paths
-        except CorruptionError:
-            paths = []
-        for path in paths:
-            self.delete(path, header.zxid)
-        self.close_session(header.session, header.zxid)
+_LOGGED: Final = struct.Struct(">iq")
+"""Version and digest, behind a record of the log."""
+
+
+def _take_digest(record: Record, rest: bytes) -> int | None:
+    """ZooKeeper 3.9.5's own are wrong behind some multis that change a znode and its child."""
+    if type(record) is Multi or len(rest) != _LOGGED.size:
+        return None
+    digest: int = _LOGGED.unpack(rest)[1]
+    return digest
+
+
+_STAT: Final = struct.Struct(">qqqqqiiiq")
+_SYSTEM: Final = "/zookeeper/"
+
+
+def digest_of(tree: Tree) -> int:
+    """What ZooKeeper 3.6 and later log behind each transaction (its DigestCalculator, version 2):
+    the sum of one CRC-32 per znode, without what is below /zookeeper."""
+    return sum([_digest_of_node(path, node) for path, node in tree.nodes.items()])
+
+
+def _digest_of_node(path: str, node: Node) -> int:
+    if path.startswith(_SYSTEM):
+        return 0
+    stat = _STAT.pack(
+        node.czxid,
+        node.mzxid,
+        node.pzxid,
+        node.ctime,
+        node.mtime,
+        node.version,
+        node.counter,
+        node.aversion,
+        node.owner,
+    )
+    return zlib.crc32(b"".join((b"" if path == "/" else path.encode(), node.data or b"", stat)))
 
 
 def _parent(path: str) -> str:
     return path.rpartition("/")[0] or "/"
 
 
-def _decode(kind: Any, body: bytes) -> Any:
-    """The record at the start of `body`: a digest of the tree may follow."""
+def _read(kind: int, body: bytes) -> tuple[Record, bytes]:
+    """The record at the start of `body`, and what is behind it."""
+    found = RECORDS.get(kind)
+    if found is None:
+        raise CorruptionError(f"a transaction of the unknown type {kind}")
     try:
-        return kind.decode(body, 0, len(body))[0]
+        record, at = found.decode(body, 0, len(body))
+    except RemoteProtocolError as error:
+        older = _OLDER.get(found)
+        if older is None:
+            raise CorruptionError(f"a transaction that cannot be read: {error}") from error
+        return older(body)
+    return record, body[at:]
+
+
+def _read_old_create(body: bytes) -> tuple[Record, bytes]:
+    """As ZooKeeper wrote it before 3.4."""
+    try:
+        old, at = OldCreate.decode(body, 0, len(body))
     except RemoteProtocolError as error:
         raise CorruptionError(f"a transaction that cannot be read: {error}") from error
+    return Create(old.path, old.data, old.acl, old.ephemeral, NEXT_COUNTER), body[at:]
 
 
-def _decode_create(body: bytes) -> Create:
-    try:
-        return Create.decode(body, 0, len(body))[0]
-    except RemoteProtocolError:
-        old = _decode(OldCreate, body)
-        return Create(old.path, old.data, old.acl, old.ephemeral, NEXT_COUNTER)
+def _read_old_close(body: bytes) -> tuple[Record, bytes]:
+    """Before 3.6 there was no record, and the znodes to be deleted were not named."""
+    return CloseSession([]), body
+
+
+_OLDER: Final[dict[type[Record], Callable[[bytes], tuple[Record, bytes]]]] = {
+    Create: _read_old_create,
+    CloseSession: _read_old_close,
+}
 
 
 def _fresh(header: LogHeader, record: Any, owner: int) -> Node:
     zxid, time_ms = header.zxid, header.time_ms
-    acl = tuple(record.acl)
-    shared = OPEN_ACL if acl == OPEN_ACL else acl
-    return Node(record.data, shared, zxid, zxid, time_ms, time_ms, 0, 0, 0, owner, zxid)
+    return Node(record.data, acl_of(record.acl), zxid, zxid, time_ms, time_ms, 0, 0, 0, owner, zxid)
 
 
 def _create(tree: Tree, header: LogHeader, record: Create) -> None:
@@ -189,6 +234,8 @@ def _create_container(tree: Tree, header: LogHeader, record: CreateContainer) ->
 
 
 def _create_ttl(tree: Tree, header: LogHeader, record: CreateTtl) -> None:
+    if not 0 < record.ttl_ms <= TTL_MS_MAX:
+        raise CorruptionError(f"{record.path} with a TTL of {record.ttl_ms} ms")
     node = _fresh(header, record, owner_of_ttl(record.ttl_ms))
     tree.create(record.path, node, record.parent_counter)
 
@@ -207,7 +254,27 @@ def _set_data(tree: Tree, header: LogHeader, record: SetData) -> None:
 def _set_acl(tree: Tree, header: LogHeader, record: SetAcl) -> None:
     node = tree.nodes.get(record.path)
     if node is not None:
-        node.acl, node.aversion = tuple(record.acl), record.version
+        node.acl, node.aversion = acl_of(record.acl), record.version
+
+
+def _multi(tree: Tree, header: LogHeader, record: Multi) -> None:
+    """All, or none if one of them is an error."""
+    if any(part.kind == OpCode.ERROR for part in record.parts):
+        return
+    for part in record.parts:
+        if part.kind not in PARTS:
+            raise CorruptionError(f"a multi with a part of the type {part.kind}")
+        tree._carry_out(header, _read(part.kind, part.data or b"")[0])
+
+
+def _create_session(tree: Tree, header: LogHeader, record: CreateSession) -> None:
+    tree.sessions[header.session] = record.timeout_ms
+
+
+def _close_session(tree: Tree, header: LogHeader, record: CloseSession) -> None:
+    for path in record.paths:
+        tree.delete(path, header.zxid)
+    tree.close_session(header.session, header.zxid)
 
 
 def _nothing(tree: Tree, header: LogHeader, record: Record) -> None:
@@ -221,7 +288,9 @@ _HANDLERS: Final[Mapping[type[Record], Callable[[Tree, LogHeader, Any], None]]] 
     Delete: _delete,
     SetData: _set_data,
     SetAcl: _set_acl,
+    Multi: _multi,
+    CreateSession: _create_session,
+    CloseSession: _close_session,
     Check: _nothing,
-    CreateSession: _nothing,
     Error: _nothing,
 }
