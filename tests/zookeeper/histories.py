@@ -128,8 +128,8 @@ def fuzzy_snapshot(logged: Sequence[Logged], begun: int, rng: random.Random) -> 
     """What a snapshot holds that is begun behind `begun` transactions, while the others come in.
 
     As ZooKeeper writes it: the sessions first, and the access lists that are in use; then each
-    znode with the names below it, parents first.  A name whose znode is gone by then is passed over,
-    and a list that came into use meanwhile is missing.
+    znode with the names below it, parents first.  A name whose znode is gone by then is passed
+    over, and a list that came into use meanwhile is missing.
     """
     live = founded()
     replay(live, logged[:begun])
