@@ -9,6 +9,7 @@ from wire.jute import Record
 from wire.records import ACL, OPEN_ACL
 from zkpy.membership import Configuration, parse_server
 from zkpy.pipeline.auth import digest_id
+from zkpy.pipeline.prepare import Rules
 from zkpy.replica.local import LocalSessionRules
 
 ANN = digest_id(b"ann:secret")
@@ -45,7 +46,7 @@ def test_each_change_has_a_line(world: World, client: Client) -> None:
     client.ask(OpCode.SET_ACL, records.SetACLRequest("/c", acl, -1))
     client.ask(OpCode.GET_DATA, records.GetDataRequest("/c", False))
     client.ask(OpCode.DELETE, records.DeleteRequest("/none", -1))
-    who = f"session={session(client)}\tuser=127.0.0.1,ann\tip=127.0.0.1\t"
+    who = f"session={session(client)}\tuser=127.0.0.1,digest:ann\tip=127.0.0.1\t"
     assert lines(world) == [
         who + "operation=create\tznode=/a0000000000\tznode_type=persistent_sequential\t"
         "result=success",
@@ -102,7 +103,7 @@ def test_nobody_makes_up_lines(world: World, client: Client) -> None:
     client.ask(OpCode.AUTH, records.AuthPacket(0, "digest", name + b":x"))
     client.ask(OpCode.DELETE, records.DeleteRequest("/none\tx", -1))
     (line,) = lines(world)
-    user = "127.0.0.1,eve\\tresult=success\\nsession=0x1\\\\\\u2028"
+    user = "127.0.0.1,digest:eve\\tresult=success\\nsession=0x1\\\\\\\\\\u2028"
     assert line.split("\t")[1] == f"user={user}"
     assert line.split("\t")[4:] == ["znode=/none\\tx", "result=failure"]
 
@@ -144,3 +145,35 @@ def test_without_the_key_there_is_none() -> None:
     world = World()
     world.connect().ask(OpCode.CREATE, create("/a"))
     assert lines(world) == []
+
+
+def test_nobody_has_another_ones_name(world: World, client: Client) -> None:
+    client.ask(OpCode.AUTH, records.AuthPacket(0, "digest", b"super:x"))
+    client.ask(OpCode.AUTH, records.AuthPacket(0, "digest", b"10.0.0.9,sasl:bob:x"))
+    client.ask(OpCode.DELETE, records.DeleteRequest("/none", -1))
+    (line,) = lines(world)
+    assert line.split("\t")[1] == "user=127.0.0.1,digest:super,digest:10.0.0.9\\\\,sasl"
+
+
+def test_what_the_leader_deletes_by_itself() -> None:
+    world = World(audited=True, rules=Rules(extended_types=True))
+    client = world.connect()
+    client.ask(OpCode.CREATE_CONTAINER, create("/c"))
+    client.ask(OpCode.CREATE, create("/c/a"))
+    client.ask(OpCode.DELETE, records.DeleteRequest("/c/a", -1))
+    ttl = records.CreateTTLRequest("/t", b"", list(OPEN_ACL), CreateMode.PERSISTENT_WITH_TTL, 500)
+    client.ask(OpCode.CREATE_TTL, ttl)
+    lines(world)
+    world.wall += 10_000
+    world.advance(200_000)
+    told = [line for line in lines(world) if line.startswith("operation=delete")]
+    assert told == [f"operation=delete\tznode={path}\tresult=success" for path in ("/c", "/t")]
+
+
+def test_what_is_under_way_at_the_end_is_told(world: World, client: Client) -> None:
+    world.disk_works = False
+    client.send(OpCode.CREATE, create("/a"))
+    world.run()
+    (line,) = world.replica.take_audit(ending=True)
+    assert line.endswith("znode=/a\tznode_type=persistent\tresult=unknown")
+    assert world.replica.take_audit(ending=True) == []

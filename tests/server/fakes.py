@@ -132,7 +132,7 @@ class FakeCore:
         asked, self.admin = self.admin, []
         return asked
 
-    def take_audit(self) -> list[str]:
+    def take_audit(self, ending: bool = False) -> list[str]:
         return []
 
     def take_notices(self) -> list[str]:

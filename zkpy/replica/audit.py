@@ -7,8 +7,9 @@ ZooKeeper's form: pairs `key=value`, a tab between them.
 
 A write has its line on the server that its client was connected to, once it is decided;
 also if the client is gone by then.  One whose fate this server did not learn, since the role
-in which it was sent ended, has the result `unknown`: it may have been done.  The ephemerals
-that end with a session have theirs on every server.
+in which it was sent ended, or the server itself, has the result `unknown`: it may have been
+done.  What nobody asked for, ephemerals that end with a session, containers and TTL znodes, has
+its lines on every server.
 
 Values come from clients: what is not printable, a backslash, and a tab above all, are escaped.
 """
@@ -22,7 +23,7 @@ from wire.codes import CreateMode, OpCode, Perm
 from wire.records import ACL, MultiRequest
 from wire.txn import TxnHeader
 from zkpy.pipeline.gate import Gate
-from zkpy.pipeline.request import Identities
+from zkpy.pipeline.request import LEADER, Identities
 from zkpy.replica.links import ClientLink
 from zkpy.state import znode as zn
 from zkpy.state.apply import Applied
@@ -78,9 +79,19 @@ class Audit:
             self._under_way[number] = _Asked(_name(link), request)
 
     def applied(self, gate: Gate, header: TxnHeader, applied: Applied) -> None:
-        if header.origin != gate.server or header.incarnation != gate.incarnation:
-            return
-        asked = self._under_way.pop(header.number, None)
+        if header.origin == LEADER and not header.session:
+            self._tell_deleted(applied.changes)
+        elif header.origin == gate.server and header.incarnation == gate.incarnation:
+            self._decided(header.number, applied)
+
+    def _tell_deleted(self, changes: Sequence[Change]) -> None:
+        """By the leader: containers that are empty again, TTL znodes."""
+        for path, before, after in changes:
+            if before is not None and after is None:
+                self._write((("operation", "delete"), ("znode", path), ("result", SUCCESS)))
+
+    def _decided(self, number: int, applied: Applied) -> None:
+        asked = self._under_way.pop(number, None)
         if asked is None:
             return
         if applied.results is not None:
@@ -97,7 +108,7 @@ class Audit:
             self._tell(asked, asked.request.opcode, asked.request.body, FAILURE, None)
 
     def lose(self) -> None:
-        """The role ends: whether what was sent will be done is not told to this server."""
+        """The role ends, or the server: whether what was sent will be done is not told to it."""
         for asked in self._under_way.values():
             self._tell(asked, asked.request.opcode, asked.request.body, UNKNOWN, None)
         self._under_way.clear()
@@ -136,10 +147,13 @@ def _name(link: ClientLink) -> tuple[tuple[str, str], ...]:
 
 
 def _users(identities: Identities) -> Iterator[str]:
-    """The name alone of a digest, as ever; its hash is nobody's business."""
+    """An address as such, all else with its scheme: anybody may call himself anything by a digest.
+    Of that the name alone; its hash is nobody's business."""
     for scheme, name in identities:
-        shown = name.partition(":")[0] if scheme == "digest" else name
-        yield shown or scheme
+        if scheme == "digest":
+            name = name.partition(":")[0]
+        shown = name.replace("\\", "\\\\").replace(",", "\\,")
+        yield shown if scheme == "ip" else f"{scheme}:{shown}"
 
 
 def _describe(opcode: int, body: object, made: str | None) -> Iterator[tuple[str, str]]:

@@ -208,9 +208,13 @@ class Replica:
         notices.clear()
         return taken
 
-    def take_audit(self) -> list[str]:
-        """Lines of the audit log since the last call; none unless it is `audited`."""
+    def take_audit(self, ending: bool = False) -> list[str]:
+        """Lines of the audit log since the last call; none unless it is `audited`.
+
+        `ending`: no pass will follow, so all that is under way has an unknown end."""
         audit = self.clients.audit
+        if audit is not None and ending:
+            audit.lose()
         if audit is None or not audit.lines:
             return []
         taken, audit.lines = audit.lines, []

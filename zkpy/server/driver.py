@@ -63,7 +63,7 @@ class Core(Protocol):
     def reset_counts(self) -> None: ...
     def take_admin(self) -> Iterable[tuple[int, str]]: ...
     def take_notices(self) -> Iterable[str]: ...
-    def take_audit(self) -> Iterable[str]: ...
+    def take_audit(self, ending: bool = False) -> Iterable[str]: ...
 
 
 class Link(Protocol):
@@ -239,6 +239,9 @@ class Driver:
 
     def stop(self) -> None:
         """No pass from now on; clients are cut off."""
+        if self.audit is not None and not self.stopped:
+            for line in self._core.take_audit(ending=True):
+                self.audit(line)
         self.stopped = True
         if self._timer is not None:
             self._timer.cancel()
