@@ -1,6 +1,7 @@
 """Groups of consumers on a real server: who owns what, under faults at each request."""
 
 from collections.abc import Callable, Iterable
+from threading import Event
 
 import pytest
 from hypothesis import given
@@ -323,11 +324,16 @@ def test_zombie_commits_nothing(group: Group, proxy: FaultProxy) -> None:
 
 
 def test_commit_from_a_session_before_is_refused(group: Group) -> None:
-    consumer = group.start(A)
+    client, told = group.place.client(), Event()
+    consumer = group.start(A, client)
     group.until(split(A, A, A, A))
-    group.witness.client.delete(paths.group_id("g", A))
-    with pytest.raises(NotOwner, match="is gone"):
-        consumer.commit(P[0], 8)
+    client.handler.callback_queue.put(told.wait)  # no watch speaks, so it does not register anew
+    try:
+        group.witness.client.delete(paths.group_id("g", A))
+        with pytest.raises(NotOwner, match="is gone"):
+            consumer.commit(P[0], 8)
+    finally:
+        told.set()
 
 
 def story(group: Group, client: KazooClient) -> None:
