@@ -26,6 +26,8 @@ REALM: Final = "zk-sasl-md5"
 """ZooKeeper's, of every server; it is the host of the digest-uri as well."""
 NONCE_BYTES: Final = 30
 """Of randomness in a nonce, in base64 then."""
+RANDOM_BYTES: Final = NONCE_BYTES + 16
+"""Of randomness in an exchange: behind the nonce is the secret of those whom nobody knows."""
 _URI: Final = b"zookeeper/zk-sasl-md5"
 _TOKEN_BYTES_MAX: Final = 4096
 """RFC 2831: 'a digest-response ... MUST be less than 4096 bytes'."""
@@ -36,8 +38,6 @@ _ONCE: Final = (
 )
 """Directives that may be given once; any other one means nothing, however often."""
 _NEEDED: Final = ("username", "realm", "nonce", "cnonce", "nc", "digest-uri", "response")
-_NOBODYS: Final = bytes(16)
-"""In place of a secret, so that a name that nobody has costs the same work."""
 _SPACE: Final = re.compile(rb"[ \t\r\n,]*")
 _DIRECTIVE: Final = re.compile(
     rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t\r\n]*=[ \t\r\n]*"
@@ -76,12 +76,15 @@ def secret_of(user: str, password: str, realm: str = REALM) -> bytes:
 class Exchange:
     """One client's attempt.  It has one challenge, which can be answered once."""
 
-    __slots__ = ("_nonce", "_over", "_secrets", "user")
+    __slots__ = ("_nobodys", "_nonce", "_over", "_secrets", "user")
 
     def __init__(self, secrets: Mapping[str, bytes], randomness: bytes) -> None:
-        """`randomness`: `NONCE_BYTES` that nobody can guess."""
+        """`randomness`: `RANDOM_BYTES` that nobody can guess."""
+        assert len(randomness) == RANDOM_BYTES
         self._secrets = secrets
-        self._nonce = base64.b64encode(randomness)
+        self._nonce = base64.b64encode(randomness[:NONCE_BYTES])
+        self._nobodys = randomness[NONCE_BYTES:]
+        """In place of a secret, so that a name that nobody has costs the same work."""
         self._over = False
         self.user = ""
         """Who it is, once it has succeeded."""
@@ -99,7 +102,7 @@ class Exchange:
         given = parse_directives(token)
         self._check(given)
         user, known = self._find_user(given)
-        secret = self._secrets.get(user, _NOBODYS)
+        secret = self._secrets.get(user, self._nobodys)
         expected = proof_of(secret, self._nonce, given, b"AUTHENTICATE")
         if not compare_digest(expected, given["response"]) or not known:
             raise SaslError(f"no such user, or not the password of {user[:100]!r}")

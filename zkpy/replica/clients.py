@@ -28,7 +28,7 @@ from zkpy import zxid as zxids
 from zkpy.errors import ZkError
 from zkpy.limits import Limits
 from zkpy.pipeline.auth import Authenticator
-from zkpy.pipeline.digest_md5 import NONCE_BYTES, Exchange, SaslError, SaslUsers
+from zkpy.pipeline.digest_md5 import RANDOM_BYTES, Exchange, SaslError, SaslUsers
 from zkpy.pipeline.gate import Gate, Waiting
 from zkpy.pipeline.optable import OPS, Op, Work, write_reply
 from zkpy.pipeline.reads import Reads
@@ -428,7 +428,7 @@ class Clients:
             self._reply_token(link, request, None, ErrorCode.AUTH_FAILED)
             return
         if link.sasl is None:
-            link.sasl = Exchange(users.secrets, self._rng.randbytes(NONCE_BYTES))
+            link.sasl = Exchange(users.secrets, self._rng.randbytes(RANDOM_BYTES))
             self._reply_token(link, request, link.sasl.challenge())
             return
         try:
