@@ -2,23 +2,30 @@
 
 import errno
 import os
+import random
 import socket
 from pathlib import Path
 
+import attrs
 import pytest
 
 from zkpy.config import Config, parse, read_properties
 from zkpy.effects import DiskBatch, Identity, Recovered, WriteIdentity
 from zkpy.errors import ConfigError
 from zkpy.limits import Limits
+from zkpy.pipeline.digest_md5 import secret_of
+from zkpy.server import boot
 from zkpy.server.boot import (
     WINDOW_ALONE_BYTES,
+    build_authenticator,
+    build_replica,
     cannot_listen,
     limits_of,
     open_storage,
     refuse_hopeless,
     refuse_without_room,
 )
+from zkpy.server.clock import entropy
 from zkpy.zab.quorum import VoterSet
 
 ALONE = "dataDir=/data\nclientPort=2181"
@@ -122,3 +129,34 @@ def leave_data_of(config: Config, me: int, voters: VoterSet) -> None:
     identity = Identity(bytes(range(16)), me, False, 1, encoded, encoded)
     storage.execute(DiskBatch(1, [WriteIdentity(identity)]))
     storage.close()
+
+
+@pytest.mark.parametrize("keeps_failed", [False, True])
+def test_users_of_sasl(keeps_failed: bool) -> None:
+    config = parse(read_properties(ALONE, "zoo.cfg"), "zoo.cfg", 1)
+    assert build_authenticator(config).sasl is None
+    config = attrs.evolve(
+        config,
+        sasl_users={"bob": "open-sesame"},
+        sasl_super_users=("bob",),
+        sasl_keeps_failed=keeps_failed,
+    )
+    sasl = build_authenticator(config).sasl
+    assert sasl is not None
+    assert sasl.secrets == {"bob": secret_of("bob", "open-sesame")}
+    assert (sasl.super_users, sasl.keeps_failed) == (("bob",), keeps_failed)
+
+
+def test_nonces_and_session_passwords_are_the_operating_systems(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What Python's own generator draws can be told from what it has drawn."""
+    assert isinstance(entropy(), random.SystemRandom)
+
+    class Source(random.SystemRandom):
+        def getrandbits(self, bits: int) -> int:
+            return 42 if bits == 63 else super().getrandbits(bits)
+
+    monkeypatch.setattr(boot, "entropy", Source)
+    config = parse(read_properties(ALONE, "zoo.cfg"), "zoo.cfg", 1)
+    assert build_replica(config, BLANK).incarnation == 42
