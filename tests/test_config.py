@@ -424,6 +424,16 @@ def test_a_port_is_needed_still() -> None:
         parse(read_properties("dataDir=/data", "f"), "f")
 
 
+def test_no_value_is_in_the_repr_of_a_setting() -> None:
+    """Not only those of keys that are known to be secret."""
+    assert repr(Setting("sasl.x", "sesame", "f:1")) == "Setting('f:1', 'sasl.x')"
+
+
+def test_what_asks_for_no_protection_is_no_loud_warning() -> None:
+    (said,) = read("sessionRequireClientSASLAuth=0").warnings
+    assert said.endswith("true or false is meant")
+
+
 def test_no_password_is_in_a_repr() -> None:
     settings = read_properties(SECURE, "f")
     assert "sesame" not in repr(settings) + repr(read(SECURE))
@@ -506,6 +516,15 @@ def test_tls_between_members_is_there_or_is_not(text: str, why: str) -> None:
         ("secureClientPortAddress=a", "secureClientPortAddress has no effect without secureClient"),
         ("X509AuthenticationProvider.superUser=CN=a", "no effect: no client shows a certificate"),
         ("quorum.auth.enableSasl=true", "THE PROTECTION IT ASKS FOR IS NOT IN FORCE"),
+        (
+            "enforce.auth.schemes=digest",
+            "without enforce.auth.enabled=true: THE PROTECTION IT ASKS",
+        ),
+        (
+            "enforce.auth.enabled=on",
+            "is read as false, as in ZooKeeper: true or false is meant: THE",
+        ),
+        ("sessionRequireClientSASLAuth=1", "true or false is meant: THE PROTECTION IT ASKS FOR"),
         ("letAnySaslUserDoX=me", "a user has the rights that ACLs give to it by name"),
         ("snapcount=1", "snapcount is not a known key (did you mean snapCount?)"),
         ("colour=red", "colour is not a known key; it is kept as a property zookeeper.colour"),

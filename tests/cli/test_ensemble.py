@@ -15,6 +15,7 @@ from zkpy import config as configs
 from zkpy.cli.ensemble import find_refusal, hosts_of, plan_servers, write_files
 from zkpy.cli.main import zkpy
 from zkpy.config import ClientAddress
+from zkpy.config.keys import SASL_PROVIDER
 from zkpy.storage.identity import IDENTITY_NAME
 from zkpy.testing.realserver import free_ports
 
@@ -48,6 +49,20 @@ def test_another_number_of_voters_is_refused(tmp_path: Path, size: str) -> None:
     assert f"zkpy: {tmp_path} holds an ensemble of 3 voters" in refused.output
     assert "--size 3 goes on with it" in refused.output
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_a_zoo_cfg_whose_users_are_not_to_be_read_is_no_broken_one(tmp_path: Path) -> None:
+    """Taken for one, it would be written anew with another number of voters."""
+    servers = plan_servers(tmp_path, 3, 0, 2181)
+    write_files(servers[0], servers)
+    (tmp_path / "server-1" / "data" / IDENTITY_NAME).write_bytes(b"")
+    with servers[0].config.open("a") as file:
+        file.write(
+            f"authProvider.1={SASL_PROVIDER}\nsessionRequireClientSASLAuth=true\n"
+            f"java.security.auth.login.config={tmp_path}/nothing\n"
+        )
+    refusal = find_refusal(plan_servers(tmp_path, 5, 0, 2181))
+    assert refusal is not None and "holds an ensemble of 3 voters" in refusal
 
 
 def run(directory: Path, port: int, *more: str) -> subprocess.Popen[str]:

@@ -62,6 +62,19 @@ def run_server(config: Config) -> int:
 def build_config(
     zoo_cfg: str | None, port: int | None, data_dir: str | None, properties: tuple[str, ...]
 ) -> Config:
+    """All that the server is told.  The other commands need no users, and so read none: their
+    file may be another user's, or known by an option of the server alone."""
+    config = load_config(zoo_cfg, port, data_dir, properties)
+    if not config.asks_for_sasl:
+        return config
+    from zkpy.config.sasl import with_users  # here: most servers have no users
+
+    return with_users(config)
+
+
+def load_config(
+    zoo_cfg: str | None, port: int | None, data_dir: str | None, properties: tuple[str, ...]
+) -> Config:
     options = [configs.option_setting(text) for text in properties]
     if zoo_cfg is None:
         return configs.standalone(

@@ -1,8 +1,8 @@
 """zoo.cfg and command line -> one frozen `Config`.
 
 In: the text of a zoo.cfg (a Java properties file, with the keys of ZooKeeper 3.9),
-settings from the command line, and what lies beside them (`myid`, the files that
-`dynamicConfigFile` and `java.security.auth.login.config` name).  Out: a `Config`, valid as
+settings from the command line, and what lies beside them (`myid`, the file that
+`dynamicConfigFile` names; for who serves that of `java.security.auth.login.config`, too).  Out: a `Config`, valid as
 a whole, with `Limits` filled and a list of warnings for the log.
 
 Every key of ZooKeeper 3.9 is known.  It is honoured (table `HONOURED`), or one

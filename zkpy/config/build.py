@@ -13,8 +13,11 @@ from zkpy.config.keys import (
     ELSEWHERE,
     HONOURED,
     IGNORED,
+    LOUD,
     PROMETHEUS,
+    PROTECTION,
     PROVIDERS,
+    SASL_PROVIDER,
     SNAPSHOTS_RETAINED_MIN,
     judge,
 )
@@ -118,7 +121,8 @@ class Config:
     jaas_section: str = "Server"
     """`sasl.serverconfig`"""
     sasl_users: Mapping[str, str] = attrs.field(factory=dict, repr=False)
-    """User -> password, from that file; SASL is served if there are any."""
+    """User -> password, from that file, if it was read (`zkpy.config.sasl`): SASL is served if
+    there are any."""
     sasl_super_users: tuple[str, ...] = ()
     """`superUser`, `superUser.N`: these may do everything."""
     sasl_super_password: str | None = attrs.field(default=None, repr=False)
@@ -156,6 +160,17 @@ class Config:
     def is_ensemble(self) -> bool:
         """Whether there are others, or may be."""
         return _is_ensemble(len(self.servers), self.reconfig_enabled)
+
+    @property
+    def asks_for_sasl(self) -> bool:
+        """Whether anything is said of SASL."""
+        return bool(
+            self.sasl_scheme
+            or self.jaas_file
+            or self.sasl_super_users
+            or self.sasl_super_password
+            or self.sasl_keeps_failed
+        )
 
     @property
     def membership(self) -> Configuration:
@@ -205,7 +220,9 @@ class _Draft:
     def _plain(self, setting: Setting, value: object) -> object:
         if not isinstance(value, Corrected):
             return value
-        self.warnings.append(setting.warning(value.how))
+        off = value.value is False and setting.value.lower() in ("1", "on")
+        loud = LOUD if off and setting.key.startswith(PROTECTION) else ""
+        self.warnings.append(setting.warning(f"{value.how}{loud}"))
         return value.value
 
     def take(self, field: str, kind: type[_T], default: _T) -> _T:
@@ -467,9 +484,6 @@ def _overlap(one: str, other: str) -> bool:
     return one.lower() == other.lower() or {one, other} <= LOOPBACK_NAMES
 
 
-_SASL: Final = next(name for name, field in PROVIDERS.items() if field == "sasl_scheme")
-
-
 def _check_schemes(draft: _Draft, secured: Tls | None) -> None:
     """Who has to authenticate must be able to: a scheme that is not served would shut all out."""
     enabled = draft.take("enforce_auth", bool, False)
@@ -487,10 +501,15 @@ def _check_schemes(draft: _Draft, secured: Tls | None) -> None:
     served = [scheme for scheme, on in is_on.items() if on]
     if draft.take("require_sasl", bool, False):
         if not is_on["sasl"]:
-            raise draft.error("sessionRequireClientSASLAuth", f"needs authProvider.1={_SASL}")
+            raise draft.error(
+                "sessionRequireClientSASLAuth", f"needs authProvider.1={SASL_PROVIDER}"
+            )
         draft.values["required_schemes"] = ("sasl",)
     elif not enabled:
-        draft.values.pop("required_schemes", None)
+        if draft.values.pop("required_schemes", None):
+            setting = draft.latest["enforce.auth.schemes"]
+            without = "has no effect without enforce.auth.enabled=true"
+            draft.warnings.append(setting.warning(without + LOUD))
     elif not required:
         raise draft.error("enforce.auth.enabled", "needs enforce.auth.schemes, for example digest")
     else:
@@ -598,7 +617,7 @@ def load(path: str, options: Iterable[Setting] = ()) -> Config:
     if data_dir is None or not data_dir.value:
         return parse(settings, path)
     server_id = read_myid(data_dir.value, _has_members(settings))
-    return _with_sasl_users(parse(settings, path, server_id))
+    return parse(settings, path, server_id)
 
 
 def standalone(data_dir: str, port: int = CLIENT_PORT, options: Iterable[Setting] = ()) -> Config:
@@ -613,31 +632,7 @@ def standalone(data_dir: str, port: int = CLIENT_PORT, options: Iterable[Setting
     merged = {setting.key: setting for setting in settings} | given
     directory = merged["dataDir"].value
     server_id = read_myid(directory, _has_members(merged.values()))
-    return _with_sasl_users(parse(merged.values(), "the command line", server_id))
-
-
-def _with_sasl_users(config: Config) -> Config:
-    """With the users in its JAAS file; there must be some if all clients have to be one."""
-    if config.jaas_file:
-        # Here, not above: most servers have no such file.
-        from zkpy.config.sasl import read_users
-
-        found = read_users(config.jaas_file, config.jaas_section, config.sasl_super_password)
-        warnings = (*config.warnings, *found.warnings)
-        config = attrs.evolve(config, sasl_users=found.passwords, warnings=warnings)
-    elif config.sasl_scheme:
-        # In ZooKeeper's installations the key is often an option of the JVM, and not in zoo.cfg.
-        said = (
-            f"{config.source}: nobody can authenticate by SASL: java.security.auth.login.config, "
-            "in zoo.cfg or as -D, names the file with the users"
-        )
-        config = attrs.evolve(config, warnings=(*config.warnings, said))
-    if config.required_schemes == ("sasl",) and not config.sasl_users:
-        raise ConfigError(
-            f"{config.source}: clients have to authenticate by SASL, and nobody can: "
-            "java.security.auth.login.config has to name a JAAS file with users"
-        )
-    return config
+    return parse(merged.values(), "the command line", server_id)
 
 
 def _has_members(settings: Iterable[Setting]) -> bool:

@@ -10,8 +10,11 @@ The format is that of Java's `com.sun.security.auth.login.ConfigFile`:
 
 Words, or strings in double quotes with backslash escapes, which may hold anything; comments as
 in Java.  Each module ends with `;`, and so does each section.  Other than Java, a string must end
-on its line, an option may be given once, and `${property}` is not put in but refused: it would
-else become a password that nobody meant.
+on its line, a comment has to be closed, and an option may be given once.  What the values mean,
+`${property}` in them too, is for who uses them.
+
+A password without quotes ends early, and what comes behind it is read as the next option.  So
+an error or a warning names options by `show_option` alone.
 """
 
 import re
@@ -23,6 +26,14 @@ import attrs
 from zkpy.errors import ConfigError
 
 FLAGS: Final = ("required", "requisite", "sufficient", "optional")
+USER: Final = "user_"
+"""Before the name of a user."""
+_KNOWN: Final = ("username", "password", "keyTab", "principal")
+
+
+def show_option(key: str) -> str:
+    """The name of an option as it may be shown: another one can be a piece of a password."""
+    return key if key.startswith(USER) or key in _KNOWN else "an option"
 
 
 @attrs.frozen
@@ -41,9 +52,9 @@ class LoginModule:
 
 _TOKEN: Final = re.compile(
     r"""
-    (?P<space> \s+ | //[^\r\n]* | /\*.*?(?:\*/|\Z) )
+    (?P<space> [ \t\r\n\f\v]+ | //[^\r\n]* | /\*.*?\*/ )
     | (?P<text> "(?:[^"\\\r\n]|\\[^\r\n])*" )
-    | (?P<word> [A-Za-z_$*\u0080-\U0010ffff][\w$*.-]* )
+    | (?P<word> [A-Za-z_$*\u00a0-\U0010ffff][0-9A-Za-z_$*.\u00a0-\U0010ffff-]* )
     | (?P<mark> [{}=;] )
     """,
     re.VERBOSE | re.DOTALL,
@@ -65,7 +76,7 @@ _ESCAPED: Final = {
 class _Token:
     kind: str
     """`text`, `word`, `mark`, or `end`."""
-    value: str
+    value: str = attrs.field(repr=False)
     where: str
 
     def wanted(self, what: str) -> ConfigError:
@@ -112,11 +123,9 @@ def _read_module(reader: "_Reader") -> LoginModule:
         at = reader.next.where
         key = reader.take_name("an option as key=value, or the ; behind the last one,")
         if key in options:
-            raise ConfigError(f"{at}: {key} is given twice")
+            raise ConfigError(f"{at}: {show_option(key)} is given twice")
         reader.take_mark("=")
         value = reader.take_name('a value in double quotes, with \\" for one in it,')
-        if "${" in value:
-            raise ConfigError(f"{at}: {key}: ${{...}} is not replaced by a property here")
         options[key] = Option(value, at)
     reader.take_mark(";")
     return LoginModule(name, options, where)
@@ -151,7 +160,7 @@ def _tokens(text: str, name: str) -> Iterator[_Token]:
     while at < len(text):
         match = _TOKEN.match(text, at)
         if match is None:
-            raise ConfigError(f"{name}:{line}: {_explain(text[at])}")
+            raise ConfigError(f"{name}:{line}: {_explain(text[at : at + 2])}")
         kind, found = match.lastgroup, match[0]
         if kind is not None and kind != "space":
             value = _unquote(found) if kind == "text" else found
@@ -161,10 +170,13 @@ def _tokens(text: str, name: str) -> Iterator[_Token]:
     yield _Token("end", "", f"{name}:{line}")
 
 
-def _explain(character: str) -> str:
-    if character == '"':
+def _explain(found: str) -> str:
+    """What is wrong with these characters, of which the first is no part of anything."""
+    if found == "/*":
+        return "this comment is never closed"
+    if found[0] == '"':
         return "a string has to end on its line"
-    if character == "#":
+    if found[0] == "#":
         return "# opens no comment; // does"
     return "this can be no part of a JAAS file, unless it stands in double quotes"
 

@@ -30,6 +30,7 @@ from zkpy.config.values import (
     parse_snapshot_size,
     parse_sync_warning,
     parse_text,
+    parse_unicode,
     parse_words,
     port,
     raised,
@@ -69,7 +70,7 @@ HONOURED: Final[dict[str, tuple[str, Parser]]] = {
     "db.autocreate": ("ensemble_autocreate", parse_property),
     "DigestAuthenticationProvider.digestAlg": ("digest_hash", parse_hash),
     "DigestAuthenticationProvider.enabled": ("digest_scheme", parse_property),
-    "DigestAuthenticationProvider.superDigest": ("super_digest", parse_text),
+    "DigestAuthenticationProvider.superDigest": ("super_digest", parse_unicode),
     "dynamicConfigFile": ("dynamic_file", parse_text),
     "electionAlg": ("election", parse_election),
     "electionKeyFile": ("election_key_file", parse_text),
@@ -106,7 +107,7 @@ HONOURED: Final[dict[str, tuple[str, Parser]]] = {
     "reconfigEnabled": ("reconfig_enabled", parse_flag),
     "requestThrottleLimit": ("requests_max", parse_bound),
     "request_throttle_max_requests": ("requests_max", parse_bound),
-    "SASLAuthenticationProvider.superPassword": ("sasl_super_password", parse_text),
+    "SASLAuthenticationProvider.superPassword": ("sasl_super_password", parse_unicode),
     "sasl.serverconfig": ("jaas_section", parse_text),
     "secureClientPort": ("secure_port", port),
     "secureClientPortAddress": ("secure_host", parse_host),
@@ -176,9 +177,10 @@ ELSEWHERE: Final = tuple(
     f"org.apache.zookeeper.metrics.impl.{name}MetricsProvider" for name in ("Default", "Null")
 )
 """Providers of ZooKeeper's that open no port."""
+SASL_PROVIDER: Final = "org.apache.zookeeper.server.auth.SASLAuthenticationProvider"
 PROVIDERS: Final = {
     "org.apache.zookeeper.server.auth.EnsembleAuthenticationProvider": "ensemble_scheme",
-    "org.apache.zookeeper.server.auth.SASLAuthenticationProvider": "sasl_scheme",
+    SASL_PROVIDER: "sasl_scheme",
 }
 """What `authProvider.N` may name besides classes of one's own: it is here, too.  -> field"""
 
@@ -310,9 +312,11 @@ IGNORED_FAMILIES: Final = {
 PROTECTION: Final = (
     "admin.forceHttps",
     "admin.needClientAuth",
+    "enforce.auth.enabled",
     "metricsProvider.httpsPort",
     "metricsProvider.ssl.",
     "quorum.auth.",
+    "sessionRequireClientSASLAuth",
     "ssl.authProvider",
     "ssl.clientHostnameVerification",
     "ssl.context.supplier.class",
@@ -320,6 +324,7 @@ PROTECTION: Final = (
     "ssl.quorum.context.supplier.class",
 )
 """Keys that an operator sets for safety: ignoring them deserves a louder word."""
+LOUD: Final = ": THE PROTECTION IT ASKS FOR IS NOT IN FORCE"
 
 ALIASES: Final = {key.lower(): key for key in (*HONOURED, *IGNORED)}
 """For a hint when only the case of a key is wrong: Java's properties are case-sensitive."""
@@ -349,5 +354,5 @@ def judge(setting: Setting) -> str | None:
         return setting.warning(f"is not a known key{meant}; it is kept as a property {PREFIX}{key}")
     if _plain(setting.value) in map(_plain, (found.harmless or "").split()):
         return None
-    loud = ": THE PROTECTION IT ASKS FOR IS NOT IN FORCE" if key.startswith(PROTECTION) else ""
+    loud = LOUD if key.startswith(PROTECTION) else ""
     return setting.warning(f"has no effect: {found.why}{loud}")

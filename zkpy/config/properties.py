@@ -32,8 +32,8 @@ class Setting:
         return f"{self.where}: {shown}"
 
     def __repr__(self) -> str:
-        """Without the value of a secret."""
-        return f"Setting({str(self)!r})"
+        """Without the value, be it a secret or not."""
+        return f"Setting({self.where!r}, {self.key!r})"
 
     def warning(self, text: str) -> str:
         return f"{self.where}: {self.key} {text}"

@@ -6,28 +6,82 @@ option `user_NAME="PASSWORD"` of its DigestLoginModule is a user.
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import attrs
 
-from zkpy.config.jaas import LoginModule, parse_jaas
+from zkpy.config.build import Config
+from zkpy.config.jaas import USER, LoginModule, parse_jaas, show_option
+from zkpy.config.keys import SASL_PROVIDER
 from zkpy.errors import ConfigError
 
 DIGEST_MODULE: Final = "org.apache.zookeeper.server.auth.DigestLoginModule"
 SUPER: Final = "super"
 """The user that `SASLAuthenticationProvider.superPassword` concerns."""
-_USER: Final = "user_"
+JAAS_KEY: Final = "java.security.auth.login.config"
 _NEEDS_DIGEST: Final = f"only {DIGEST_MODULE} is supported"
 
 
 @attrs.frozen
-class SaslUsers:
+class JaasUsers:
     passwords: dict[str, str] = attrs.field(repr=False)
     warnings: list[str]
 
 
-def read_users(path: str, section: str, super_password: str | None) -> SaslUsers:
+def with_users(config: Config) -> Config:
+    """With the users in its JAAS file; there must be some if all clients have to be one.
+
+    Raises ConfigError as `read_users` does, and if there have to be users and are none.
+    """
+    if config.jaas_file:
+        found = read_users(config.jaas_file, config.jaas_section, config.sasl_super_password)
+    else:
+        found = JaasUsers({}, [])
+    if set(config.required_schemes) == {"sasl"} and not found.passwords:
+        raise ConfigError(
+            f"{config.source}: clients have to authenticate by SASL, and nobody can: "
+            f"{JAAS_KEY} has to name a JAAS file with users"
+        )
+    said = _judge_users(config, found) if config.jaas_file else _judge_without_file(config)
+    warnings = (*config.warnings, *found.warnings, *said)
+    return attrs.evolve(config, sasl_users=found.passwords, warnings=warnings)
+
+
+def _judge_without_file(config: Config) -> Iterator[str]:
+    if config.sasl_scheme:
+        # In ZooKeeper's installations the key is often an option of the JVM, and not in zoo.cfg.
+        yield (
+            f"{config.source}: nobody can authenticate by SASL: {JAAS_KEY}, in zoo.cfg or as -D, "
+            "names the file with the users"
+        )
+    super_password = "SASLAuthenticationProvider.superPassword"
+    for key in (*_super_keys(config), super_password, "allowSaslFailedClients"):
+        if key in config.properties:
+            yield f"{config.source}: {key} has no effect without {JAAS_KEY}"
+
+
+def _judge_users(config: Config, found: JaasUsers) -> Iterator[str]:
+    """What the rest of the configuration makes of the users that were found."""
+    if not found.passwords:
+        if config.sasl_scheme and not found.warnings:
+            yield f"{config.jaas_file}: nobody can authenticate by SASL: the file is empty"
+        return
+    if not config.sasl_scheme:
+        yield (
+            f"{config.source}: users of SASL may authenticate, but no ACL can name them: "
+            f"authProvider.1={SASL_PROVIDER} is missing"
+        )
+    for key in _super_keys(config):
+        if config.properties[key] not in found.passwords:
+            yield f"{config.source}: {key} has no effect: {config.jaas_file} has no such user"
+
+
+def _super_keys(config: Config) -> list[str]:
+    return [key for key in config.properties if key == "superUser" or key.startswith("superUser.")]
+
+
+def read_users(path: str, section: str, super_password: str | None) -> JaasUsers:
     """The users of `section` in the JAAS file `path`; none if the file is empty.
 
     Raises ConfigError for a file that cannot be read or understood, and for a section that
@@ -47,7 +101,7 @@ def read_users(path: str, section: str, super_password: str | None) -> SaslUsers
         warnings.append(f"{path}: there is no section {section}, only {there}: SASL is not served")
     if super_password:
         _set_super(passwords, super_password, warnings)
-    return SaslUsers(passwords, warnings)
+    return JaasUsers(passwords, warnings)
 
 
 def _users_of(modules: Iterable[LoginModule], warnings: list[str]) -> dict[str, str]:
@@ -57,10 +111,15 @@ def _users_of(modules: Iterable[LoginModule], warnings: list[str]) -> dict[str, 
             kerberos = "Kerberos is not: " if "krb5" in module.name.lower() else ""
             raise ConfigError(f"{module.where}: {module.name}: {kerberos}{_NEEDS_DIGEST}")
         for key, option in module.options.items():
-            user = key.removeprefix(_USER)
-            if user == key:
-                warnings.append(f"{option.where}: {key} has no effect in this section")
+            if not key.startswith(USER):
+                shown = show_option(key)
+                warnings.append(f"{option.where}: {shown} that is no {USER}NAME has no effect")
                 continue
+            user = key.removeprefix(USER)
+            if "${" in option.value:
+                raise ConfigError(
+                    f"{option.where}: {key}: ${{...}} is not replaced by a property here"
+                )
             if not user or not option.value:
                 raise ConfigError(f"{option.where}: {key}: a name and a password are needed")
             if user in passwords:
@@ -76,7 +135,7 @@ def _set_super(passwords: dict[str, str], password: str, warnings: list[str]) ->
     else:
         warnings.append(
             "SASLAuthenticationProvider.superPassword has no effect: "
-            f"the JAAS file has no {_USER}{SUPER}"
+            f"the JAAS file has no {USER}{SUPER}"
         )
 
 

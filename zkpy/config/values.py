@@ -96,7 +96,16 @@ def parse_property(text: str) -> object:
 def parse_text(text: str) -> str:
     if not text:
         raise ValueError("a value is needed")
+    if "\0" in text:
+        raise ValueError("a value without a null character is needed")
     return text
+
+
+def parse_unicode(text: str) -> str:
+    """What will be encoded; the name of a file may be any bytes instead."""
+    if any("\ud800" <= each <= "\udfff" for each in text):
+        raise ValueError("a value in UTF-8 is needed")
+    return parse_text(text)
 
 
 def parse_path(text: str) -> str:
