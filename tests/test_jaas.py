@@ -328,7 +328,7 @@ def test_passwords_are_not_shown(jaas: Path) -> None:
     ],
 )
 def test_secrets_that_are_not_utf_8_are_refused(jaas: Path, key: str) -> None:
-    """As Python has the bytes of a command line: they ended the start, or a client's auth, later."""
+    """As Python has the bytes of a command line: they ended the start, or an auth later."""
     with pytest.raises(ConfigError) as refused:
         config(jaas, f"{key}=\udcff\udcfe")
     assert str(refused.value) == f"-D: {key}: a value in UTF-8 is needed"

@@ -195,6 +195,8 @@ class Ready:
     """Why the server must stop now; nothing else in this record may be sent."""
     alarm: str | None = None
     """What an operator must know now, though the server goes on."""
+    failures: Sequence[str] = ()
+    """Who failed to authenticate, and how: any number, so that the log of it has to be limited."""
 
 
 CHAIN_START: Final = 0

@@ -50,6 +50,7 @@ class World:
         self.halted: str | None = None
         self.closed: list[int] = []
         self.image_steps: list[object] = []
+        self.failures: list[str] = []
         self.replica = Replica(
             ReplicaOptions(
                 1,
@@ -92,6 +93,7 @@ class World:
             self.clients[link].closed = True
             self.replica.client_down(link, self.now)
         self.image_steps += ready.image
+        self.failures += ready.failures
         saved = self.save() if self.disk_works else False
         return bool(saved or ready.clients or ready.closes or ready.image)
 

@@ -142,6 +142,26 @@ def test_a_refusal_carries_a_null_token(served: bool) -> None:
     assert raw.closed == served
 
 
+@pytest.mark.parametrize("keeps_failed", [False, True])
+def test_a_user_with_too_many_identities_is_told_by_a_null_token_too(keeps_failed: bool) -> None:
+    users = SaslUsers(SECRETS, (), keeps_failed)
+    world = World(authenticator=Authenticator(sasl=users), identities_max=2)
+    client = world.connect()
+    client.send(OpCode.AUTH, records.AuthPacket(0, "digest", b"ann:pw"), xid=XID_AUTH)
+    token = respond(challenge(client), "bob", PASSWORD)
+    sent = packet(OpCode.SASL, records.SaslRequest(token), 7)
+    before = world.replica.clients.links.by_id[client.link].identities
+    world.replica.receive_client(client.link, encode_frame(sent), world.now)
+    ready = world.replica.ready()
+    (written,) = [data for _, data in ready.clients]
+    error = 0 if keeps_failed else ErrorCode.AUTH_FAILED
+    assert written == encode_reply(7, 0, error, records.SaslResponse(None).encode())
+    (said,) = ready.failures
+    assert "it has 3 identities" in said
+    if keeps_failed:
+        assert world.replica.clients.links.by_id[client.link].identities == before
+
+
 def test_a_wrong_password_ends_the_connection_and_what_was_sent_behind_it(
     world: World, client: Client
 ) -> None:
@@ -152,8 +172,10 @@ def test_a_wrong_password_ends_the_connection_and_what_was_sent_behind_it(
     assert errors(client, 1) == [ErrorCode.AUTH_FAILED] and len(client.replies) == 2
     assert client.closed
     assert world.connect().get("/a").error == ErrorCode.NO_NODE
-    (said,) = world.replica.take_notices()
+    (said,) = world.failures
     assert "failed to authenticate by SASL" in said
+    assert world.replica.take_notices() == []  # told once
+    assert world.replica.clients.counts.auths_failed == 1
 
 
 def test_a_connection_has_one_exchange(client: Client) -> None:
@@ -232,6 +254,9 @@ def test_sasl_is_no_scheme_of_an_auth_packet(world: World, client: Client) -> No
     client.send(OpCode.AUTH, records.AuthPacket(0, "sasl", b"bob:open-sesame"), xid=XID_AUTH)
     world.run()
     assert errors(client, 1) == [ErrorCode.AUTH_FAILED] and client.closed
+    (said,) = world.failures
+    assert said.endswith("failed to authenticate by the scheme 'sasl'")
+    assert world.replica.clients.counts.auths_failed == 1
 
 
 def test_where_it_is_not_served() -> None:
@@ -261,6 +286,7 @@ def test_failed_clients_may_stay() -> None:
     for attempt in (token, respond(challenge(world.connect())), b""):
         reply = client.ask(OpCode.SASL, records.SaslRequest(attempt))
         assert (reply.error, reply.body) == (0, records.SaslResponse(None))
+    assert len(world.failures) == world.replica.clients.counts.auths_failed == 3
     assert identities(client) == [("ip", "127.0.0.1")]
 
 

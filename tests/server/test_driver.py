@@ -17,6 +17,7 @@ from zkpy.errors import StorageError
 from zkpy.limits import Limits
 from zkpy.server.app import EXIT_HALTED, EXIT_STOPPED, IMAGE_BACKLOG_MAX
 from zkpy.server.clock import monotonic_ms, monotonic_ns
+from zkpy.server.complaints import LOG_BURST
 
 Play = Callable[[Callable[[], Awaitable[object]]], object]
 
@@ -379,6 +380,22 @@ def test_an_alarm_of_the_core_is_an_error_in_the_log(
 
 
 # --- images ---------------------------------------------------------------------------
+
+
+def test_failures_to_authenticate_are_warnings_and_few(
+    play: Play, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who guesses passwords must not fill the disk with it."""
+
+    async def scene() -> None:
+        async with Bench() as bench:
+            bench.core.next = Ready(failures=["failed"] * (LOG_BURST + 90))
+            bench.server.driver.request_pass()
+            await bench.core.until(lambda: not bench.core.next.failures)
+
+    play(scene)
+    said = [each.levelname for each in caplog.records if each.message.startswith("failed")]
+    assert said == ["WARNING"] * LOG_BURST
 
 
 def test_images_are_written_in_order_and_reported(play: Play) -> None:

@@ -83,10 +83,14 @@ def test_users(tmp_path: Path, jaas: str) -> None:
             assert bob.retry(bob.get, "/a")[0] == b"for bob"
         for user, password in (("bob", "open"), ("ann", "open-sesame")):
             check_refused(server.hosts, user, password)
+        assert "zk_auth_failed_count\t2\n" in server.ask("mntr")
+        assert server.ask("srst") and "zk_auth_failed_count\t0\n" in server.ask("mntr")
         words = "".join(map(server.ask, ("conf", "cons", "dump", "envi", "mntr", "stat")))
         for shown in (server.log.read_text(), words):
             assert "open-sesame" not in shown and "hush" not in shown
-        assert "failed to authenticate by SASL" in server.log.read_text()
+        assert "WARNING" in next(
+            line for line in server.log.read_text().splitlines() if "authenticate by SASL" in line
+        )
 
 
 def test_without_the_provider_no_acl_names_a_user(tmp_path: Path, jaas: str) -> None:

@@ -15,7 +15,6 @@ from tests.server.fakes import Bench, Reader, Writer
 from tests.server.test_driver import is_cut
 from zkpy.config import ClientAddress
 from zkpy.limits import Limits
-from zkpy.server.secure import LOG_BURST, LOG_EACH_MS, FailureLog
 
 Play = Callable[[Callable[[], Awaitable[object]]], object]
 HERE = ClientAddress("127.0.0.1", 0)
@@ -379,18 +378,3 @@ def test_on_a_port_for_both_who_says_nothing_is_dropped(play: Play, bench: MakeB
             await gone(server)
 
     play(scene)
-
-
-# --- what is told ---------------------------------------------------------------------------
-
-
-def test_floods_are_told_of_in_a_few_lines(caplog: pytest.LogCaptureFixture) -> None:
-    now = [0]
-    failures = FailureLog(lambda: now[0])
-    for _ in range(LOG_BURST + 5):
-        failures.tell("it is odd")
-    assert len(caplog.messages) == LOG_BURST
-    now[0] += LOG_EACH_MS
-    failures.tell("it is even")
-    failures.tell("it is odd")
-    assert caplog.messages[LOG_BURST:] == ["it is even (5 more were not told of)"]

@@ -253,6 +253,7 @@ def _connections(view: ServerView) -> Answer:
         "connection_rejected": metrics.connections_rejected + served.connections_throttled,
         "connection_revalidate_count": served.connections_resumed,
         "revalidate_count": served.claims,
+        "auth_failed_count": served.auths_failed,
         "tls_handshake_exceeded": metrics.handshakes_exceeded,
         "unsuccessful_handshake": metrics.handshakes_failed,
         "outstanding_tls_handshake": view.handshakes,

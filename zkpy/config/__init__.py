@@ -2,8 +2,8 @@
 
 In: the text of a zoo.cfg (a Java properties file, with the keys of ZooKeeper 3.9),
 settings from the command line, and what lies beside them (`myid`, the file that
-`dynamicConfigFile` names; for who serves that of `java.security.auth.login.config`, too).  Out: a `Config`, valid as
-a whole, with `Limits` filled and a list of warnings for the log.
+`dynamicConfigFile` names; for who serves that of `java.security.auth.login.config`, too).
+Out: a `Config`, valid as a whole, with `Limits` filled and a list of warnings for the log.
 
 Every key of ZooKeeper 3.9 is known.  It is honoured (table `HONOURED`), or one
 warning line names it and says why it has no effect.  Any other key is kept as a

@@ -94,6 +94,7 @@ class Clients:
         self.packets_received = 0
         self.counts = ServingCounts()
         self.notices: list[str] = []
+        self.failures: list[str] = []
         self._admin: list[tuple[int, str]] = []
         self.gate = Gate(server_id, incarnation)
         self.adopt_state(state)
@@ -206,6 +207,11 @@ class Clients:
         self.links.sizes.reset()
         for told in self.watches.told.values():
             told.reset()
+
+    def take_failures(self) -> list[str]:
+        """Who failed to authenticate since the last call."""
+        failed, self.failures = self.failures, []
+        return failed
 
     def take_admin(self) -> list[tuple[int, str]]:
         """(link, four-letter word) asked since the last call."""
@@ -397,28 +403,34 @@ class Clients:
                 body.scheme, body.auth, link.host, link.identities
             )
         except ZkError as refusal:
+            self._note_failure(link, f"the scheme {body.scheme[:20]!r}")
             self.links.emit(link, encode_reply(request.xid, 0, refusal.code))
             self._close(link)
             return
         except RemoteProtocolError as error:
             self._refuse(link, error)
             return
-        if self._identify(link, request, earned):
-            self.links.emit(link, encode_reply(request.xid, 0, 0))
+        why = self._identify(link, earned)
+        self.links.emit(
+            link, encode_reply(request.xid, 0, ErrorCode.AUTH_FAILED if why else ErrorCode.OK)
+        )
+        if why:
+            self._refuse(link, RemoteProtocolError(why))
 
-    def _identify(self, link: ClientLink, request: Request, earned: Identities) -> bool:
-        """Whether it may have these identities as well; else it is told so, and closed."""
+    def _note_failure(self, link: ClientLink, by: str) -> None:
+        self.counts.auths_failed += 1
+        self.failures.append(f"{link.address} failed to authenticate by {by}")
+
+    def _identify(self, link: ClientLink, earned: Identities) -> str:
+        """From now on it has these identities as well; or why it may not, for the log."""
         identities = tuple(dict.fromkeys((*link.identities, *earned)))
         size = sum(len(name.encode()) for _, name in identities)
         limits = self._limits
         if len(identities) > limits.identities_max or size > limits.identity_bytes_max:
-            self.links.emit(link, encode_reply(request.xid, 0, ErrorCode.AUTH_FAILED))
-            why = f"it has {len(identities)} identities of {size} bytes"
-            self._refuse(link, RemoteProtocolError(why))
-            return False
+            return f"it has {len(identities)} identities of {size} bytes"
         link.identities, link.identity_bytes = identities, size
         link.nobody = self._authenticator.is_nobody(identities)
-        return True
+        return ""
 
     def _sasl(self, link: ClientLink, request: Request) -> None:
         """A connection has one exchange: a token after its end is refused, as in ZooKeeper."""
@@ -434,9 +446,12 @@ class Clients:
         try:
             answer = link.sasl.finish(body.token or b"")
         except SaslError as error:
-            self._fail_sasl(link, request, users, error)
+            self._fail_sasl(link, request, users, str(error))
             return
-        if self._identify(link, request, users.identities(link.sasl.user)):
+        why = self._identify(link, users.identities(link.sasl.user))
+        if why:
+            self._fail_sasl(link, request, users, why)
+        else:
             self._reply_token(link, request, answer)
 
     def _reply_token(
@@ -448,16 +463,15 @@ class Clients:
         body = SaslResponse(token).encode()
         self.links.emit(link, encode_reply(request.xid, 0, error, body))
 
-    def _fail_sasl(
-        self, link: ClientLink, request: Request, users: SaslUsers, error: SaslError
-    ) -> None:
+    def _fail_sasl(self, link: ClientLink, request: Request, users: SaslUsers, why: str) -> None:
+        self._note_failure(link, f"SASL: {why}")
         required = "sasl" in self._authenticator.required
         if users.keeps_failed and not required:
             self._reply_token(link, request, None)
             return
         code = ErrorCode.SESSION_CLOSED_REQUIRE_SASL_AUTH if required else ErrorCode.AUTH_FAILED
         self._reply_token(link, request, None, code)
-        self._refuse(link, RemoteProtocolError(f"it failed to authenticate by SASL: {error}"))
+        self._close(link)
 
     def _refuse_nobody(self, link: ClientLink, request: Request) -> None:
         """As ZooKeeper: told once, then closed, be it a ping.  The session goes by its time-out."""

@@ -563,7 +563,7 @@ class Replica:
             self._after_zab()
         self.clients.resume_resting()
         self._office.flush()
-        if self.zab.stirred or self.images.busy:
+        if self.zab.stirred or self.images.busy or self.clients.failures:
             return self._ready_with_all()
         clients, updated, closes = self._take_output()  # only reads came in
         return Ready(clients=clients, updated=updated, closes=closes)
@@ -589,6 +589,7 @@ class Replica:
             image=self.images.take_steps(),
             halt=out.halt,
             alarm=out.alarm,
+            failures=self.clients.take_failures(),
         )
 
     def _take_output(self) -> tuple[list[tuple[int, bytes]], list[int], list[int]]:

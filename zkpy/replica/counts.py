@@ -23,6 +23,8 @@ class ServingCounts:
     """Handshakes that came while nobody was served here, or nobody who wants to write."""
     handshakes_expired: int = 0
     """Connections closed since they asked for nothing in time."""
+    auths_failed: int = 0
+    """Auth packets and exchanges of SASL that were refused."""
     sessions_expired: int = 0
     """As a leader; and those that this member alone knew."""
     claims: int = 0
@@ -38,7 +40,7 @@ class ServingCounts:
         self.token_deficit.reset()
         self.connections_resumed = self.connections_without_service = 0
         self.handshakes_expired = self.sessions_expired = self.claims = 0
-        self.ops_throttled = self.digest_mismatches = self.watch_bytes = 0
+        self.auths_failed = self.ops_throttled = self.digest_mismatches = self.watch_bytes = 0
 
 
 FRAME_HEAD: Final = 4

@@ -21,6 +21,7 @@ from wire.peer import Notification
 from zkpy.admin.metrics import Metrics
 from zkpy.effects import DiskBatch, ImageStep, Ready
 from zkpy.server.clock import NS_PER_MS, monotonic_ms, monotonic_ns
+from zkpy.server.complaints import FailureLog
 from zkpy.summary import Summary
 
 log = logging.getLogger("zkpy.server")
@@ -126,6 +127,8 @@ class Driver:
         self._submit_image = submit_image
         self._answer = answer
         self._on_halt = on_halt
+        self._failures = FailureLog()
+        """Of clients to authenticate."""
         self._links: dict[int, Link] = {}
         self._held: dict[int, Link] = {}
         self._last_number = 0
@@ -298,6 +301,8 @@ class Driver:
             self._core.images.paused = self._submit_image(step)
         if ready.alarm is not None:
             log.error("%s", ready.alarm)
+        for failure in ready.failures:
+            self._failures.tell(failure)
         for notice in self._core.take_notices():
             log.info("%s", notice)
         if self.audit is not None:

@@ -12,45 +12,15 @@ connection is then given to its link for good.
 """
 
 import asyncio
-import logging
 import ssl
-from collections.abc import Callable
-from typing import Final, cast
+from typing import cast
 
 from zkpy.server import certificates
 from zkpy.server.clients import ClientLink, Clients
-from zkpy.server.clock import monotonic_ms
+from zkpy.server.complaints import FailureLog
 from zkpy.server.sealed import TLS_HANDSHAKE, Sealed
 from zkpy.server.sockets import plain_host
 from zkpy.server.tls import Certificates
-
-log = logging.getLogger("zkpy.server")
-
-LOG_BURST: Final = 10
-LOG_EACH_MS: Final = 1000
-"""Lines about failed handshakes: some at once, then one in that time."""
-
-
-class FailureLog:
-    """Tells of what goes wrong, which comes in floods: then of how many it has not told."""
-
-    def __init__(self, clock: Callable[[], int] = monotonic_ms) -> None:
-        self._clock = clock
-        self._left = LOG_BURST
-        self._filled_ms = clock()
-        self._untold = 0
-
-    def tell(self, text: str) -> None:
-        filled = (self._clock() - self._filled_ms) // LOG_EACH_MS
-        self._left = min(LOG_BURST, self._left + filled)
-        self._filled_ms += filled * LOG_EACH_MS
-        if not self._left:
-            self._untold += 1
-            return
-        self._left -= 1
-        more = f" ({self._untold} more were not told of)" if self._untold else ""
-        self._untold = 0
-        log.warning("%s%s", text, more)
 
 
 class Gate:

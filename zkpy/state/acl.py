@@ -33,6 +33,8 @@ _COLONS_MAX: Final = 8
 _SUPER: Final = "super"
 _UNAUTHENTICATED: Final = ("ip", "world", _SUPER)
 """Schemes that `auth` does not expand to: an address proves nobody's identity."""
+_SASL_SUPER: Final = "super"
+"""ZooKeeper's rule: this user of SASL may whatever any user of SASL may."""
 
 
 def allowed(acl: AclList, perm: int, identities: Sequence[Identity]) -> bool:
@@ -60,8 +62,7 @@ def _matches(acl: AclList, perm: int, identities: Sequence[Identity]) -> bool:
 def _is_named(entry: ACL, name: str) -> bool:
     if entry.scheme == "ip":
         return _address_within(name, entry.id)
-    # ZooKeeper's rule: the user `super` of SASL may whatever any user of SASL may.
-    return entry.id == name or (name == _SUPER and entry.scheme == "sasl")
+    return entry.id == name or (name == _SASL_SUPER and entry.scheme == "sasl")
 
 
 SCHEMES_OFF: Final = ("sasl", "x509")
