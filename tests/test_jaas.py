@@ -190,6 +190,7 @@ def test_what_concerns_users_has_no_effect_without_a_file(tmp_path: Path, option
 def test_failed_clients_may_not_stay_without_a_file(tmp_path: Path) -> None:
     (said,) = without_file(tmp_path, "allowSaslFailedClients=true").warnings
     assert "allowSaslFailedClients has no effect without java.security" in said
+    assert len(without_file(tmp_path, "allowSaslFailedClients=false", PROVIDER).warnings) == 1
 
 
 def test_super_users_whom_the_file_does_not_have(jaas: Path) -> None:

@@ -55,10 +55,13 @@ def _judge_without_file(config: Config) -> Iterator[str]:
             f"{config.source}: nobody can authenticate by SASL: {JAAS_KEY}, in zoo.cfg or as -D, "
             "names the file with the users"
         )
-    super_password = "SASLAuthenticationProvider.superPassword"
-    for key in (*_super_keys(config), super_password, "allowSaslFailedClients"):
-        if key in config.properties:
-            yield f"{config.source}: {key} has no effect without {JAAS_KEY}"
+    keys = _super_keys(config)
+    if config.sasl_super_password:
+        keys.append("SASLAuthenticationProvider.superPassword")
+    if config.sasl_keeps_failed:
+        keys.append("allowSaslFailedClients")
+    for key in keys:
+        yield f"{config.source}: {key} has no effect without {JAAS_KEY}"
 
 
 def _judge_users(config: Config, found: JaasUsers) -> Iterator[str]:
