@@ -106,7 +106,19 @@ def test_hosts_that_mean_this_machine(host: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.org"],
+    [
+        "evil.example",
+        "evil.example:8080",
+        "localhost.evil.example",
+        "127.0.0.1.evil.org",
+        "127.0.0.1%evil.com",
+        "[::1].evil.com",
+        "[evil.com]",
+        "[localhost]",
+        "localhost@evil.com",
+        "localhost:1:2",
+        "localhost evil.com",
+    ],
 )
 def test_a_name_that_was_made_to_point_here_is_refused(host: str) -> None:
     for target in ("/commands/ruok", "/commands", "/metrics"):
@@ -169,6 +181,10 @@ def test_a_command_that_nobody_knows(name: str) -> None:
         "command": f"x{name}",
         "error": f"Unknown command: x{name}",
     }
+
+
+def test_a_long_name_is_not_given_back_whole() -> None:
+    assert len(body(ask("/commands/" + "x" * 8000))) < 300
 
 
 def test_paths() -> None:

@@ -36,7 +36,7 @@ NEED_SERVICE: Final = ("ruok", "is_read_only")
 BY_NAME: Final[dict[str, Command]] = {
     name: command
     for command in (*COMMANDS, *WITHOUT_WORD)
-    if command.name != "set_trace_mask"  # there is none, see `unbuilt`
+    if command.name != "set_trace_mask"  # there is none, see `web.UNBUILT`
     for name in (command.name, command.word)
     if name
 } | {name: c for name, full in MORE_NAMES.items() for c in COMMANDS if c.name == full}

@@ -18,6 +18,7 @@ Nobody is asked who he is, so that little may be had by asking:
 
 import html
 import ipaddress
+import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
@@ -43,6 +44,11 @@ METRICS_PATH: Final = "/metrics"
 JSON: Final = "application/json"
 HTML: Final = "text/html; charset=utf-8"
 TEXT: Final = "text/plain; charset=utf-8"
+NAME_SHOWN_MAX: Final = 64
+OTHER_HOST: Final = (
+    "over loopback, Host has to be localhost, an address, this machine's name, or that in "
+    "admin.serverAddress (metricsProvider.httpHost on its port): let a proxy send one of them"
+)
 UNBUILT: Final = {
     ("snapshot", "snap"): "it is not there: a backup is a copy of the data directory, see "
     "docs/operations.md",
@@ -55,6 +61,7 @@ UNBUILT: Final = {
 _UNBUILT: Final = {name: (names[0], why) for names, why in UNBUILT.items() for name in names}
 _SENT_BY_BROWSERS: Final = ("origin", "referer", "sec-fetch-site", "sec-fetch-mode")
 """A page's POST has one of them at least, and its author cannot leave them all out."""
+_HOST: Final = re.compile(r"(?:\[(?P<ipv6>[^\[\]]*)\]|(?P<host>[A-Za-z0-9._-]*))(?::[0-9]*)?")
 
 
 @attrs.define(frozen=True)
@@ -76,6 +83,9 @@ class Response:
     """An iterator where it may be long."""
     allow: str = ""
     """The methods, where another one was used."""
+    change: str = ""
+    """The command, where one that changes something was asked for by POST; whether it was done,
+    the status says."""
 
 
 @attrs.define(frozen=True)
@@ -92,7 +102,7 @@ class Site:
 
 def respond(request: Request, site: Site, view: Callable[[], ServerView]) -> Response:
     if request.on_loopback and not is_own_host(request.headers.get("host", ""), site):
-        return _say(403, "over loopback, Host has to be localhost, an address, or this machine")
+        return _say(403, OTHER_HOST)
     if request.method not in ("GET", "HEAD", "POST"):
         return _say(405, "GET, HEAD or POST is needed", allow="GET, HEAD, POST")
     path = request.target.partition("?")[0]
@@ -112,17 +122,21 @@ def respond(request: Request, site: Site, view: Callable[[], ServerView]) -> Res
 def is_own_host(header: str, site: Site) -> bool:
     """Whether a `Host` can only mean this machine.  An address does: what a browser is made to
     look up is a name.  HTTP/1.0 may go without one; no browser does."""
-    in_brackets = header.startswith("[")  # IPv6
-    host = header[1:].partition("]")[0] if in_brackets else header.partition(":")[0]
-    host = host.lower().rstrip(".")
+    found = _HOST.fullmatch(header)
+    if found is None:
+        return False
+    if found["ipv6"] is not None:
+        return _is_address(found["ipv6"], ipaddress.IPv6Address)
+    host = found["host"].lower().removesuffix(".")
     if not host or host == "localhost" or host.endswith(".localhost"):
         return True
-    return _is_address(host) or host in (site.host.lower(), socket.gethostname().lower())
+    own = (site.host.lower(), socket.gethostname().lower())
+    return host in own or _is_address(host, ipaddress.IPv4Address)
 
 
-def _is_address(host: str) -> bool:
+def _is_address(text: str, kind: Callable[[str], object]) -> bool:
     try:
-        ipaddress.ip_address(host.partition("%")[0])
+        kind(text)
     except ValueError:
         return False
     return True
@@ -157,28 +171,38 @@ def _command(request: Request, name: str, site: Site, view: Callable[[], ServerV
         return _refuse(501, full, why)
     command = BY_NAME.get(name)
     if command is None:
-        return _refuse(404, name, f"Unknown command: {name}")
-    refused = _check_change(request, command, site) if command.changes else None
-    if refused is None and not command.changes and request.method == "POST":
-        refused = _refuse(405, command.name, "GET or HEAD is needed", "GET, HEAD")
-    if refused is not None:
-        return refused
-    seen = view()
-    if needs_service(command) and not seen.mode:
-        why_idle = seen.status.why_idle
-        return _refuse(503, command.name, NOT_SERVING + (f": {why_idle}" if why_idle else ""))
-    return _show(document_of(command, seen))
+        shown = name if len(name) <= NAME_SHOWN_MAX else f"{name[:NAME_SHOWN_MAX]}..."
+        return _refuse(404, shown, f"Unknown command: {shown}")
+    if command.changes:
+        return _change(request, command, site, view)
+    if request.method == "POST":
+        return _refuse(405, command.name, "GET or HEAD is needed", "GET, HEAD")
+    return _run(command, view())
+
+
+def _change(
+    request: Request, command: Command, site: Site, view: Callable[[], ServerView]
+) -> Response:
+    if request.method != "POST":
+        return _refuse(405, command.name, "it changes something: POST is needed", "POST")
+    refused = _check_change(request, command, site)
+    return attrs.evolve(refused or _run(command, view()), change=command.name)
 
 
 def _check_change(request: Request, command: Command, site: Site) -> Response | None:
-    if request.method != "POST":
-        return _refuse(405, command.name, "it changes something: POST is needed", "POST")
     if any(name in request.headers for name in _SENT_BY_BROWSERS):
         return _refuse(403, command.name, "it changes something: not for a browser")
     if not is_allowed(command.word, site.words, read_only_mode=False):
         why = f"it changes something: 4lw.commands.whitelist does not name {command.word}"
         return _refuse(403, command.name, why)
     return None
+
+
+def _run(command: Command, view: ServerView) -> Response:
+    if needs_service(command) and not view.mode:
+        why_idle = view.status.why_idle
+        return _refuse(503, command.name, NOT_SERVING + (f": {why_idle}" if why_idle else ""))
+    return _show(document_of(command, view))
 
 
 def _refuse(status: int, name: str, why: str, allow: str = "") -> Response:

@@ -1,21 +1,26 @@
 """HTTP on the admin server's port, and on the one for metrics.
 
-In: bytes of connections, taken apart by h11.  Out: what `zkpy.admin.web` answers.
+In: bytes of connections; h11 takes a request's head apart.  Out: what `zkpy.admin.web` answers.
 
 It may cost the server's clients little, whoever asks for whatever:
 
-- All answers share one `Pump`, which makes one piece of one answer at a time and then
-  rests for as long as that took: they have half of the loop's time at most.
-- A long answer is made as it is read; who does not read it is cut off after the idle time.
-- Connections, and what a request may come to, are bounded; a request has the idle time to
-  arrive in.
+- All work for requests is done in steps by one `Pump`, which takes one step for one connection
+  and then rests for as long as that took: they have half of the loop's time at most.
+- Of a connection there is one request at a time.  While it is answered, or while the other
+  side does not read, nothing further is read of it, looked at, or begun: what a connection
+  may hold here is one head, one answer's piece, and what the transport takes.
+- Heads are bounded, in bytes and in headers, and no request has a body.
+- Each port has so many connections; for one more, the one that idles longest is cut off, so
+  that nobody can shut others out by holding them open.
+- Whoever neither asks nor reads for the idle time is cut off.
 
 A request that is none closes its connection; an exception is answered with 500 and a log
-line: nothing replicated was touched.
+line: nothing replicated was touched, and nothing here may end the server.
 """
 
 import asyncio
 import logging
+import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
@@ -26,20 +31,26 @@ import h11
 from zkpy.admin.commands import ServerView
 from zkpy.admin.web import TEXT, Request, Response, Site, respond
 from zkpy.server.clock import monotonic_ns
+from zkpy.server.complaints import Complaints
 from zkpy.server.sockets import is_loopback, plain_host
 
 log = logging.getLogger("zkpy.server")
 
 CONNECTIONS_MAX: Final = 64
-HEAD_BYTES_MAX: Final = 16 * 1024
+"""On each port."""
+HEAD_BYTES_MAX: Final = 8 * 1024
 """Of a request, its first line and headers."""
-BODY_BYTES_MAX: Final = 64 * 1024
-"""No command reads one."""
+HEADERS_MAX: Final = 100
+READ_BYTES: Final = 4 * 1024
+"""What is taken from a socket at once."""
+LEFT_BYTES_MAX: Final = 256 * 1024
+"""What is thrown away behind a request that is refused, for the refusal to arrive."""
 REST_S_MIN: Final = 0.001
+_HEAD_END: Final = re.compile(rb"\n\r?\n")
 
 
 class Hub:
-    """All HTTP connections of one server."""
+    """What all HTTP connections of one server share."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, view: Callable[[], ServerView], idle_s: float
@@ -48,24 +59,52 @@ class Hub:
         self.view = view
         self.idle_s = idle_s
         self.pump = Pump(loop)
-        self.connections: dict[Connection, None] = {}
-        self._told_full = False
+        self.rooms: dict[str, Room] = {}
+        """By the port's name."""
+        self.refused = Complaints()
 
-    def admit(self, connection: "Connection") -> bool:
-        if len(self.connections) >= CONNECTIONS_MAX:
-            if not self._told_full:
-                log.warning("refusing HTTP connections: there are %d", CONNECTIONS_MAX)
-            self._told_full = True
-            return False
-        self.connections[connection] = None
-        return True
-
-    def leave(self, connection: "Connection") -> None:
-        if self.connections.pop(connection, False) is None:
-            self._told_full = False
+    def room(self, name: str) -> "Room":
+        return self.rooms.setdefault(name, Room(name))
 
     def close(self) -> None:
         self.pump.stop()
+        for room in self.rooms.values():
+            room.close()
+
+
+class Room:
+    """The connections of one port, the one whose last request is longest ago first."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._complaints = Complaints()
+        self.connections: dict[Connection, None] = {}
+
+    def enter(self, connection: "Connection") -> None:
+        if len(self.connections) >= CONNECTIONS_MAX:
+            self._cut_off_one()
+        self.connections[connection] = None
+
+    def _cut_off_one(self) -> None:
+        """Not one that only waits for its turn, if there is another."""
+        idle = (each for each in self.connections if not each.in_pump)
+        longest = next(idle, None) or next(iter(self.connections))
+        del self.connections[longest]
+        longest.abort()
+        self._complaints.add(
+            f"{self._name}: more than {CONNECTIONS_MAX} connections: cutting off idle ones"
+        )
+
+    def touch(self, connection: "Connection") -> None:
+        """It made a request."""
+        if connection in self.connections:
+            del self.connections[connection]
+            self.connections[connection] = None
+
+    def leave(self, connection: "Connection") -> None:
+        self.connections.pop(connection, None)
+
+    def close(self) -> None:
         for connection in list(self.connections):
             connection.abort()
 
@@ -75,12 +114,12 @@ class Pump:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._steps: deque[Callable[[], bool]] = deque()
+        self._steps: deque[Callable[[], None]] = deque()
         self._due: asyncio.Handle | None = None
         self._stopped = False
 
-    def add(self, step: Callable[[], bool]) -> None:
-        """It is called until it says that it has no more to do for now."""
+    def add(self, step: Callable[[], None]) -> None:
+        """It is called once, when its turn comes."""
         self._steps.append(step)
         if self._due is None and not self._stopped:
             self._due = self._loop.call_soon(self._run)
@@ -90,219 +129,254 @@ class Pump:
         self._steps.clear()
 
     def _run(self) -> None:
-        self._due = None
+        """It rests after the last step too: the next one may be added the moment after."""
         if not self._steps:
+            self._due = None
             return
-        step = self._steps.popleft()
         begun_ns = monotonic_ns()
-        if step() and not self._stopped:
-            self._steps.append(step)
-        if self._steps:
-            took_s = (monotonic_ns() - begun_ns) / 1e9
-            self._due = self._loop.call_later(max(took_s, REST_S_MIN), self._run)
+        self._steps.popleft()()
+        took_s = (monotonic_ns() - begun_ns) / 1e9
+        self._due = self._loop.call_later(max(took_s, REST_S_MIN), self._run)
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One of them, from whichever port."""
 
-    def __init__(self, hub: Hub, site: Site) -> None:
+    def __init__(self, hub: Hub, room: Room, site: Site) -> None:
         self._hub = hub
+        self._room = room
         self._site = site
-        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX)
+        self._http = h11.Connection(h11.SERVER)
         self._transport: asyncio.Transport | None = None
         self._alarm: asyncio.TimerHandle | None = None
-        self._request: h11.Request | None = None
-        self._body_bytes = 0
+        self._space = bytearray(READ_BYTES)
+        self._received = bytearray()
+        """What was read, and is not answered yet."""
+        self._asked_head = False
         self._pieces: Iterator[bytes] | None = None
         """What is left of an answer."""
-        self._waits = False
-        """A request is whole, and not answered yet."""
+        self._reading = True
         self._choked = False
-        self._in_pump = False
+        self.in_pump = False
+        """It waits for its turn; otherwise this server waits for the other side."""
+        self._ended = False
+        """Its last answer was given."""
+        self._left_bytes = LEFT_BYTES_MAX
         self._on_loopback = False
         self._address = ""
-        self._over = False
-        """The last answer of this connection was given."""
 
     # --- from the event loop ----------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        own = transport.get_extra_info("sockname")
-        if not own or not self._hub.admit(self):
-            self._transport.abort()
+        self._guard(self._enter)
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        """Small, so that what is read on top of a request is little."""
+        return self._space
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._ended:
+            self._left_bytes -= nbytes
+            if self._left_bytes < 0:
+                self.abort()
             return
-        self._on_loopback = is_loopback(plain_host(own[0]))
-        peer = transport.get_extra_info("peername")
-        self._address = f"{plain_host(peer[0])}:{peer[1]}" if peer else "nobody"
-        self._arm()
-
-    def data_received(self, data: bytes) -> None:
-        self._guard(self._receive, data)
-
-    def eof_received(self) -> bool:
-        """The answer that is under way, it may still read."""
-        self._guard(self._receive, b"")
-        return self._request is not None
+        self._received += self._space[:nbytes]
+        self._guard(self._go_on)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = self._pieces = None
         self._disarm()
-        self._hub.leave(self)
+        self._room.leave(self)
 
     def pause_writing(self) -> None:
         self._choked = True
+        self._guard(self._arm)
 
     def resume_writing(self) -> None:
         self._choked = False
-        self._arm()
-        if self._pieces is not None:
-            self._proceed()
+        self._guard(self._arm)
+        self._guard(self._go_on)
 
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
 
-    # --- a request ----------------------------------------------------------------
-
-    def _receive(self, data: bytes) -> None:
-        if self._over:
+    def _enter(self) -> None:
+        transport = self._transport
+        own = transport.get_extra_info("sockname") if transport is not None else None
+        if transport is None or not own:
+            self.abort()
             return
-        self._http.receive_data(data)
-        self._read_on()
+        self._room.enter(self)
+        self._on_loopback = is_loopback(plain_host(own[0]))
+        peer = transport.get_extra_info("peername")
+        self._address = f"{plain_host(peer[0])}:{peer[1]}" if peer else "nobody"
+        self._arm()
 
-    def _read_on(self) -> None:
-        try:
-            self._read()
-        except h11.RemoteProtocolError as why:
-            # It is raised by a frame that knows it: a cycle, and no garbage is collected here.
-            why.__traceback__ = None
-            self._end_with(why.error_status_hint, "this is no request")
+    # --- one thing at a time --------------------------------------------------------
 
-    def _read(self) -> None:
-        while not self._over and (self._request is None or self._http.their_state is h11.SEND_BODY):
-            event = self._http.next_event()
-            if event in (h11.NEED_DATA, h11.PAUSED):
-                return
-            if isinstance(event, h11.ConnectionClosed):
-                self._close()
-                return
-            self._on_event(event)
-
-    def _on_event(self, event: object) -> None:
-        if isinstance(event, h11.Request):
-            self._request, self._body_bytes = event, 0
-        elif isinstance(event, h11.Data):
-            self._body_bytes += len(event.data)
-            if self._body_bytes > BODY_BYTES_MAX:
-                self._end_with(413, f"a body has {BODY_BYTES_MAX} bytes at most")
-        elif isinstance(event, h11.EndOfMessage):
-            # One at a time: whoever sends many without reading is read no more.
-            if (transport := self._open_transport()) is not None:
-                transport.pause_reading()
-            self._waits = True
+    def _go_on(self) -> None:
+        """The one place where it is decided what comes next."""
+        transport = self._open_transport()
+        if transport is None or self.in_pump or self._choked:
+            return
+        if not self._ended and (self._pieces is not None or self._has_request()):
+            self._pause(transport)
             self._disarm()  # what it waits for is this server
-            self._proceed()
-
-    # --- its answer -----------------------------------------------------------------
-
-    def _proceed(self) -> None:
-        if not self._in_pump:
-            self._in_pump = True
+            self.in_pump = True
             self._hub.pump.add(self._step)
-
-    def _step(self) -> bool:
-        """Whether there is more to be written at once."""
-        self._guard(self._answer)
-        reading_on = self._pieces is not None and not self._choked
-        self._in_pump = self._transport is not None and (self._waits or reading_on)
-        return self._in_pump
-
-    def _answer(self) -> None:
-        if self._transport is None or self._request is None:
-            return
-        if self._pieces is None:
-            self._begin(self._request)
-        else:
-            piece = next(self._pieces, None)
-            if piece is None:
-                self._finish()
-            else:
-                self._send(h11.Data(data=piece))
-                self._arm()
-
-    def _begin(self, got: h11.Request) -> None:
-        self._waits = False
-        self._arm()
-        response = respond(self._read_request(got), self._site, self._hub.view)
-        if got.method == b"POST":
-            target = got.target.decode("ascii")
-            log.info("HTTP: POST %s of %s: %d", target, self._address, response.status)
-        self._send(_head(response))
-        if got.method == b"HEAD":
-            self._finish()
-        elif isinstance(response.body, bytes):
-            self._send(h11.Data(data=response.body))
-            self._finish()
-        else:
-            self._pieces = response.body
-
-    def _read_request(self, got: h11.Request) -> Request:
-        headers = {name.decode("latin-1"): text.decode("latin-1") for name, text in got.headers}
-        return Request(
-            got.method.decode("ascii"), got.target.decode("ascii"), headers, self._on_loopback
-        )
-
-    def _finish(self) -> None:
-        self._send(h11.EndOfMessage())
-        self._pieces = self._request = None
-        self._arm()
-        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
-            self._close()
-            return
-        if (transport := self._open_transport()) is not None:
-            self._http.start_next_cycle()
+        elif not self._reading:
+            self._reading = True
             transport.resume_reading()
-            self._read_on()  # what came together with the request that is answered now
+
+    def _pause(self, transport: asyncio.Transport) -> None:
+        if self._reading:
+            self._reading = False
+            transport.pause_reading()
+
+    def _has_request(self) -> bool:
+        """A whole head, or what can be none any more: it begins with no letter in TLS."""
+        got = self._received
+        if not got:
+            return False
+        return got[0] < 0x21 or len(got) > HEAD_BYTES_MAX or _HEAD_END.search(got) is not None
+
+    def _step(self) -> None:
+        self.in_pump = False
+        if self._open_transport() is not None:
+            self._arm()
+            self._guard(self._begin if self._pieces is None else self._send_piece)
+            self._guard(self._go_on)
 
     def _open_transport(self) -> asyncio.Transport | None:
         transport = self._transport
         return None if transport is None or transport.is_closing() else transport
 
+    # --- a request, and its answer --------------------------------------------------
+
+    def _begin(self) -> None:
+        self._asked_head = False
+        self._room.touch(self)
+        end = self._find_end()
+        if end < 0:
+            self._end_with(431, "a request's head is too long")
+            return
+        try:
+            self._http.receive_data(bytes(self._received[:end]))
+            event = self._http.next_event()
+        except h11.RemoteProtocolError as why:
+            # It is raised by a frame that knows it: a cycle, and no garbage is collected here.
+            why.__traceback__ = None
+            self._end_with(why.error_status_hint, "this is no request")
+            return
+        del self._received[:end]
+        assert isinstance(event, h11.Request)
+        self._take(event)
+
+    def _find_end(self) -> int:
+        """Of the head; -1 if it is too long for anybody to take it apart."""
+        found = _HEAD_END.search(self._received)
+        end = len(self._received) if found is None else found.end()
+        lines = self._received.count(b"\n", 0, end)
+        return -1 if end > HEAD_BYTES_MAX or lines > HEADERS_MAX + 2 else end
+
+    def _take(self, got: h11.Request) -> None:
+        self._asked_head = got.method == b"HEAD"
+        headers = {name.decode("latin-1"): text.decode("latin-1") for name, text in got.headers}
+        length, coding = headers.get("content-length", "0"), headers.get("transfer-encoding")
+        if coding is not None and "content-length" in headers:
+            self._end_with(400, "a body has one length")
+        elif coding is not None or int(length):
+            # Its end is not looked for: nothing that follows is a request.
+            self._end_with(413, "no command takes a body")
+        else:
+            self._http.next_event()  # the end of the message
+            method, target = got.method.decode("ascii"), got.target.decode("ascii")
+            self._answer(Request(method, target, headers, self._on_loopback))
+
+    def _answer(self, request: Request) -> None:
+        response = respond(request, self._site, self._hub.view)
+        if response.change:
+            self._log_change(response)
+        if self._asked_head:
+            self._send(_head(response))
+            self._finish()
+        elif isinstance(response.body, bytes):
+            self._send(_head(response), h11.Data(data=response.body))
+            self._finish()
+        else:
+            self._send(_head(response))
+            self._pieces = response.body
+
+    def _log_change(self, response: Response) -> None:
+        told = f"HTTP: {response.change} for {self._address}: {response.status}"
+        if response.status == HTTPStatus.OK:
+            log.info("%s", told)
+        else:
+            self._hub.refused.add(told)
+
+    def _send_piece(self) -> None:
+        assert self._pieces is not None
+        piece = next(self._pieces, None)
+        if piece is None:
+            self._finish()
+        else:
+            self._send(h11.Data(data=piece))
+
+    def _finish(self) -> None:
+        self._send(h11.EndOfMessage())
+        self._pieces = None
+        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+        else:
+            self._close()
+
+    def _send(self, *events: h11.Event) -> None:
+        data = b"".join(self._http.send(event) or b"" for event in events)
+        if data and self._transport is not None:
+            self._transport.write(data)
+
     # --- ends -----------------------------------------------------------------------
 
-    def _guard(self, act: Callable[..., None], *arguments: object) -> None:
+    def _guard(self, act: Callable[[], None]) -> None:
         """What goes wrong here is nobody else's trouble."""
         try:
-            act(*arguments)
+            act()
         except Exception:
             log.exception("a request over HTTP could not be answered")
-            try:
-                self._end_with(500, "an internal error, which is in the log")
-            except h11.LocalProtocolError:
-                self.abort()
+            self._give_up()
+
+    def _give_up(self) -> None:
+        try:
+            self._end_with(500, "an internal error, which is in the log")
+        except Exception as why:
+            log.error("nor could that be said: %s", why)
+            self.abort()
 
     def _end_with(self, status: int, text: str) -> None:
         """The last answer of this connection; none if another one was begun."""
-        asked_head = self._request is not None and self._request.method == b"HEAD"
-        self._pieces = self._request = None
-        self._waits, self._over = False, True
+        self._pieces = None
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.abort()
             return
         body = f"{text}\n".encode()
         self._send(_head(Response(status, TEXT, body), close=True))
-        if not asked_head:
+        if not self._asked_head:
             self._send(h11.Data(data=body))
         self._send(h11.EndOfMessage())
-        self._close()
+        self._end()
 
-    def _send(self, event: h11.Event) -> None:
-        data = self._http.send(event)
-        if data and self._transport is not None:
-            self._transport.write(data)
+    def _end(self) -> None:
+        """Not by closing: the system resets a connection of which something is unread, and what
+        was sent last is lost."""
+        self._ended = True
+        self._received.clear()
+        if (transport := self._open_transport()) is not None:
+            transport.write_eof()
 
     def _close(self) -> None:
+        """When all is written.  The alarm stays: it may never be read."""
         if self._transport is not None:
             self._transport.close()
 

@@ -43,6 +43,10 @@ class Port:
     sockets: list[socket.socket]
 
     @property
+    def name(self) -> str:
+        return "admin server" if self.commands is not None else "metrics"
+
+    @property
     def url(self) -> str:
         host = "127.0.0.1" if is_wildcard(self.address.host) else self.address.host
         return f"http://{ClientAddress(host, self.sockets[0].getsockname()[1])}{self.path}"
@@ -116,6 +120,7 @@ class HttpServer:
         self._view = view
         self._servers: list[asyncio.Server] = []
         self._hub: Hub | None = None
+        self._told_broken = False
 
     async def listen(self) -> None:
         loop = asyncio.get_running_loop()
@@ -129,8 +134,7 @@ class HttpServer:
     def tell(self) -> None:
         """Where it answers, in the log."""
         for port in self._ports:
-            what = "admin server" if port.commands is not None else "metrics"
-            log.info("%s on %s", what, port.url)
+            log.info("%s on %s", port.name, port.url)
 
     def stop(self) -> None:
         for server in self._servers:
@@ -138,7 +142,17 @@ class HttpServer:
         if self._hub is not None:
             self._hub.close()
 
-    def _welcome(self, port: Port) -> asyncio.Protocol:
+    def _welcome(self, port: Port) -> asyncio.BaseProtocol:
+        """Whatever goes wrong: what a protocol factory raises would end the server."""
+        try:
+            return self._open(port)
+        except Exception:
+            if not self._told_broken:
+                log.exception("no HTTP: its connections are closed from now on")
+            self._told_broken = True
+            return Closed()
+
+    def _open(self, port: Port) -> asyncio.BaseProtocol:
         # Not before somebody asks: see above.
         from zkpy.admin.web import Site
         from zkpy.server.admin_http import Connection, Hub
@@ -149,4 +163,11 @@ class HttpServer:
             self._hub = Hub(loop, self._view, idle_s)
         words = self._config.four_letter_words
         site = Site(port.commands, words, port.address.host)
-        return Connection(self._hub, site)
+        return Connection(self._hub, self._hub.room(port.name), site)
+
+
+class Closed(asyncio.Protocol):
+    """A connection that nobody takes."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
