@@ -600,21 +600,28 @@ class FakeTransport:
 class Alone:
     """One connection."""
 
-    def __init__(self, view: ServerView | None = None, own: str = "127.0.0.1") -> None:
+    def __init__(self, own: str = "127.0.0.1", hub: admin_http.Hub | None = None) -> None:
         self.loop = FakeLoop()
         self.transport = FakeTransport(own)
         loop = cast(asyncio.AbstractEventLoop, self.loop)
         self.looks = 0
-        self._view = view or make_view()
-        hub = admin_http.Hub(loop, self._look, idle_s=30)
+        self._hub = hub or admin_http.Hub(loop, self._look, idle_s=30)
         site = WebSite("/commands", ("*",))
-        self.connection = admin_http.Connection(hub, hub.room("test"), site)
+        self.connection = admin_http.Connection(self._hub, self._hub.room("test"), site)
         self.transport.protocol = self.connection
+        if hub is None:
+            self.enter()
+
+    def beside(self) -> "Alone":
+        """Another one on that port, which has not come in yet."""
+        return Alone(hub=self._hub)
+
+    def enter(self) -> None:
         self.connection.connection_made(cast(asyncio.Transport, self.transport))
 
     def _look(self) -> ServerView:
         self.looks += 1
-        return self._view
+        return make_view()
 
     def feed(self, data: bytes) -> bytes:
         """As much of it as is read; what is left."""
@@ -674,6 +681,18 @@ def test_whoever_waits_for_this_server_is_not_cut_off() -> None:
     one.run(1)
     one.run(1)
     assert one.transport.sent.startswith(b"HTTP/1.1 200") and not one.transport.aborted
+
+
+def test_one_that_waits_for_its_turn_is_not_the_one_that_idles(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admin_http, "CONNECTIONS_MAX", 2)
+    first = Alone()
+    second, third = first.beside(), first.beside()
+    first.feed(head("/commands/ruok"))
+    second.enter()
+    third.enter()
+    assert [each.transport.aborted for each in (first, second, third)] == [False, True, False]
 
 
 def test_bytes_do_not_prolong_a_request() -> None:

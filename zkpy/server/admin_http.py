@@ -116,16 +116,14 @@ class Pump:
         self._loop = loop
         self._steps: deque[Callable[[], None]] = deque()
         self._due: asyncio.Handle | None = None
-        self._stopped = False
 
     def add(self, step: Callable[[], None]) -> None:
         """It is called once, when its turn comes."""
         self._steps.append(step)
-        if self._due is None and not self._stopped:
+        if self._due is None:
             self._due = self._loop.call_soon(self._run)
 
     def stop(self) -> None:
-        self._stopped = True
         self._steps.clear()
 
     def _run(self) -> None:
@@ -190,12 +188,11 @@ class Connection(asyncio.BufferedProtocol):
         self._room.leave(self)
 
     def pause_writing(self) -> None:
+        """The alarm was set when what is written now was begun."""
         self._choked = True
-        self._guard(self._arm)
 
     def resume_writing(self) -> None:
         self._choked = False
-        self._guard(self._arm)
         self._guard(self._go_on)
 
     def abort(self) -> None:
@@ -221,7 +218,7 @@ class Connection(asyncio.BufferedProtocol):
         transport = self._open_transport()
         if transport is None or self.in_pump or self._choked:
             return
-        if not self._ended and (self._pieces is not None or self._has_request()):
+        if self._pieces is not None or self._has_request():
             self._pause(transport)
             self._disarm()  # what it waits for is this server
             self.in_pump = True
