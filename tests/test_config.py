@@ -639,6 +639,106 @@ def test_a_path_that_is_none(path: str) -> None:
         read(f"admin.commandURL={path}")
 
 
+def test_the_figures_keep_their_path() -> None:
+    for path in ("/metrics", "/metrics/"):
+        assert "another path is needed" in refusal(f"admin.commandURL={path}")
+
+
+@pytest.mark.parametrize("key", ["admin.serverAddress", "metricsProvider.httpHost"])
+@pytest.mark.parametrize("host", ["x" * 300, f"{'x' * 64}.org", "a b", "a..b", "a/b", "1:2:3"])
+def test_a_host_that_can_be_none(key: str, host: str) -> None:
+    assert refusal(f"{key}={host}").startswith(f"zoo.cfg:3: {key}=")
+
+
+@pytest.mark.parametrize(
+    ("host", "is_loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("0:0:0:0:0:0:0:1", True),
+        ("LocalHost", True),
+        ("zk.localhost", True),
+        ("127.evil.com", False),
+        ("localhost.evil.com", False),
+        ("10.0.0.7", False),
+        ("::", False),
+    ],
+)
+def test_who_may_reach_the_admin_server_is_warned_of(host: str, is_loopback: bool) -> None:
+    warnings = read(f"admin.serverAddress={host}").warnings
+    assert len(warnings) == (0 if is_loopback else 1)
+
+
+METRICS = f"metricsProvider.className={keys.PROMETHEUS}\n"
+MEMBERS = "server.1=zk1:8080:1\nserver.2=zk2:3:4;2181\nserver.3=zk1:5:6;8082\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "server_id", "use"),
+    [
+        ("clientPort=8080", None, "the client"),
+        ("clientPort=8080\nclientPortAddress=127.0.0.1", None, "the client"),
+        (METRICS + "metricsProvider.httpPort=8080", None, "the metrics"),
+        ("quorumListenOnAllIPs=true\n" + MEMBERS, 1, "server.1's"),
+        ("admin.serverAddress=zk1\n" + MEMBERS, 1, "server.1's"),
+        ("server.1=localhost:1:2\nserver.2=localhost:3:4;8080", 1, "server.2's"),
+        (MEMBERS, 2, None),
+        ("clientPort=8080\nclientPortAddress=10.0.0.7", None, None),
+    ],
+)
+def test_an_admin_port_that_nobody_asked_for_yields(
+    text: str, server_id: int | None, use: str | None
+) -> None:
+    found = read(text, server_id)
+    said = [each for each in found.warnings if "going on without the admin server" in each]
+    if use is None:
+        assert found.admin is not None and said == []
+    else:
+        assert found.admin is None
+        assert said[0].startswith(
+            f"zoo.cfg: going on without the admin server: 8080 is {use} port (admin.serverPort"
+        )
+
+
+@pytest.mark.parametrize(
+    ("text", "server_id", "said"),
+    [
+        ("admin.serverPort=2181", None, "3: admin.serverPort=2181: 2181 is the client port"),
+        (
+            "metricsProvider.httpPort=2181\n" + METRICS,
+            None,
+            "3: metricsProvider.httpPort=2181: 2181 is the client port",
+        ),
+        (
+            "clientPort=7000\n" + METRICS,
+            None,
+            f"4: {METRICS.strip()}: 7000 is the client port",
+        ),
+        (
+            "admin.serverPort=7000\n" + METRICS,
+            None,
+            "3: admin.serverPort=7000: 7000 is the metrics port",
+        ),
+        (
+            "admin.serverAddress=zk1\nadmin.serverPort=8082\n" + MEMBERS,
+            1,
+            "4: admin.serverPort=8082: 8082 is server.3's port",
+        ),
+    ],
+)
+def test_a_port_of_http_that_is_named_needs_to_be_free(
+    text: str, server_id: int | None, said: str
+) -> None:
+    assert refusal(text, server_id).startswith(f"zoo.cfg:{said}, too: ")
+
+
+def test_any_free_port_is_no_clash() -> None:
+    found = read(f"clientPort=0\nadmin.serverPort=0\n{METRICS}metricsProvider.httpPort=0\n")
+    assert found.admin is not None and found.metrics is not None
+
+
 # --- the ensemble ---------------------------------------------------------------------
 
 ONE = "server.1=zk1:2888:3888;2181"

@@ -1,5 +1,6 @@
 """`zkpy ensemble`: the files that it writes, and a run of it in a process of its own."""
 
+import itertools
 import re
 import signal
 import subprocess
@@ -33,6 +34,14 @@ def test_each_server_has_its_own_file(tmp_path: Path) -> None:
     assert len(ports) == 4
     assert len({each.data_dir for each in found}) == 4
     assert hosts_of(servers[:2]) == "127.0.0.1:2181,127.0.0.1:2182"
+
+
+def test_admin_ports_are_nobody_elses(tmp_path: Path) -> None:
+    servers = plan_servers(tmp_path, 3, 1, 8080)
+    ports = [each.admin_port for each in servers]
+    assert len(set(ports)) == 4
+    others = [(each.client_port, each.quorum_port, each.election_port) for each in servers]
+    assert set(ports).isdisjoint(itertools.chain(*others))
 
 
 @pytest.mark.parametrize("size", ["2", "5"])

@@ -721,6 +721,7 @@ def test_a_refused_body_is_not_taken_for_requests() -> None:
     one.feed(body * 100)
     one.run(1)
     assert one.transport.sent.count(b"HTTP/1.1 ") == 1 and one.looks == 0
+    assert not one.transport.aborted
     one.feed(b"x" * 2 * admin_http.LEFT_BYTES_MAX)
     assert one.transport.aborted
 
@@ -770,6 +771,29 @@ def test_a_port_that_is_named_must_be_free(taken: int) -> None:
     for config in (admin, metrics):
         with ExitStack() as stack, pytest.raises(ConfigError, match="zoo.cfg:3: cannot listen on"):
             bind_http(config, stack)
+
+
+def test_what_is_named_has_its_port_first() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    address = ClientAddress("127.0.0.1", port)
+    config = attrs.evolve(CONFIG, admin=address, metrics=address, metrics_line="zoo.cfg:3")
+    with ExitStack() as stack:
+        assert [each.name for each in bind_http(config, stack)] == ["metrics"]
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "nowhere.invalid"])
+def test_a_host_that_is_not_this_machine(host: str) -> None:
+    """Also where no port is named: going without is for a port that is taken."""
+    line = f"zoo.cfg:5: admin.serverAddress={host}"
+    admin = attrs.evolve(CONFIG, admin=ClientAddress(host, 0), admin_host_line=line)
+    metrics = attrs.evolve(
+        CONFIG, metrics=ClientAddress(host, 0), metrics_line="zoo.cfg:3", metrics_host_line=line
+    )
+    for config in (admin, metrics):
+        with ExitStack() as stack, pytest.raises(ConfigError) as caught:
+            bind_http(config, stack)
+        assert str(caught.value).startswith(f"{line}: cannot listen on {host}:0: ")
 
 
 def test_of_two_that_start_at_once_one_goes_without() -> None:

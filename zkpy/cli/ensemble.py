@@ -9,11 +9,13 @@ another number of voters is refused, since the new ones would never count.
 """
 
 import contextlib
+import itertools
 import signal
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Collection
 from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
@@ -115,7 +117,8 @@ def find_refusal(servers: list[Server]) -> str | None:
 def plan_servers(directory: Path, size: int, observers: int, port: int) -> list[Server]:
     """Client ports count up from `port`; peer ports are whatever is free just now."""
     count = size + observers
-    peers, admin = free_peer_ports(count), free_admin_ports(count)
+    peers = free_peer_ports(count)
+    admin = free_admin_ports(count, {*range(port, port + count), *itertools.chain(*peers)})
     return [
         Server(
             i + 1, directory / f"server-{i + 1}", port + i, *peers[i], admin[i], observer=i >= size
@@ -137,20 +140,21 @@ def free_peer_ports(count: int) -> list[tuple[int, int]]:
         return [pair for pair in pairs if pair[0] != pair[1]][:count]
 
 
-def free_admin_ports(count: int) -> list[int]:
-    """From the usual one on, where these are free."""
-    found = []
+def free_admin_ports(count: int, others: Collection[int]) -> list[int]:
+    """From the usual one on, those that are free and not among `others`."""
+    found: list[int] = []
     with contextlib.ExitStack() as stack:
-        for i in range(count):
+        for number in range(configs.ADMIN_PORT, 65536):
+            if len(found) == count:
+                break
+            if number in others:
+                continue
             held = stack.enter_context(socket.socket())
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                held.bind((LOOPBACK, configs.ADMIN_PORT + i))
+            with contextlib.suppress(OSError):  # it is another program's
+                held.bind((LOOPBACK, number))
                 held.listen()
-            except OSError:
-                held = stack.enter_context(socket.socket())
-                held.bind((LOOPBACK, 0))
-            found.append(int(held.getsockname()[1]))
+                found.append(number)
     return found
 
 

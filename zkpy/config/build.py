@@ -2,13 +2,13 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, TypeVar
 
 import attrs
 
 from zkpy.config import tls
-from zkpy.config.ensemble import MEMBER, Ensemble, is_wildcard
+from zkpy.config.ensemble import MEMBER, Ensemble, is_wildcard, sockets_of
 from zkpy.config.keys import (
     ELSEWHERE,
     HONOURED,
@@ -23,7 +23,7 @@ from zkpy.config.keys import (
 )
 from zkpy.config.properties import Setting, read_properties
 from zkpy.config.tls import CLIENTS, MEMBERS, Tls
-from zkpy.config.values import Corrected, parse_setting
+from zkpy.config.values import Corrected, is_loopback, parse_setting
 from zkpy.errors import ConfigError
 from zkpy.limits import ENTRY_BYTES_CEILING, ENTRY_BYTES_LEAST, Limits
 from zkpy.membership import (
@@ -144,6 +144,8 @@ class Config:
     """Where the admin server listens; None if it does not."""
     admin_line: str = ""
     """Where that port was given; "" if it was not, so that it may be another program's."""
+    admin_host_line: str = ""
+    """Where its host was given; "" if it was not."""
     admin_path: str = "/commands"
     """`admin.commandURL`, without a slash at its end."""
     admin_idle_ms: int = 30_000
@@ -151,6 +153,7 @@ class Config:
     metrics: ClientAddress | None = None
     """Where Prometheus finds `/metrics` on a port of its own."""
     metrics_line: str = ""
+    metrics_host_line: str = ""
     source: str = "the command line"
     properties: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     """Every key as written, without `zookeeper.`, whether it has an effect or not."""
@@ -270,6 +273,7 @@ def parse(settings: Iterable[Setting], source: str, server_id: int | None = None
     _check_effects(draft)
     _build_admin(draft)
     _build_metrics(draft)
+    _check_http_ports(draft, own, client, secure)
     _check_told(draft)
     if draft.values.get("listen_backlog") == -1:
         del draft.values["listen_backlog"]
@@ -530,7 +534,8 @@ def _build_admin(draft: _Draft) -> None:
         return
     draft.values["admin"] = ClientAddress(host, port)
     draft.values["admin_line"] = str(draft.latest.get("admin.serverPort", ""))
-    if host.lower() not in LOOPBACK_NAMES and not host.startswith("127."):
+    draft.values["admin_host_line"] = str(draft.latest.get("admin.serverAddress", ""))
+    if not is_loopback(host):
         draft.warnings.append(
             draft.latest["admin.serverAddress"].warning(
                 "lets everybody who reaches it see paths, sessions, addresses and configuration: "
@@ -549,6 +554,7 @@ def _build_metrics(draft: _Draft) -> None:
     if name == PROMETHEUS:
         draft.values["metrics"] = ClientAddress(host, port)
         draft.values["metrics_line"] = str(draft.latest.get("metricsProvider.httpPort", setting))
+        draft.values["metrics_host_line"] = str(draft.latest.get("metricsProvider.httpHost", ""))
     elif setting is not None and name not in ELSEWHERE:
         draft.warnings.append(
             setting.warning(f"has no effect: of such classes {PROMETHEUS} is known, and not {name}")
@@ -560,6 +566,56 @@ def _build_metrics(draft: _Draft) -> None:
                     f"has no effect without metricsProvider.className={PROMETHEUS}"
                 )
             )
+
+
+def _check_http_ports(
+    draft: _Draft,
+    own: ServerSpec | None,
+    client: ClientAddress | None,
+    secure: ClientAddress | None,
+) -> None:
+    """One port for two uses is an error at the line of the second.  An admin port that nobody
+    asked for yields: the zoo.cfg may be older than the admin server."""
+    taken = [
+        *((each, use) for each, use in ((client, "client"), (secure, "secure client")) if each),
+        *(_peer_ports(draft, own) if own is not None else ()),
+    ]
+    metrics, admin = draft.values.get("metrics"), draft.values.get("admin")
+    if isinstance(metrics, ClientAddress):
+        asking = draft.latest.get("metricsProvider.httpPort") or draft.latest.get(
+            "metricsProvider.className"
+        )
+        if asking is not None and (use := _find_use(metrics, taken)):
+            raise asking.error(f"{metrics.port} is {use} port, too: metrics need one of their own")
+        taken.append((metrics, "metrics"))
+    if isinstance(admin, ClientAddress) and (use := _find_use(admin, taken)):
+        named = draft.latest.get("admin.serverPort")
+        if named is not None:
+            raise named.error(f"{admin.port} is {use} port, too: it needs one of its own")
+        draft.warnings.append(
+            f"{draft.source}: going on without the admin server: {admin.port} is {use} port "
+            "(admin.serverPort gives it another, admin.enableServer=false ends this line)"
+        )
+        draft.values["admin"] = None
+
+
+def _peer_ports(draft: _Draft, own: ServerSpec) -> Iterator[tuple[ClientAddress, str]]:
+    """TCP ports of members on this machine, as far as their lines say so: others may be there."""
+    everywhere = draft.values.get("quorum_on_all_addresses", False)
+    here = {each.host.lower() for each in own.addresses}
+    for server_id, spec in draft.ensemble.servers.items():
+        for protocol, host, port in sockets_of(spec):
+            if protocol == "TCP" and (host in here or is_loopback(host)):
+                wide = everywhere and spec is own
+                yield ClientAddress("" if wide else host, port), f"server.{server_id}'s"
+
+
+def _find_use(asked: ClientAddress, taken: list[tuple[ClientAddress, str]]) -> str | None:
+    """Whose port it is: "the client"."""
+    for address, use in taken:
+        if asked.port == address.port != 0 and _overlap(asked.host, address.host):
+            return use if use.startswith("server.") else f"the {use}"
+    return None
 
 
 def _check_effects(draft: _Draft) -> None:

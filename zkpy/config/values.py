@@ -1,5 +1,6 @@
 """Text -> value.  A parser raises ValueError with what would be right."""
 
+import ipaddress
 import re
 from collections.abc import Callable
 from typing import Final
@@ -7,6 +8,7 @@ from typing import Final
 import attrs
 
 from zkpy.config.properties import Setting
+from zkpy.membership import ANY_ADDRESS, parse_host
 
 _NUMBER: Final = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|[0-9]{1,18})")
 
@@ -108,10 +110,42 @@ def parse_unicode(text: str) -> str:
     return parse_text(text)
 
 
+_LABEL: Final = "[A-Za-z0-9_-]{1,63}"
+_HOST_NAME: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
+
+
+def parse_http_host(text: str) -> str:
+    """Where HTTP is spoken.  What can be no name is refused here: looking it up would fail in
+    ways that name no line."""
+    host = parse_host(text)
+    if host != ANY_ADDRESS and not _HOST_NAME.fullmatch(host) and not is_address(host):
+        raise ValueError("a name or an address of this machine is needed")
+    return host
+
+
+def is_address(host: str) -> bool:
+    """Whether it is an address, IPv4 or IPv6, and no name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine reaches it; names are not looked up."""
+    if is_address(host):
+        return ipaddress.ip_address(host).is_loopback
+    name = host.lower().removesuffix(".")
+    return name == "localhost" or name.endswith(".localhost")
+
+
 def parse_path(text: str) -> str:
     """Of a URL: what stands before the names of commands."""
     if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+/?", text):
         raise ValueError("a path is needed, for example /commands")
+    if text.rstrip("/") == "/metrics":
+        raise ValueError("that is where the figures are: another path is needed")
     return text.rstrip("/")
 
 

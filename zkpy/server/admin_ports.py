@@ -57,21 +57,28 @@ def bind_http(config: Config, stack: ExitStack) -> list[Port]:
 
     The admin server's is there unless zoo.cfg says no.  So if it is not named, and taken,
     the server goes without.  Raises ConfigError."""
-    ports = []
+    asked: list[tuple[ClientAddress, str, str, str, str | None]] = []
+    if config.metrics is not None:
+        lines = config.metrics_line, config.metrics_host_line
+        asked.append((config.metrics, *lines, "/metrics", None))
     if config.admin is not None:
         path = config.admin_path
-        admin = _bind(config.admin, config.admin_line, path, path, stack)
-        ports.extend([admin] if admin is not None else [])
-    if config.metrics is not None:
-        metrics = _bind(config.metrics, config.metrics_line, "/metrics", None, stack)
-        ports.extend([metrics] if metrics is not None else [])
-    return ports
+        lines = config.admin_line, config.admin_host_line
+        asked.append((config.admin, *lines, path, path))
+    # That which is not named comes last: it goes without where another one has its port.
+    ports = [_bind(*each, stack) for each in sorted(asked, key=lambda each: not each[1])]
+    return [port for port in ports if port is not None]
 
 
 def _bind(
-    address: ClientAddress, line: str, path: str, commands: str | None, stack: ExitStack
+    address: ClientAddress,
+    line: str,
+    host_line: str,
+    path: str,
+    commands: str | None,
+    stack: ExitStack,
 ) -> Port | None:
-    """`line` says where it was asked for; "" if it was not."""
+    """The lines say where port and host were asked for; "" if they were not."""
     if importlib.util.find_spec(LIBRARY) is None:
         _go_without(line, f"no HTTP on {address}: the package {LIBRARY} is not installed")
         return None
@@ -79,8 +86,10 @@ def _bind(
         sockets = listen(address)
     except OSError as why:
         reason = f"cannot listen on {address}: {why.strerror or why}"
-        if not line and why.errno != errno.EADDRINUSE:
-            line = "admin.serverAddress"
+        if host_line and (isinstance(why, socket.gaierror) or why.errno == errno.EADDRNOTAVAIL):
+            raise ConfigError(
+                f"{host_line}: {reason}: a name or an address of this machine is needed"
+            ) from None
         _go_without(line, reason)
         return None
     for each in sockets:
