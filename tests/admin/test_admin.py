@@ -38,7 +38,8 @@ STATUS = Status(
     outstanding=4,
     packets_received=10,
     packets_sent=11,
-    links=(),
+    links=lambda: iter(()),
+    connections=2,
 )
 SESSION = 0x100_0000_0000_0001
 CONNECTIONS = (
@@ -86,7 +87,7 @@ def make_view(mode: str = "standalone", **changes: Any) -> ServerView:
         Metrics(),
         1234,
         CONFIG,
-        CONNECTIONS,
+        lambda: iter(CONNECTIONS),
         latency,
         client_port=2181,
         wall_ms=1_700_000_000_500,
@@ -107,6 +108,18 @@ def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     monkeypatch.undo()
     time.tzset()
+
+
+def test_connections_are_gone_through_where_they_are_shown() -> None:
+    """For thousands that takes ms, in which nobody is served."""
+
+    def fail() -> Iterator[ConnectionView]:
+        raise AssertionError("nobody wants to see them")
+
+    view = make_view(connections=fail)
+    for command in COMMANDS:
+        if command.word not in ("cons", "dump", "stat"):
+            command.run(view)
 
 
 def test_ruok() -> None:

@@ -59,7 +59,7 @@ def leader_view() -> ServerView:
         outstanding=0,
         packets_received=10,
         packets_sent=11,
-        links=(),
+        links=lambda: iter(()),
         server_id=1,
         standalone=False,
         voters=3,

@@ -36,8 +36,9 @@ class FakeTables:
     def watching_links(self) -> list[int]:
         return [1, 2, 3]
 
-    def watched_by(self, link: int) -> tuple[int, list[str]]:
-        return {1: (SESSION, ["/a", "/b"]), 2: (-1, ["/a"])}.get(link, (0, []))
+    def watched_by(self, link: int) -> tuple[int, Iterator[str]]:
+        session, paths = {1: (SESSION, ["/a", "/b"]), 2: (-1, ["/a"])}.get(link, (0, []))
+        return session, iter(paths)
 
     def owners(self) -> list[int]:
         return [SESSION, 8]

@@ -198,7 +198,19 @@ def test_what_is_watched_is_told_once_for_each_path_and_connection() -> None:
     assert list(table.watched_paths()) == ["/a", "/b"]
     assert [table.watchers(path) for path in ("/a", "/b", "/c")] == [[1, 2], [2], []]
     assert table.connections() == [2, 1]
-    assert [table.paths_of(each) for each in (1, 2, 3)] == [["/a"], ["/b", "/a"], []]
+    assert [list(table.paths_of(each)) for each in (1, 2, 3)] == [["/a"], ["/b", "/a"], []]
+
+
+def test_paths_of_a_connection_come_one_by_one() -> None:
+    """It may have a million: nobody waits for all of them."""
+    table = WatchTable()
+    for i in range(3):
+        table.add(Kind.DATA, f"/{i}", 1)
+    found = table.paths_of(1)
+    assert next(found) == "/0"
+    table.remove(WatcherType.DATA, "/1", 1)
+    table.add(Kind.DATA, "/late", 1)
+    assert list(found) == ["/2"]
 
 
 def test_forget_leaves_nothing_of_a_connection() -> None:

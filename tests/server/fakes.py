@@ -206,7 +206,7 @@ class FakeDisk:
 
 
 def look() -> Status:
-    return Status("standalone", 5, 4, 3, 2, 1, 0, 0, 0, 0, ())
+    return Status("standalone", 5, 4, 3, 2, 1, 0, 0, 0, 0, lambda: iter(()))
 
 
 class Bench:

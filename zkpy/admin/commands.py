@@ -12,7 +12,7 @@ import getpass
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -77,7 +77,8 @@ class ServerView:
     metrics: Metrics
     uptime_ms: int
     config: Config
-    connections: Sequence[ConnectionView] = ()
+    connections: Callable[[], Iterator[ConnectionView]] = lambda: iter(())
+    """Made one by one as they are asked for; how many there are, `status` says."""
     latency: Summary = attrs.field(factory=Summary)
     """Of all connections, the open ones included."""
     client_port: int = 0
@@ -155,7 +156,7 @@ def describe_server(view: ServerView) -> Answer:
         "version": version_text(),
         "read_only": view.mode == "read-only",
         **_traffic(view),
-        "num_alive_client_connections": len(view.connections),
+        "num_alive_client_connections": view.status.connections,
         "outstanding_requests": view.status.outstanding,
         "last_processed_zxid": view.status.zxid,
         "server_state": view.mode,
@@ -176,11 +177,11 @@ def _traffic(view: ServerView) -> Answer:
 
 
 def describe_clients(view: ServerView) -> Answer:
-    return {**describe_server(view), "connections": view.connections}
+    return {**describe_server(view), "connections": view.connections()}
 
 
 def list_connections(view: ServerView) -> Answer:
-    return {"connections": view.connections}
+    return {"connections": view.connections()}
 
 
 @attrs.define(frozen=True)
@@ -216,7 +217,7 @@ def figures(view: ServerView) -> Answer:
         "server_state": view.mode,
         **_peer_state(view),
         **_traffic(view),
-        "num_alive_connections": len(view.connections),
+        "num_alive_connections": view.status.connections,
         "outstanding_requests": status.outstanding,
         "uptime": view.uptime_ms,
         "znode_count": status.znodes,
@@ -596,7 +597,7 @@ def dump_sessions(view: ServerView) -> Answer:
     details = view.details()
     limits = view.config.limits
     buckets: dict[int, list[ConnectionView]] = {}
-    for each in view.connections:
+    for each in view.connections():
         ends_ms = each.expires_ms if each.session else each.opened_ms + limits.handshake_ms
         buckets.setdefault((ends_ms // limits.tick_ms + 1) * limits.tick_ms, []).append(each)
     return {

@@ -7,6 +7,7 @@ rows each, so that a server with a million watches serves its clients in between
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Final
 
 import attrs
@@ -46,7 +47,7 @@ BY_NAME: Final[dict[str, Command]] = {
 class Rows:
     """The members of an object, all of them arrays, made as they are asked for."""
 
-    pairs: Iterator[tuple[str, list[Any]]]
+    pairs: Iterator[tuple[str, Iterable[Any]]]
 
 
 @attrs.define(frozen=True)
@@ -103,8 +104,8 @@ def _connections(view: ServerView) -> Answer:
 
 
 def _both_kinds(view: ServerView, show: Callable[[ConnectionView], Answer]) -> Answer:
-    plain = (each for each in view.connections if not each.secure)
-    secure = (each for each in view.connections if each.secure)
+    plain = (each for each in view.connections() if not each.secure)
+    secure = (each for each in view.connections() if each.secure)
     return {"connections": Items(map(show, plain)), "secure_connections": Items(map(show, secure))}
 
 
@@ -200,7 +201,7 @@ def _digests(view: ServerView) -> Answer:
 def _watches(view: ServerView) -> Answer:
     tables = _tables(view)
     found = map(tables.watched_by, tables.watching_links())
-    return {"session_id_to_watched_paths": Rows((str(s), paths) for s, paths in found if paths)}
+    return {"session_id_to_watched_paths": Rows((str(s), paths) for s, paths in found if s)}
 
 
 def _watches_by_path(view: ServerView) -> Answer:
@@ -215,7 +216,7 @@ def _watch_summary(view: ServerView) -> Answer:
     return {
         "num_connections": len(links),
         "num_paths": Count(_parts(1 for _ in tables.watched_paths())),
-        "num_total_watches": Count(_parts(len(tables.watched_by(each)[1]) for each in links)),
+        "num_total_watches": Count(_parts(1 for each in links for _ in tables.watched_by(each)[1])),
     }
 
 
@@ -294,7 +295,7 @@ def _show_items(values: Iterable[object]) -> Iterator[str]:
         separator = ",\n    "
 
 
-def _show_rows(pairs: Iterable[tuple[str, list[Any]]]) -> Iterator[str]:
+def _show_rows(pairs: Iterable[tuple[str, Iterable[Any]]]) -> Iterator[str]:
     separator = " "
     for key, values in pairs:
         yield f"{separator}{json.dumps(key)} : "
@@ -302,12 +303,13 @@ def _show_rows(pairs: Iterable[tuple[str, list[Any]]]) -> Iterator[str]:
         separator = ",\n    "
 
 
-def _show_list(values: list[Any]) -> Iterator[str]:
+def _show_list(values: Iterable[Any]) -> Iterator[str]:
     """One session may watch more than anybody wants to wait for."""
-    for at in range(0, len(values), VALUES_PER_TEXT):
-        text = _show(values[at : at + VALUES_PER_TEXT])
-        yield (", " if at else "[") + text[1:-1]
-    yield "]" if values else "[]"
+    left, separator = iter(values), "["
+    while some := list(islice(left, VALUES_PER_TEXT)):
+        yield separator + _show(some)[1:-1]
+        separator = ", "
+    yield "[]" if separator == "[" else "]"
 
 
 def _show(value: object) -> str:

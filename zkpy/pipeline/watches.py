@@ -45,6 +45,8 @@ _WATCHER_KINDS: dict[int, tuple[Kind, ...]] = {
     WatcherType.PERSISTENT_RECURSIVE: (Kind.RECURSIVE,),
 }
 
+_BEFORE = tuple(tuple(Kind)[:kind] for kind in Kind)
+
 _DATA_TABLE = (Kind.DATA, Kind.PERSISTENT_DATA)
 _CHILD_TABLE = (Kind.CHILD, Kind.PERSISTENT_CHILD)
 _EVENTS = (
@@ -134,9 +136,13 @@ class WatchTable:
         """Those that watch anything."""
         return list(self._paths)
 
-    def paths_of(self, connection: int) -> list[str]:
-        """What it watches, each path once."""
-        return list(dict.fromkeys([path for _, path in self._paths.get(connection, ())]))
+    def paths_of(self, connection: int) -> Iterator[str]:
+        """What it watches, each path once.  The table may change meanwhile: what is gone by then
+        is left out, and a path of which one kind is may come again."""
+        held = self._paths.get(connection, {})
+        for kind, path in list(held):
+            if (kind, path) in held and not any((before, path) in held for before in _BEFORE[kind]):
+                yield path
 
     @property
     def connection_count(self) -> int:

@@ -4,7 +4,8 @@
 and is for those who want to see them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import attrs
 
@@ -59,7 +60,10 @@ class Status:
     outstanding: int
     packets_received: int
     packets_sent: int
-    links: tuple[LinkStatus, ...]
+    links: Callable[[], Iterator[LinkStatus]]
+    """Client connections, each as it is when it is asked for."""
+    connections: int = 0
+    """How many of them there are."""
     server_id: int = 0
     standalone: bool = True
     voters: int = 1
@@ -149,10 +153,10 @@ class Tables:
     def watching_links(self) -> list[int]:
         return self._watches.connections()
 
-    def watched_by(self, link: int) -> tuple[int, list[str]]:
-        """Session, and each path once."""
+    def watched_by(self, link: int) -> tuple[int, Iterator[str]]:
+        """Session, and each path once; session 0 if it is gone."""
         known = self._links.get(link)
-        return (known.session, self._watches.paths_of(link)) if known is not None else (0, [])
+        return known.session if known is not None else 0, self._watches.paths_of(link)
 
     def owners(self) -> list[int]:
         """Sessions with ephemerals."""
@@ -180,7 +184,7 @@ _MODES = {
 
 
 def status_of(replica: Replica) -> Status:
-    """Costs a walk over the connections, not over the tree."""
+    """Costs a short look at each connection, not a walk over the tree."""
     state = replica.state
     table = replica.clients.links
     links = list(table.by_id.values())
@@ -201,7 +205,8 @@ def status_of(replica: Replica) -> Status:
         outstanding=len(replica.clients.gate),
         packets_received=replica.clients.packets_received,
         packets_sent=table.sent_by_closed + sum(link.sent for link in links),
-        links=tuple(map(_link_status, links)),
+        links=partial(_link_statuses, replica),
+        connections=len(links),
         server_id=replica.options.server_id,
         standalone=replica.options.standalone,
         voters=len(zab.voters.voters()),
@@ -265,6 +270,10 @@ def _why_idle(replica: Replica) -> str | None:
     if zab.waits_for_membership:
         return describe_role(zab)
     return zab.why_stuck or zab.strangers
+
+
+def _link_statuses(replica: Replica) -> Iterator[LinkStatus]:
+    return map(_link_status, list(replica.clients.links.by_id.values()))
 
 
 def _link_status(link: ClientLink) -> LinkStatus:

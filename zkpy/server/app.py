@@ -19,7 +19,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
@@ -466,17 +466,12 @@ class Server:
 
     def _view(self) -> ServerView:
         status, now, wall = self._look(), monotonic_ms(), wall_ms()
-        connections = [
-            show_connection(link, known, wall - now)
-            for known in status.links
-            if (link := self.clients.links.get(known.id)) is not None
-        ]
         return ServerView(
             status,
             self.metrics,
             now - self._started_ms,
             self.config,
-            connections,
+            partial(self._show_connections, status, wall - now),
             self.clients.latency(),
             self.address.port if self._sockets else -1,
             wall,
@@ -489,6 +484,12 @@ class Server:
             self.secure_port,
             self.gate.handshakes if self.gate is not None else 0,
         )
+
+    def _show_connections(self, status: Status, to_wall_ms: int) -> Iterator[ConnectionView]:
+        for known in status.links():
+            link = self.clients.links.get(known.id)
+            if link is not None:
+                yield show_connection(link, known, to_wall_ms)
 
     def _find_last_image(self) -> tuple[int, int]:
         found = self._newest_image()
@@ -508,7 +509,7 @@ class Server:
 
     def _reset_connections(self) -> None:
         self.clients.fold_latency()
-        for known in self._look().links:
+        for known in self._look().links():
             link = self.clients.links.get(known.id)
             if link is not None:
                 link.received_before, link.sent_before = known.received, known.sent
