@@ -333,6 +333,23 @@ def test_a_table_comes_in_pieces_of_one_size() -> None:
     assert document("watch_summary", view=view)["num_paths"] == 20_001
 
 
+def test_counting_is_done_in_parts() -> None:
+    """Whether there are many watches, or one session has them."""
+
+    class Many(FakeTables):
+        def watched_paths(self) -> Iterator[str]:
+            return (f"/{i}" for i in range(20_000))
+
+        def watched_by(self, link: int) -> tuple[int, Iterator[str]]:
+            return SESSION, (f"/{i}" for i in range(20_000 if link == 2 else 0))
+
+    response = ask("/commands/wchs", view=view_of(tables=cast(Tables, Many())))
+    assert not isinstance(response.body, bytes)
+    pieces = list(response.body)
+    assert pieces.count(b"") > 2 * 20_000 // documents.STEPS_PER_PART
+    assert json.loads(b"".join(pieces))["num_total_watches"] == 20_000
+
+
 def test_configuration_without_secrets() -> None:
     config = parse(read_properties(MEMBER, "zoo.cfg"), "zoo.cfg", 2)
     view = view_of(config=config)
