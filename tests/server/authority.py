@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     pkcs12,
 )
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtensionOID, NameOID
 
 from zkpy.config import option_setting
 from zkpy.config.keys import HONOURED
@@ -46,7 +46,7 @@ class Authority:
         ends: int,
         *,
         is_authority: bool = False,
-        hosts: tuple[str, ...] = (),
+        hosts: tuple[str, ...] | bytes = (),
     ) -> x509.Certificate:
         now = datetime.now(UTC)
         builder = (
@@ -60,8 +60,7 @@ class Authority:
             .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
         )
         if hosts:
-            names = [general_name(host) for host in hosts]
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+            builder = builder.add_extension(other_names(hosts), critical=False)
         return builder.sign(self.key, hashes.SHA256())
 
     def issue(
@@ -69,9 +68,9 @@ class Authority:
         subject: str | x509.Name = "CN=localhost",
         begins: int = -1,
         ends: int = 30,
-        hosts: tuple[str, ...] = (),
+        hosts: tuple[str, ...] | bytes = (),
     ) -> "Issued":
-        """`begins` and `ends` in days from now."""
+        """`begins` and `ends` in days from now; `hosts` may be the extension's own bytes."""
         name = x509.Name.from_rfc4514_string(subject) if isinstance(subject, str) else subject
         key = ec.generate_private_key(ec.SECP256R1())
         return Issued(self, key, self._sign(name, key, begins, ends, hosts=hosts))
@@ -93,6 +92,12 @@ class Authority:
         if issued is not None:
             context.load_cert_chain(issued.save("client"))
         return context
+
+
+def other_names(hosts: tuple[str, ...] | bytes) -> x509.ExtensionType:
+    if isinstance(hosts, bytes):
+        return x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, hosts)
+    return x509.SubjectAlternativeName([general_name(host) for host in hosts])
 
 
 def general_name(host: str) -> x509.GeneralName:

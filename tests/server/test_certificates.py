@@ -1,6 +1,8 @@
 """What a certificate says of itself, as Java says it."""
 
+import random
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.server.authority import Authority
-from zkpy.server.certificates import CertificateError, read
+from zkpy.server.certificates import CertificateError, hosts_of, read
 
 A = x509.NameAttribute
 IA5, T61, BMP, NUMERIC, UNIVERSAL = (
@@ -108,3 +110,74 @@ def test_a_certificate_that_is_cut_off(tmp_path: Path) -> None:
     for size in range(0, len(whole), 7):
         with pytest.raises(CertificateError):
             read(whole[:size])
+
+
+# --- hosts -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("subject", "others", "hosts"),
+    [
+        ("CN=ZK1", (), {"zk1"}),
+        ("CN=10.0.0.1", (), {ip_address("10.0.0.1")}),
+        ("CN=a,CN=b", (), set()),
+        ("O=a", (), set()),
+        ("CN=a", ("ZK1.example", "fd00::1"), {"zk1.example", ip_address("fd00::1")}),
+        ("CN=a", b"\x30\x05\x81\x03x@y", {"a"}),
+        ("CN=a", b"\x30\x04\x81\x02\xff\xff", {"a"}),
+        ("CN=a", ("*.example",), {"*.example"}),
+        ("CN=a", b"\x30\x0a\x82\x0810.0.0.1", {"10.0.0.1"}),
+        ("CN=a", b"\x30\x04\x82\x02\xff\xfe", {r"\xff\xfe"}),
+        ("CN=a", b"\x30\x04\x82\x02a\x00", {"a\0"}),
+        ("CN=a", b"\x30\x02\x82\x00", set()),
+        ("CN=a", b"\x30\x00", {"a"}),
+    ],
+)
+def test_hosts_that_it_names(
+    authority: Authority, subject: str, others: tuple[str, ...] | bytes, hosts: set[object]
+) -> None:
+    """Names and addresses are kept apart, and the CN counts where there is no other."""
+    issued = authority.issue(subject, hosts=others)
+    assert hosts_of(issued.certificate.public_bytes(DER)) == hosts
+
+
+@pytest.mark.parametrize(
+    "others", [b"\x30\x7f\x82", b"\x30\x04\x87\x02\x7f\x00", b"\x30\x80\x82\x01a\x00\x00", b"\x30"]
+)
+def test_other_names_that_cannot_be_read(authority: Authority, others: bytes) -> None:
+    with pytest.raises(CertificateError):
+        hosts_of(authority.issue(hosts=others).certificate.public_bytes(DER))
+
+
+def test_whatever_it_is_hosts_are_read_or_refused(authority: Authority) -> None:
+    dice = random.Random(7)
+    whole = authority.issue(hosts=("a", "10.0.0.1")).certificate.public_bytes(DER)
+    outcomes = set()
+    for _ in range(3000):
+        der = bytearray(whole)
+        for _ in range(dice.randrange(1, 4)):
+            der[dice.randrange(len(der))] = dice.randrange(256)
+        try:
+            outcomes.add(frozenset(map(str, hosts_of(bytes(der)))))
+        except CertificateError:
+            outcomes.add(frozenset())
+    assert {frozenset(), frozenset({"a", "10.0.0.1"})} <= outcomes
+
+
+def test_a_type_of_an_attribute_is_bounded() -> None:
+    time = value(0x17, b"260101000000Z")
+    for size in (20, 200):
+        name = value(0x30, value(6, b"\x81" * size + b"\x01") + value(0x0C, b"own"))
+        subject = value(0x30, value(0x31, name))
+        body = 3 * value(2, b"") + value(0x30, time + time) + subject
+        der = value(0x30, value(0x30, body))
+        if size == 20:
+            assert read(der).subject.endswith("=#0c036f776e")
+            continue
+        with pytest.raises(CertificateError, match="endless type"):
+            read(der)
+
+
+def value(tag: int, contents: bytes) -> bytes:
+    """In DER, of less than 64 KiB."""
+    return b"%c\x82%b%b" % (tag, len(contents).to_bytes(2, "big"), contents)

@@ -1,10 +1,12 @@
-"""What a certificate in DER says of itself: its subject's name, and until when it is valid.
+"""What a certificate in DER says of itself: its name, its hosts, and until when it is valid.
 
 Certificates come here that OpenSSL has verified, or that the operator has configured.  Names
 are written as Java's `X500Principal.getName()` writes them, RFC 2253: ACLs of the scheme
-`x509` are compared with them letter by letter.
+`x509` are compared with them letter by letter.  Whoever signs a certificate may write what he
+likes into it: Python's own `getpeercert()` fails on names that are not UTF-8.
 """
 
+import ipaddress
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
@@ -15,6 +17,11 @@ _SEQUENCE: Final = 0x30
 _SET: Final = 0x31
 _OBJECT_IDENTIFIER: Final = 0x06
 _VERSION: Final = 0xA0
+_EXTENSIONS: Final = 0xA3
+_OTHER_NAMES: Final = "2.5.29.17"
+"""The extension `subjectAltName`, and two of the kinds of names in it."""
+_DNS_NAME: Final = 0x82
+_IP_ADDRESS: Final = 0x87
 _UTC_TIME: Final = 0x17
 _GENERALIZED_TIME: Final = 0x18
 
@@ -34,8 +41,14 @@ _TEXT: Final = (0x0C, 0x13, 0x14, 0x16, 0x1B, 0x1E)
 """Kinds of text that Java shows as such, all read as UTF-8.  Other values are shown in hex."""
 _ESCAPED: Final = ',=+<>#;"\\'
 _BLANK: Final = " \r"
+_IDENTIFIER_BYTES_MAX: Final = 128
+"""Real ones have a dozen.  What reading one costs grows with the square of its size."""
 _SUPPOSED_CENTURY: Final = 50
 """A year of two digits below it is of this century (RFC 5280)."""
+
+
+Host = str | ipaddress.IPv4Address | ipaddress.IPv6Address
+"""A name in lower case, or an address: the name `10.0.0.1` is not the address 10.0.0.1."""
 
 
 class CertificateError(ValueError):
@@ -54,11 +67,73 @@ def read(der: bytes) -> Certificate:
     """Raises CertificateError."""
     try:
         return _read(der)
-    except (IndexError, UnicodeDecodeError, OverflowError, ValueError) as why:
+    except (IndexError, ValueError, OverflowError) as why:
         raise CertificateError(str(why)) from None
 
 
 def _read(der: bytes) -> Certificate:
+    _, _, _, (_, validity), (_, subject) = _fields(der)[:5]
+    begins, ends = (_read_time(kind, value) for kind, value in _values(validity))
+    return Certificate(_name(subject), begins, ends)
+
+
+def hosts_of(der: bytes) -> frozenset[Host]:
+    """The hosts that it names.  Raises CertificateError.
+
+    Its subject's CN counts, as a name or an address, only where there are no other names of
+    hosts, and only if there is one.  No name stands for several hosts: `*` is a letter like
+    others, and in no host's name.
+    """
+    try:
+        return _hosts(der)
+    except (IndexError, ValueError, OverflowError) as why:
+        raise CertificateError(str(why)) from None
+
+
+def _hosts(der: bytes) -> frozenset[Host]:
+    fields = _fields(der)
+    named = [host for kind, value in _other_names(fields) for host in _host(kind, value)]
+    if not named:
+        common = list(_common_names(fields[4][1]))
+        named = [host_of(name) for name in common] if len(common) == 1 else []
+    return frozenset(host for host in named if host)
+
+
+def host_of(text: str) -> Host:
+    """What an operator writes: a name, or an address in one of its forms."""
+    try:
+        return ipaddress.ip_address(text.strip("[]"))
+    except ValueError:
+        return text.lower()
+
+
+def _host(kind: int, value: bytes) -> Iterator[Host]:
+    """Nothing for what is no host's name, as is an email address."""
+    if kind == _DNS_NAME:
+        yield value.decode("utf-8", "backslashreplace").lower()
+    elif kind == _IP_ADDRESS:
+        yield ipaddress.ip_address(value)
+
+
+def _other_names(fields: list[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    for tag, value in fields[6:]:
+        if tag == _EXTENSIONS:
+            for _, extension in _values(_next(value, 0)[1]):
+                (_, number), *_, (_, content) = _values(extension)
+                if _dotted(number) == _OTHER_NAMES:
+                    yield from _values(_next(content, 0)[1])
+
+
+def _common_names(subject: bytes) -> Iterator[str]:
+    for _, part in _values(subject):
+        for _, attribute in _values(part):
+            (_, number), (kind, value) = _values(attribute)
+            if _KEYWORDS.get(_dotted(number)) == "CN":
+                yield _read_text(kind, value) or ""
+
+
+def _fields(der: bytes) -> list[tuple[int, bytes]]:
+    """(tag, contents) of what is signed: number, algorithm, issuer, validity, subject, key, ..."""
     tag, whole, _ = _next(der, 0)
     _, body, _ = _next(whole, 0)
     if tag != _SEQUENCE:
@@ -66,16 +141,16 @@ def _read(der: bytes) -> Certificate:
     fields = list(_values(body))
     if fields[0][0] == _VERSION:
         del fields[0]
-    _, _, _, (_, validity), (_, subject) = fields[:5]
-    begins, ends = (_read_time(kind, value) for kind, value in _values(validity))
-    return Certificate(_name(subject), begins, ends)
+    return fields
 
 
 def _next(data: bytes, at: int) -> tuple[int, bytes, int]:
     """(tag, contents, where the next one begins) of the DER value at `at`."""
     tag, size = data[at], data[at + 1]
     at += 2
-    if size >= 0x80:
+    if size == 0x80:
+        raise ValueError("it has a value of no certain size")
+    if size > 0x80:
         width = size & 0x7F
         size = int.from_bytes(data[at : at + width], "big")
         at += width
@@ -136,6 +211,8 @@ def _read_text(kind: int, value: bytes) -> str | None:
 
 def _dotted(number: bytes) -> str:
     """An object identifier, as it is written."""
+    if len(number) > _IDENTIFIER_BYTES_MAX:
+        raise ValueError("it has an attribute of an endless type")
     parts, part = [], 0
     for octet in number:
         part = part << 7 | octet & 0x7F

@@ -14,21 +14,20 @@ Hello.  Whether TLS is spoken to those who are called is `sslQuorum`'s to say.
 """
 
 import asyncio
-import ipaddress
 import ssl
-from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from wire.link import Side
 from zkpy.server.addresses import Directory
+from zkpy.server.certificates import CertificateError, Host, host_of, hosts_of
 from zkpy.server.peers import GREETING_S, STRANGERS_MAX, PeerLink, Peers
 from zkpy.server.sealed import TLS_HANDSHAKE, Sealed
 from zkpy.server.sockets import plain_host
 from zkpy.server.tls import Certificates
 
-_NAMES: Final = ("DNS", "IP Address")
-"""The kinds of names in a certificate that mean a host."""
+SHOWN_MAX: Final = 200
+"""Letters of a certificate's names in a log line."""
 
 
 class PeerSecurity:
@@ -53,16 +52,16 @@ class PeerSecurity:
             return link
         return PeerEntrance(self, peers, link)
 
-    def proves(self, names: frozenset[str], sid: int) -> bool:
+    def proves(self, names: frozenset[Host], sid: int) -> bool:
         """Whether a certificate with these names may be that server's."""
         if not self.certificates.tls.hostnames:
             return True
         spec = self.directory.specs.get(sid)
         if spec is None:
             return self.directory.hosts_guests
-        return any(normal(address.host) in names for address in spec.addresses)
+        return any(host_of(address.host) in names for address in spec.addresses)
 
-    def is_welcome(self, names: frozenset[str]) -> bool:
+    def is_welcome(self, names: frozenset[Host]) -> bool:
         """Whether there is anybody whom such a certificate may belong to."""
         if self.directory.hosts_guests:
             return True
@@ -128,7 +127,11 @@ class PeerEntrance(Sealed):
         security, link = self._security, self._link
         if link is None:
             return
-        names = names_of(tls.getpeercert() or {})
+        try:
+            names = hosts_of(tls.getpeercert(True) or b"")
+        except CertificateError as why:
+            self.refused(f"its certificate cannot be read: {why}")
+            return
         if link.sid is not None and not security.proves(names, link.sid):
             self.refused(f"its certificate, of {show(names)}, names no host of server {link.sid}")
         elif not security.is_welcome(names):
@@ -172,31 +175,8 @@ class PeerEntrance(Sealed):
             self._socket.close()
 
 
-# --- names ----------------------------------------------------------------------------------
-
-
-def names_of(certificate: Mapping[str, Any]) -> frozenset[str]:
-    """The hosts that a certificate names, as Python's `getpeercert` shows it.
-
-    Its subject's CN counts only where there are no other names, and only if there is one.  No
-    name stands for several hosts: `*` is a letter like others, and in no host's name.
-    """
-    named = certificate.get("subjectAltName", ())
-    hosts = [value for kind, value in named if kind in _NAMES]
-    if not hosts:
-        subject = certificate.get("subject", ())
-        hosts = [value for part in subject for kind, value in part if kind == "commonName"]
-        hosts = hosts if len(hosts) == 1 else []
-    return frozenset(normal(each) for each in hosts if each)
-
-
-def normal(host: str) -> str:
-    """In lower case, and an address in its shortest form."""
-    try:
-        return str(ipaddress.ip_address(host.strip("[]")))
-    except ValueError:
-        return host.lower()
-
-
-def show(names: frozenset[str]) -> str:
-    return ", ".join(sorted(names)) or "nobody"
+def show(names: frozenset[Host]) -> str:
+    """For the log: in one line, which is not too long, whatever is in the certificate."""
+    text = ", ".join(sorted(map(str, names))) or "nobody"
+    plain = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    return plain if len(plain) <= SHOWN_MAX else f"{plain[:SHOWN_MAX]}..."
