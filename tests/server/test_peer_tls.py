@@ -13,6 +13,7 @@ import pytest
 
 from tests.server.authority import Authority, Issued, lines_of, read_tls
 from tests.server.conftest import Play
+from tests.server.fakes import LIMIT_S
 from tests.server.test_driver import is_cut
 from tests.server.test_peers import INFO, Recorder
 from wire.peer import NO_CLUSTER, Hello, LeaderInfo, encode_message
@@ -283,6 +284,30 @@ def test_nobody_else_is_listened_to(
             peers = it.members[1].peers
             assert not (peers.up or peers.strangers or peers.entering)
             assert it.members[1].inputs.calls == []
+
+    play(act)
+
+
+def test_who_calls_has_to_show_its_certificate(play: Play[object], authority: Authority) -> None:
+    """It may not be valid any more where only its session is resumed."""
+    context = authority.client(member_of(authority, 2))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    async def act() -> None:
+        one, two = (Setting(member_of(authority, n)) for n in (1, 2))
+        async with scene(authority, one, two) as it:
+
+            def call(session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
+                opened = socket.create_connection((HOSTS[1], it.ports[1]), LIMIT_S)
+                return context.wrap_socket(opened, session=session)
+
+            first = await asyncio.to_thread(call)
+            second = await asyncio.to_thread(call, first.session)
+            assert second.session_reused
+            assert await asyncio.to_thread(second.recv, 1) == b""
+            await it.log.until("it resumes a session")
+            first.close()
+            second.close()
 
     play(act)
 

@@ -3,18 +3,21 @@
 import asyncio
 import os
 import random
+import socket
 import ssl
 import warnings
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import pytest
 
-from tests.server.authority import Authority, Issued, lines_of, read_tls
-from tests.server.fakes import Bench, Reader, Writer
+from tests.server.authority import DAY, Authority, Issued, lines_of, read_tls
+from tests.server.fakes import LIMIT_S, Bench, Reader, Writer
 from tests.server.test_driver import is_cut
 from zkpy.config import ClientAddress
 from zkpy.limits import Limits
+from zkpy.server import secure
 
 Play = Callable[[Callable[[], Awaitable[object]]], object]
 HERE = ClientAddress("127.0.0.1", 0)
@@ -344,6 +347,96 @@ def test_damage_after_the_handshake(
 
     play(scene)
     assert "dropping 127.0.0.1:" in caplog.text
+
+
+# --- sessions of TLS 1.2 --------------------------------------------------------------------
+
+
+def older(authority: Authority, issued: Issued) -> ssl.SSLContext:
+    context = authority.client(issued)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def open_by_hand(
+    server: SecureBench, context: ssl.SSLContext, session: ssl.SSLSession | None = None
+) -> ssl.SSLSocket:
+    """A connection that may resume a session, which asyncio cannot; blocks."""
+    opened = socket.create_connection(("127.0.0.1", server.server.address.port), LIMIT_S)
+    return context.wrap_socket(opened, session=session)
+
+
+@pytest.mark.parametrize("tickets", [True, False])
+def test_sessions_are_resumed_until_their_certificate_ends(
+    play: Play,
+    bench: MakeBench,
+    authority: Authority,
+    ann: Issued,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tickets: bool,
+) -> None:
+    """OpenSSL asks for no certificate then, and does not look at the one that it knows."""
+    context = older(authority, ann)
+    context.options |= 0 if tickets else ssl.OP_NO_TICKET
+
+    async def scene() -> None:
+        async with bench() as server:
+            first = await asyncio.to_thread(open_by_hand, server, context)
+            second = await asyncio.to_thread(open_by_hand, server, context, first.session)
+            assert second.session_reused
+            await server.core.until_called("up", 2)
+            assert [call[3:] for call in server.core.calls if call[0] == "up"] == 2 * [("CN=ann",)]
+            monkeypatch.setattr(secure, "now", lambda: datetime.now(UTC) + 40 * DAY)
+            third = await asyncio.to_thread(open_by_hand, server, context, first.session)
+            assert third.session_reused
+            assert await asyncio.to_thread(third.recv, 1) == b""
+            assert server.core.names().count("up") == 2
+            for each in (first, second, third):
+                each.close()
+
+    play(scene)
+    assert "the certificate of the session that it resumes has expired" in caplog.text
+
+
+@pytest.mark.parametrize("tickets", [True, False])
+@pytest.mark.parametrize("server_ends", [True, False])
+def test_sessions_are_not_kept(
+    play: Play,
+    bench: MakeBench,
+    authority: Authority,
+    ann: Issued,
+    server_ends: bool,
+    tickets: bool,
+) -> None:
+    """OpenSSL would keep 20480 of them, of some kilobytes each, for two hours."""
+    context = older(authority, ann)
+    context.options |= 0 if tickets else ssl.OP_NO_TICKET
+
+    async def scene() -> None:
+        async with bench() as server:
+            gate = server.server.gate
+            assert gate is not None
+            kept = gate.certificates.context.session_stats
+            for _ in range(3):
+                opened = await asyncio.to_thread(open_by_hand, server, context)
+                assert kept()["number"] == 1
+                if server_ends:
+                    opened.sendall(b"4ruok")
+                    answer = await asyncio.to_thread(opened.makefile("rb").read)
+                    assert answer == REFUSED
+                else:
+                    await asyncio.to_thread(say_the_end, opened)
+                await gone(server)
+                opened.close()
+                await until(lambda: kept()["number"] == 0)
+
+    play(scene)
+
+
+def say_the_end(opened: ssl.SSLSocket) -> None:
+    with suppress(OSError):  # what the other end says to it is of no interest
+        opened.unwrap()
 
 
 # --- one port for both ------------------------------------------------------------------------

@@ -127,6 +127,9 @@ class PeerEntrance(Sealed):
         security, link = self._security, self._link
         if link is None:
             return
+        if tls.session_reused:  # no member of ours asks for that
+            self.refused("it resumes a session, instead of showing its certificate")
+            return
         try:
             names = hosts_of(tls.getpeercert(True) or b"")
         except CertificateError as why:

@@ -6,6 +6,12 @@ so that this one does the same whatever is below it.
 
 OpenSSL works on two buffers in memory: one code for asyncio and uvloop, and a say in all that
 happens before the handshake is done, which the transports of the loops leave to themselves.
+Such a buffer keeps the size that it once had for as long as there is the connection: nothing passes
+through it but in pieces.
+
+OpenSSL keeps sessions of TLS 1.2 for hours, thousands of them, and Python has no switch for
+that.  One that ends without the word of its end (`close_notify`) is not kept: so with TLS 1.2 that
+word is never said.  What speaks above knows by itself where its messages end.
 """
 
 import asyncio
@@ -17,6 +23,8 @@ TLS_HANDSHAKE: Final = 0x16
 """The first byte of a TLS connection."""
 RECORD_BYTES: Final = 64 * 1024
 """More than one record of TLS holds."""
+PIECE_BYTES: Final = 64 * 1024
+"""What passes through a buffer at a time, in the clear on its way out, sealed on its way in."""
 
 
 class Sealed(asyncio.Protocol, asyncio.Transport):
@@ -66,13 +74,20 @@ class Sealed(asyncio.Protocol, asyncio.Transport):
     # --- from the event loop ---------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        if self._tls is None:
-            return
-        self._incoming.write(data)
-        if self._above is None:
-            self.shake_hands()
+        rest, said, ended = memoryview(data), list[bytes](), False
+        while rest and self._tls is not None and not ended:
+            self._incoming.write(rest[:PIECE_BYTES])
+            rest = rest[PIECE_BYTES:]
+            if self._above is None:
+                self.shake_hands()
+            if self._above is not None:
+                try:
+                    ended = self._open(said)
+                except ssl.SSLError as why:
+                    self._drop(why)
+                    return
         if self._above is not None:
-            self._read(self._above)
+            self._pass_on(self._above, said, ended)
 
     def eof_received(self) -> None:
         """The loop closes, as it does with the protocol above."""
@@ -95,22 +110,20 @@ class Sealed(asyncio.Protocol, asyncio.Transport):
         if self._above is not None:
             self._above.resume_writing()
 
-    def _read(self, above: asyncio.Protocol) -> None:
+    def _open(self, said: list[bytes]) -> bool:
+        """Add what the other end has said; whether it says no more.  Raises ssl.SSLError."""
         assert self._tls is not None
-        pieces: list[bytes] = []
-        ended = False
         try:
             while piece := self._tls.read(RECORD_BYTES):
-                pieces.append(piece)
-            ended = True
+                said.append(piece)
         except ssl.SSLWantReadError:
-            pass  # all that has come is read
-        except ssl.SSLError as why:
-            self._drop(why)
-            return
+            return False  # all that has come is read
+        return True
+
+    def _pass_on(self, above: asyncio.Protocol, said: list[bytes], ended: bool) -> None:
         self._flush()
-        if pieces:
-            above.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if said:
+            above.data_received(said[0] if len(said) == 1 else b"".join(said))
         if ended:  # by the other end, which may leave the connection open
             above.eof_received()
             self.close()
@@ -129,11 +142,10 @@ class Sealed(asyncio.Protocol, asyncio.Transport):
         rest = memoryview(data)
         try:
             while rest:
-                rest = rest[tls.write(rest) :]
+                rest = rest[tls.write(rest[:PIECE_BYTES]) :]
+                self._flush()
         except ssl.SSLError as why:
             self._drop(why)
-            return
-        self._flush()
 
     def _flush(self) -> None:
         if self._outgoing.pending and self._socket is not None:
@@ -143,11 +155,15 @@ class Sealed(asyncio.Protocol, asyncio.Transport):
         """Everything is sent, and that this is the end."""
         if self._socket is None or self._socket.is_closing():
             return
-        if self._tls is not None:
+        if self._tls is not None and not self._is_kept(self._tls):
             with suppress(ssl.SSLError):  # it is said, and the client's word is not waited for
                 self._tls.unwrap()
             self._flush()
         self._socket.close()
+
+    def _is_kept(self, tls: ssl.SSLObject) -> bool:
+        """Whether OpenSSL would keep its session beyond its end: one that has a number."""
+        return tls.session is not None and bool(tls.session.id)
 
     def abort(self) -> None:
         if self._socket is not None:

@@ -6,6 +6,9 @@ A connection counts (`maxClientCnxns`, `maxCnxns`) from its first packet on, whi
 still under way.  How many handshakes there may be, and how long one may take, is bounded:
 they cost more than anything else that a stranger can ask for.
 
+A session of TLS 1.2 can be resumed while a connection of it is there (see `sealed`).  The
+certificate is not shown again then, so its end is looked at here.
+
 With `client.portUnification` a port serves both, and the first byte tells: 0x16 begins a TLS
 handshake, and neither a ConnectRequest of less than 352 MiB nor a four-letter word.  A plain
 connection is then given to its link for good.
@@ -13,6 +16,7 @@ connection is then given to its link for good.
 
 import asyncio
 import ssl
+from datetime import UTC, datetime
 from typing import cast
 
 from zkpy.server import certificates
@@ -21,6 +25,10 @@ from zkpy.server.complaints import FailureLog
 from zkpy.server.sealed import TLS_HANDSHAKE, Sealed
 from zkpy.server.sockets import plain_host
 from zkpy.server.tls import Certificates
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
 
 
 class Gate:
@@ -124,10 +132,15 @@ class TlsConnection(Sealed):
         certificate = tls.getpeercert(True)
         bound = self._gate.clients.limits.identity_bytes_max // 2
         try:
-            subject = None if certificate is None else certificates.read(certificate).subject
+            shown = None if certificate is None else certificates.read(certificate)
         except certificates.CertificateError as why:
             self.refused(f"the client's certificate cannot be read: {why}")
             return
+        if shown is not None and tls.session_reused and shown.ends < now():
+            # OpenSSL has looked at it only when the session began.
+            self.refused("the certificate of the session that it resumes has expired")
+            return
+        subject = None if shown is None else shown.subject
         if subject is not None and len(subject.encode()) > bound:
             self.refused(f"the subject of the client's certificate is longer than {bound} bytes")
             return

@@ -5,9 +5,9 @@ Java itself goes by them (`keytool` has long written PKCS #12 into files named `
 OpenSSL takes keys from files alone.  A key that was in a store is in a file without a name
 for that moment, or in a directory that only this user can enter.
 
-As in ZooKeeper, whatever is in the trust store is trusted as it is, be it no root.  Sessions are
-not resumed: each connection shows its certificate, so that one revoked or expired meanwhile
-is noticed.
+As in ZooKeeper, whatever is in the trust store is trusted as it is, be it no root.  There are no
+tickets for sessions, so that with TLS 1.3 each connection shows its certificate.  With TLS 1.2
+OpenSSL resumes a session by its number all the same, while it keeps it: see `sealed`.
 """
 
 import base64
