@@ -1,13 +1,19 @@
-"""What passes between a socket and a protocol over TLS: in pieces, and all of it."""
+"""What passes between a socket and a protocol over TLS: in pieces, and all of it, or nothing."""
 
 import asyncio
 import ssl
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from tests.server.authority import Authority, lines_of, read_tls
+from tests.server.conftest import Play
+from wire.link import Side
+from zkpy.limits import Limits
+from zkpy.server import peers
+from zkpy.server.peers import PeerLink
 from zkpy.server.sealed import PIECE_BYTES, RECORD_BYTES, Sealed
 from zkpy.server.tls import build_context
 
@@ -20,9 +26,14 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.pieces: list[bytes] = []
+        self.waiting = 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.pieces.append(bytes(data))
+        self.waiting += len(data)
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting
 
     def is_closing(self) -> bool:
         return False
@@ -114,3 +125,55 @@ def test_what_comes_at_once_is_taken_in_pieces(server: Server) -> None:
     server.carry()
     assert server.above.heard == [said]
     assert PIECE_BYTES // 2 < server.measured.most < 2 * PIECE_BYTES
+
+
+# --- nothing ---------------------------------------------------------------------------------
+
+
+class Clock:
+    now_ms = 0
+
+    def read(self) -> int:
+        return self.now_ms
+
+
+class Links:
+    """All that a link needs of its `Peers`."""
+
+    def __init__(self) -> None:
+        self.limits = Limits()
+        self.dropped: list[PeerLink] = []
+
+    def drop(self, link: PeerLink) -> None:
+        self.dropped.append(link)
+
+
+@pytest.mark.patches
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+def test_a_member_that_takes_nothing_is_dropped_after_sync_limit(
+    play: Play[object], monkeypatch: pytest.MonkeyPatch, server: Server, secure: bool
+) -> None:
+    """And one that takes a little is not, though more and more waits for it."""
+    clock = Clock()
+    monkeypatch.setattr(peers, "monotonic_ms", clock.read)
+
+    async def ping(takes: int, until_ms: int) -> list[PeerLink]:
+        links = Links()
+        link = PeerLink(cast(peers.Peers, links), Side.LEADER)
+        link.await_transport(server if secure else server.below)
+        clock.now_ms = server.below.waiting = 0
+        while clock.now_ms <= until_ms and not links.dropped:
+            server.below.waiting -= min(takes, server.below.waiting)
+            link.write(bytes(20))
+            await asyncio.sleep(0)
+            clock.now_ms += 500
+        return links.dropped
+
+    async def act() -> None:
+        limits = Limits()
+        sync_ms = limits.tick_ms * limits.sync_ticks
+        assert await ping(0, sync_ms - 500) == []
+        assert len(await ping(0, sync_ms + 1000)) == 1
+        assert await ping(1, 5 * sync_ms) == []
+
+    play(act)

@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 import ssl
 import stat
 from pathlib import Path
@@ -11,7 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.server.authority import Authority, Issued, lines_of, read_tls
 from tests.server.test_keystore import KEY, OTHER, PASSWORD, TRUST
+from zkpy.config.tls import MEMBERS, Tls
 from zkpy.errors import ConfigError
+from zkpy.server import tls
 from zkpy.server.keystore import read_jks
 from zkpy.server.tls import Certificates, build_context, openssl_name, private_file
 
@@ -245,6 +248,31 @@ def test_a_certificate_out_of_its_time_is_warned_of(
     assert "the certificate expired on" in line or "is valid only from" in line
 
 
+@pytest.mark.parametrize("header", [b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE"])
+def test_other_headers_of_a_certificate(
+    authority: Authority, tmp_path: Path, header: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What OpenSSL takes."""
+    expired = authority.issue(begins=-9, ends=-4)
+    path = tmp_path / "server.pem"
+    path.write_bytes(expired.pem().replace(b" CERTIFICATE-", b" %b-" % header))
+    context = build_context(read_tls(f"ssl.keyStore.location={path}", "ssl.clientAuth=none"))
+    client = authority.client()
+    client.verify_mode = ssl.CERT_NONE
+    assert shown(context, client) == der(expired)
+    assert "the certificate expired on" in caplog.text
+
+
+def test_a_certificate_without_a_readable_date(
+    issued: Issued, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "server.pem"
+    odd = re.sub(rb"(\x17\x0d\d{10})\d", rb"\1Q", der(issued))
+    path.write_bytes(issued.key_pem() + ssl.DER_cert_to_PEM_cert(odd).encode())
+    build_context(read_tls(f"ssl.keyStore.location={path}", "ssl.clientAuth=none"))
+    assert "until when the certificate is valid cannot be read" in caplog.text
+
+
 # --- who is trusted ------------------------------------------------------------------------
 
 
@@ -409,3 +437,37 @@ def test_it_is_looked_at_now_and_then(authority: Authority, issued: Issued, tmp_
         assert found.context is not before
     finally:
         found.stop()
+
+
+def test_whatever_a_file_does_it_is_looked_at_again(
+    authority: Authority,
+    issued: Issued,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Be it the settings for dialling alone that fail, and nobody knows why."""
+    path = tmp_path / "server.pem"
+    path.write_bytes(issued.pem())
+    lines = lines_of(authority, issued, MEMBERS)
+    lines[0] = f"{MEMBERS}keyStore.location={path}"
+    found = Certificates(read_tls(*lines, prefix=MEMBERS))
+    before = found.context, found.dialling
+    build = tls.build_context
+
+    def fail(settings: Tls, *, dials: bool = False) -> ssl.SSLContext:
+        if dials:
+            raise AssertionError("nobody knows")
+        return build(settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tls, "build_context", fail)
+        path.write_bytes(issued.pem() + b"\n")
+        found.look()
+    assert (found.context, found.dialling) == before
+    assert "the certificates stay as they are" in caplog.text
+    changed_ns = os.stat(path).st_ctime_ns
+    while os.stat(path).st_ctime_ns == changed_ns:
+        path.chmod(0o600)  # who may read it is what was wrong with it
+    found.look()
+    assert found.context is not before[0] and found.dialling is not before[1]

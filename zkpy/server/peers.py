@@ -241,12 +241,11 @@ class PeerLink(asyncio.Protocol):
 
     __slots__ = (
         "_deadline",
-        "_flushed",
         "_moved_ms",
         "_peers",
-        "_sent",
         "_settled",
         "_transport",
+        "_waited",
         "gone",
         "host",
         "proves",
@@ -259,7 +258,7 @@ class PeerLink(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._settled = asyncio.Event()
-        self._sent = self._flushed = self._moved_ms = 0
+        self._waited = self._moved_ms = 0
         self.gone = asyncio.Event()
         self.wire = PeerConnection(side)
         self.sid = sid
@@ -348,18 +347,19 @@ class PeerLink(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
+        before = transport.get_write_buffer_size()
         transport.write(data)
-        self._sent += len(data)
         waiting = transport.get_write_buffer_size()
         if waiting:
-            self._check_output(waiting)
+            self._check_output(before, waiting)
 
-    def _check_output(self, waiting: int) -> None:
-        """Something waits: does any of it move?"""
+    def _check_output(self, before: int, waiting: int) -> None:
+        """Something waits: has any of it moved since the last time?  Sizes are those of the socket,
+        before a write and after it, which are not those of what was written, over TLS."""
         limits, now = self._peers.limits, monotonic_ms()
-        flushed = self._sent - waiting
-        if flushed != self._flushed:
-            self._flushed, self._moved_ms = flushed, now
+        if not before or before < self._waited:
+            self._moved_ms = now
+        self._waited = waiting
         stuck = now - self._moved_ms > limits.tick_ms * limits.sync_ticks
         if stuck or waiting > limits.output_bytes_max:
             log.warning("dropping the link with %s: %d bytes wait for it", self.name, waiting)

@@ -11,6 +11,7 @@ OpenSSL resumes a session by its number all the same, while it keeps it: see `se
 """
 
 import base64
+import binascii
 import logging
 import os
 import re
@@ -36,8 +37,9 @@ _SUITES_1_3: Final = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384") + (
 )
 """What OpenSSL offers with TLS 1.3; Python's ssl cannot choose among them."""
 _CERTIFICATE: Final = re.compile(
-    b"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL
+    b"-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----(.+?)-----END ", re.DOTALL
 )
+"""All headers by which OpenSSL knows one."""
 _REVOKED: Final = b"-----BEGIN X509 CRL-----"
 
 Secret = Callable[[], str]
@@ -174,8 +176,11 @@ def _to_pem(key: Key) -> bytes:
 
 def _warn_of_age(store: Store, pem: bytes) -> None:
     first = _CERTIFICATE.search(pem)
-    assert first is not None, "OpenSSL found one"
-    found = certificates.read(ssl.PEM_cert_to_DER_cert(first[0].decode("latin-1")))
+    try:
+        found = certificates.read(binascii.a2b_base64(first[1] if first is not None else b""))
+    except ValueError as why:  # OpenSSL, which has taken it, is not as strict
+        log.warning("%s: until when the certificate is valid cannot be read: %s", store.path, why)
+        return
     now = datetime.now(UTC)
     if found.ends < now:
         log.warning("%s: the certificate expired on %s", store.path, found.ends.date())
@@ -336,24 +341,26 @@ class Certificates:
         if self._stamp == before:
             return
         try:
-            self.context = build_context(self.tls)
-            if self.dialling is not None:
-                self.dialling = build_context(self.tls, dials=True)
+            context = build_context(self.tls)
+            dialling = None if self.dialling is None else build_context(self.tls, dials=True)
         except ConfigError as why:
             log.warning("the certificates stay as they are: %s", why)
+        except Exception:  # of which nobody knows; the next change is still to be noticed
+            log.exception("the certificates stay as they are")
         else:
+            self.context, self.dialling = context, dialling
             self.reread.set()
             log.info("certificates were read anew: %s", ", ".join(files_of(self.tls)))
 
 
-def stamp_of(paths: list[str]) -> tuple[tuple[int, int, int], ...]:
-    """What is another once a file is written, or replaced."""
+def stamp_of(paths: list[str]) -> tuple[tuple[int, ...], ...]:
+    """What is another once a file is written, replaced, or may be read by others than before."""
     return tuple(_stamp(path) for path in paths)
 
 
-def _stamp(path: str) -> tuple[int, int, int]:
+def _stamp(path: str) -> tuple[int, ...]:
     try:
         found = os.stat(path)
     except OSError:
-        return 0, 0, 0
-    return found.st_mtime_ns, found.st_ino, found.st_size
+        return ()
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
