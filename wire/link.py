@@ -1,6 +1,7 @@
 """One link between two members, without IO: bytes in, messages out, and who may say what.
 
-In: `receive_data(bytes)` gives the messages that are complete with them.  Out: `send(message)`
+In: `receive_data(bytes)` gives the messages that are complete with them; `receive_hello(bytes)` the
+Hello alone, for those who judge it before they read on.  Out: `send(message)`
 gives a frame.  Messages and frames are those of `wire.peer`.
 """
 
@@ -69,16 +70,28 @@ class PeerConnection:
 
     def receive_data(self, data: bytes) -> list[object]:
         """All messages that are complete with these bytes, the other side's Hello first."""
+        return self._receive(data, False)
+
+    def receive_hello(self, data: bytes) -> Hello | None:
+        """The other side's Hello, once it is complete.
+
+        What is behind it waits as it is, until `receive_data`, be it with no bytes, asks for it."""
+        messages = self._receive(data, True)
+        hello = messages[0] if messages else None
+        assert hello is None or isinstance(hello, Hello), "nothing else may come first"
+        return hello
+
+    def _receive(self, data: bytes, one: bool) -> list[object]:
         if self.phase is Phase.ERROR:
             raise RemoteProtocolError("the link is dead")
         try:
-            return self._take_messages(self._buffer.join(data))
+            return self._take_messages(self._buffer.join(data), one)
         except RemoteProtocolError:
             self._enter(Phase.ERROR)
             self._buffer = FrameBuffer(1, 1)
             raise
 
-    def _take_messages(self, data: bytes) -> list[object]:
+    def _take_messages(self, data: bytes, one: bool) -> list[object]:
         messages: list[object] = []
         pos, size, limit = 0, len(data), self._buffer.frame_bytes_max
         while size - pos >= FRAME.size:
@@ -89,6 +102,8 @@ class PeerConnection:
                 break
             messages.append(self._decode(number, data[pos + FRAME.size : end]))
             pos = end
+            if one:
+                break
         self._buffer.keep(data, pos)
         return messages
 

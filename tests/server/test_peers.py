@@ -252,6 +252,33 @@ def test_strangers_are_shown_the_door(
     assert text in caplog.text
 
 
+@pytest.mark.patches
+def test_what_a_stranger_says_behind_its_hello_is_not_read(
+    play: Play[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[bytes] = []
+    plain = PeerConnection.receive_data
+
+    def receive_data(self: PeerConnection, data: bytes) -> list[object]:
+        read.append(data)
+        return plain(self, data)
+
+    async def act() -> None:
+        async with scene() as it:
+            monkeypatch.setattr(PeerConnection, "receive_data", receive_data)
+            for sid in (9, 3):
+                reader, writer = await it.knock(None)
+                writer.write(encode_message(Hello(1, NO_CLUSTER, sid, 7)) + encode_message(INFO))
+                if sid == 9:
+                    with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+                        await reader.readexactly(1000)
+                    assert read == []
+            await it.members[1].inputs.until(("up", 3), (3, [INFO]))
+            assert read == [b""]
+
+    play(act)
+
+
 def test_garbage_on_a_link_that_stands(play: Play[object]) -> None:
     async def act() -> None:
         async with scene() as it:

@@ -98,6 +98,25 @@ def test_frames_in_any_pieces(step: int) -> None:
     assert received == [HELLO, *FROM_LEADER]
 
 
+@pytest.mark.parametrize("step", [1, 5, 64, 10_000])
+def test_a_hello_by_itself(step: int) -> None:
+    """What follows, whole or in part, waits."""
+    data = b"".join(encode_message(m) for m in [HELLO, *FROM_LEADER])
+    connection = PeerConnection(Side.LEARNER)
+    pos, hello = 0, None
+    while hello is None:
+        hello = connection.receive_hello(data[pos : pos + step])
+        pos += step
+    assert hello == HELLO
+    received = connection.receive_data(b"")
+    assert received + connection.receive_data(data[pos:]) == FROM_LEADER
+
+
+def test_only_a_hello_is_a_hello() -> None:
+    with pytest.raises(RemoteProtocolError, match="Ack to the leader in hello"):
+        PeerConnection(Side.LEADER).receive_hello(encode_message(Ack(1)))
+
+
 @pytest.mark.parametrize(("side", "message"), CASES)
 def test_the_other_side_may_not_say_it(side: Side, message: object) -> None:
     other = Side.LEARNER if side is Side.LEADER else Side.LEADER

@@ -26,7 +26,7 @@ from functools import partial
 from typing import Any, Final, Protocol, cast
 
 from wire.errors import RemoteProtocolError
-from wire.link import PeerConnection, Side
+from wire.link import PeerConnection, Phase, Side
 from wire.peer import Hello
 from zkpy.limits import Limits
 from zkpy.server.addresses import Directory
@@ -305,17 +305,25 @@ class PeerLink(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            messages = self.wire.receive_data(data)
+            messages = self._receive(data)
         except RemoteProtocolError as why:
             self._peers.complain(f"closing the link with {self.name}: {why}")
             self._peers.drop(self)
             return
-        if messages and isinstance(messages[0], Hello):
-            self._peers.greeted(self, messages[0])
-            del messages[0]
         if messages and self._is_up:
             assert self.sid is not None
             self._peers.driver.receive_peer(self.sid, messages)
+
+    def _receive(self, data: bytes) -> list[object]:
+        """What is behind the Hello is not looked at unless who says it is let in.
+
+        Raises RemoteProtocolError."""
+        if self.wire.phase is not Phase.HELLO:
+            return self.wire.receive_data(data)
+        hello = self.wire.receive_hello(data)
+        if hello is not None:
+            self._peers.greeted(self, hello)
+        return self.wire.receive_data(b"") if hello is not None and self._is_up else []
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
