@@ -26,9 +26,9 @@ from zkpy.server.sealed import TLS_HANDSHAKE, Sealed
 from zkpy.server.sockets import plain_host
 from zkpy.server.tls import Certificates
 
+
 def now() -> datetime:
     return datetime.now(UTC)
-
 
 
 class Gate:
