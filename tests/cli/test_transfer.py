@@ -15,6 +15,8 @@ from tests.server.members import LIMIT_S, Member, Members
 from tests.zookeeper.histories import History, founded
 from tests.zookeeper.test_golden import PASSWORD, SESSION, TESTDATA
 from zkpy.cli.main import zkpy
+from zkpy.errors import StorageError
+from zkpy.server import transfer
 from zkpy.state.lifetimes import is_ttl
 from zkpy.zookeeper.directory import load
 from zkpy.zookeeper.files import write_snapshot
@@ -76,7 +78,9 @@ def test_an_ensemble_takes_over_and_hands_back(members: Members, tmp_path: Path)
     assert set(tree.nodes) == kept
     assert (back / "version-2" / "currentEpoch").read_text() == str(tree.zxid >> 32)
     assert run("export", other, "--to", str(tmp_path / "again")).exit_code == 0
+    (tmp_path / "again" / "version-2" / "currentEpoch").unlink()
     again = load(str(tmp_path / "again"), without_logs=True)
+    assert again.current_epoch == again.tree.zxid >> 32 > 0
     assert set(again.tree.nodes) == kept
 
 
@@ -97,6 +101,19 @@ def test_what_is_there_stays(members: Members, tmp_path: Path) -> None:
     assert run("export", member, "--to", str(tmp_path / "out")).exit_code == 0
     refused = run("export", member, "--to", str(tmp_path / "out"))
     assert refused.exit_code == 1 and "is there already" in refused.output
+
+
+def test_an_import_that_fails_before_it_writes_leaves_no_mark(
+    members: Members, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(tree: Tree) -> None:
+        raise StorageError("not this one")
+
+    monkeypatch.setattr(transfer, "to_state", refuse)
+    member = members.all[0]
+    refused = run("import", member, "--from", str(TESTDATA))
+    assert refused.exit_code == 1 and "not this one" in refused.output
+    assert not (member.data / "importing").exists()
 
 
 def test_what_cannot_be_moved_is_told(members: Members, tmp_path: Path) -> None:

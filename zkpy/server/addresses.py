@@ -22,7 +22,8 @@ from typing import Any, Final
 import attrs
 
 from zkpy.config import ServerSpec
-from zkpy.server.sockets import Place, is_address, is_loopback, look_up, place, plain_host
+from zkpy.config.values import is_address, is_loopback
+from zkpy.server.sockets import Place, look_up, place, plain_host
 
 log = logging.getLogger("zkpy.server")
 

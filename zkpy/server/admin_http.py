@@ -30,9 +30,10 @@ import h11
 
 from zkpy.admin.commands import ServerView
 from zkpy.admin.web import TEXT, Request, Response, Site, respond
+from zkpy.config.values import is_loopback
 from zkpy.server.clock import monotonic_ns
 from zkpy.server.complaints import Complaints
-from zkpy.server.sockets import is_loopback, plain_host
+from zkpy.server.sockets import plain_host
 
 log = logging.getLogger("zkpy.server")
 

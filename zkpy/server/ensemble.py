@@ -24,6 +24,7 @@ import attrs
 
 from wire.peer import Hello, Notification
 from zkpy.config import ANY_ADDRESS, Config, PeerAddress, ServerSpec
+from zkpy.config.values import is_loopback
 from zkpy.effects import Ready
 from zkpy.errors import ConfigError
 from zkpy.replica.membership import known_to, members_of
@@ -31,7 +32,7 @@ from zkpy.server import dynamic
 from zkpy.server.addresses import Directory
 from zkpy.server.driver import Driver
 from zkpy.server.peers import PeerLink, Peers
-from zkpy.server.sockets import bind_everywhere, is_loopback
+from zkpy.server.sockets import bind_everywhere
 from zkpy.server.votes import Votes
 from zkpy.zab.quorum import Members, Voter, VoterSet
 

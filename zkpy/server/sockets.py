@@ -1,30 +1,17 @@
 """Sockets, and the addresses that they take: of the own ports, and of the others."""
 
 import errno
-import ipaddress
 import socket
 from collections.abc import Iterable
 from typing import Any
 
 from zkpy.config import ANY_ADDRESS, ClientAddress
 from zkpy.config.ensemble import is_wildcard
+from zkpy.config.values import is_address
 from zkpy.membership import ANY_IPV4
 
 Place = tuple[int, Any]
 """Address family, and what `connect` and `sendto` take."""
-
-
-def is_address(host: str) -> bool:
-    """Whether it is an address, IPv4 or IPv6, and no name."""
-    try:
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True
-
-
-def is_loopback(address: str) -> bool:
-    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 def look_up(host: str) -> list[str]:

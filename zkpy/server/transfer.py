@@ -81,13 +81,12 @@ def take_over(config: Config, loaded: Loaded, keep_sessions: bool, cluster_id: b
     try:
         if recovered.identity is not None or recovered.suspect is not None:
             raise StorageError(f"{config.data_dir}: {describe(recovered)}; nothing was changed")
-        mark(config, IMPORTING)
         server_id = find_server_id(config, recovered)
         ended = loaded.tree.end_sessions(keep_sessions)
         state = to_state(loaded.tree)
         voters = propose_voters(narrow(config, server_id), server_id).encode()
-        epoch = max(loaded.epoch, epoch_of(state.zxid))
-        identity = Identity(cluster_id, server_id, False, epoch, voters, voters, GENERATION)
+        identity = Identity(cluster_id, server_id, False, loaded.epoch, voters, voters, GENERATION)
+        mark(config, IMPORTING)
         _write(storage, state, identity)
         mark_seed(config)
         unmark(config, IMPORTING)

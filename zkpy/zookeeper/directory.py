@@ -66,6 +66,7 @@ def load(data_dir: str, log_dir: str | None = None, without_logs: bool = False) 
     loaded = _newest_snapshot(snapshots)
     if not without_logs:
         _replay(logs, loaded)
+    loaded.current_epoch = max(loaded.current_epoch, epoch_of(loaded.tree.zxid))
     _check(loaded)
     if _look(snapshots, logs) != before:
         raise StorageError(f"{data_dir}: its files are being written: stop ZooKeeper first")
@@ -150,7 +151,7 @@ def _read_epoch(directory: str, name: str) -> int:
 
 
 def _replay(directory: str, loaded: Loaded) -> None:
-    tree, begun = loaded.tree, loaded.tree.zxid
+    begun = loaded.tree.zxid
     files = _files(directory, _LOG)
     if not files:
         raise StorageError(
@@ -164,7 +165,6 @@ def _replay(directory: str, loaded: Loaded) -> None:
             _replay_file(LogFile(_read(path)), path, loaded)
         except CorruptionError as error:
             raise CorruptionError(f"{path}: {error}") from error
-    loaded.current_epoch = max(loaded.current_epoch, epoch_of(tree.zxid))
 
 
 def _replay_file(file: LogFile, path: str, loaded: Loaded) -> None:
